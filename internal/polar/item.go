@@ -1,0 +1,205 @@
+package polar
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+)
+
+// Indexes of a customer meter's fields in requiredFields.
+const (
+	fieldUnknown = -1
+
+	fieldID = iota - 1
+	fieldCreatedAt
+	fieldModifiedAt
+	fieldCustomerID
+	fieldMeterID
+	fieldConsumedUnits
+	fieldCreditedUnits
+	fieldBalance
+	fieldCustomer
+	fieldMeter
+)
+
+// requiredFields are the fields without which a customer meter can't be
+// mirrored; modified_at may be null.
+var requiredFields = []string{
+	"id", "created_at", "modified_at", "customer_id", "meter_id",
+	"consumed_units", "credited_units", "balance", "customer", "meter",
+}
+
+// An itemDecoder decodes the items of one page. Customers and meters repeat
+// within a page: a nested object whose bytes are those of one already decoded is
+// that one.
+type itemDecoder struct {
+	customers map[uuid.UUID]*Customer
+	meters    map[uuid.UUID]*Meter
+}
+
+func newItemDecoder(items int) *itemDecoder {
+	return &itemDecoder{
+		customers: make(map[uuid.UUID]*Customer, items),
+		meters:    make(map[uuid.UUID]*Meter),
+	}
+}
+
+// item decodes one item into m and returns how many U+0000 it replaced. The
+// item must be well-formed as far as the lenient options go, and altogether if
+// strict is set.
+func (d *itemDecoder) item(item []byte, strict bool, m *CustomerMeter) (nuls int, err error) {
+	if !strict {
+		if err := checkStrict(item); err != nil {
+			return 0, err
+		}
+	}
+	if item[0] != '{' {
+		return 0, errors.New(kind(item) + " instead of a customer meter")
+	}
+	item, nuls = replaceNULs(item)
+	if nuls > 0 {
+		// Two names may have become one.
+		if err := checkStrict(item); err != nil {
+			return 0, fmt.Errorf("after replacing U+0000: %w", err)
+		}
+	}
+	customer, meter, err := decodeFlat(item, m)
+	if err != nil {
+		return 0, err
+	}
+	if m.Customer, err = d.customer(m.CustomerID, customer); err != nil {
+		return 0, within("customer", err)
+	}
+	if m.Meter, err = d.meter(m.MeterID, meter); err != nil {
+		return 0, within("meter", err)
+	}
+	return nuls, checkNested(m)
+}
+
+// decodeFlat decodes the fields of m itself and returns the nested objects.
+func decodeFlat(item []byte, m *CustomerMeter) (customer, meter []byte, err error) {
+	var seen fieldSet
+	w := walk(item)
+	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
+		i := fieldIndex(name)
+		switch i {
+		case fieldID:
+			m.ID, err = decodeUUID(value)
+		case fieldCreatedAt:
+			m.CreatedAt, err = decodeTime(value)
+		case fieldModifiedAt:
+			m.ModifiedAt, err = decodeOptionalTime(value)
+		case fieldCustomerID:
+			m.CustomerID, err = decodeUUID(value)
+		case fieldMeterID:
+			m.MeterID, err = decodeUUID(value)
+		case fieldConsumedUnits:
+			m.ConsumedUnits, err = decodeDecimal(value)
+		case fieldCreditedUnits:
+			m.CreditedUnits, err = decodeInt64(value)
+		case fieldBalance:
+			m.Balance, err = decodeDecimal(value)
+		case fieldCustomer:
+			customer = value
+		case fieldMeter:
+			meter = value
+		default:
+			m.Extra = appendMember(m.Extra, name, value)
+		}
+		if i == fieldCustomer || i == fieldMeter {
+			w.trouble = "" // their own decoding looks for it, and names the field within
+		}
+		if err = w.check(name, err); err != nil {
+			return nil, nil, err
+		}
+		if i != fieldUnknown {
+			seen |= 1 << i
+		}
+	}
+	if m.Extra != nil {
+		m.Extra = append(m.Extra, '}')
+	}
+	return customer, meter, seen.missing(requiredFields)
+}
+
+// fieldIndex returns the index of name in requiredFields or fieldUnknown.
+func fieldIndex(name []byte) int {
+	switch string(name) {
+	case "id":
+		return fieldID
+	case "created_at":
+		return fieldCreatedAt
+	case "modified_at":
+		return fieldModifiedAt
+	case "customer_id":
+		return fieldCustomerID
+	case "meter_id":
+		return fieldMeterID
+	case "consumed_units":
+		return fieldConsumedUnits
+	case "credited_units":
+		return fieldCreditedUnits
+	case "balance":
+		return fieldBalance
+	case "customer":
+		return fieldCustomer
+	case "meter":
+		return fieldMeter
+	}
+	return fieldUnknown
+}
+
+// appendMember adds a member to an object that is not closed yet; nil is the
+// object that is not begun.
+func appendMember(object, name, value []byte) []byte {
+	if object == nil {
+		object = append(object, '{')
+	} else {
+		object = append(object, ',')
+	}
+	// The name is valid UTF-8, since the item is, and so can't fail.
+	object, _ = jsontext.AppendQuote(object, name)
+	object = append(object, ':')
+	return append(object, value...)
+}
+
+// customer returns the customer of raw, a new one only if its bytes are new.
+func (d *itemDecoder) customer(id uuid.UUID, raw []byte) (*Customer, error) {
+	if c, ok := d.customers[id]; ok && bytes.Equal(c.Raw, raw) {
+		return c, nil
+	}
+	c, err := decodeCustomer(raw)
+	if err == nil {
+		d.customers[id] = c
+	}
+	return c, err
+}
+
+// meter returns the meter of raw, a new one only if its bytes are new.
+func (d *itemDecoder) meter(id uuid.UUID, raw []byte) (*Meter, error) {
+	if m, ok := d.meters[id]; ok && bytes.Equal(m.Raw, raw) {
+		return m, nil
+	}
+	m, err := decodeMeter(raw)
+	if err == nil {
+		d.meters[id] = m
+	}
+	return m, err
+}
+
+// checkNested refuses a customer meter that contradicts its nested objects.
+func checkNested(m *CustomerMeter) error {
+	switch {
+	case m.Customer.ID != m.CustomerID:
+		return fmt.Errorf("customer_id: %s, but customer.id is %s", m.CustomerID, m.Customer.ID)
+	case m.Meter.ID != m.MeterID:
+		return fmt.Errorf("meter_id: %s, but meter.id is %s", m.MeterID, m.Meter.ID)
+	case m.Customer.OrganizationID != m.Meter.OrganizationID:
+		return fmt.Errorf("customer.organization_id: %s, but meter.organization_id is %s",
+			m.Customer.OrganizationID, m.Meter.OrganizationID)
+	}
+	return nil
+}

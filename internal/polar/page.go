@@ -1,0 +1,77 @@
+package polar
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+)
+
+// Keys yields the place within the page and the key of every item that has one,
+// rejected ones included, in the order of the answer.
+func (p *Page) Keys() iter.Seq2[int, Key] {
+	return func(yield func(int, Key) bool) {
+		usable, rejected := p.CustomerMeters, p.Rejected
+		for i := range p.Size() {
+			if len(rejected) > 0 && rejected[0].Index == i {
+				if rejected[0].HasKey && !yield(i, rejected[0].Key) {
+					return
+				}
+				rejected = rejected[1:]
+				continue
+			}
+			if !yield(i, usable[0].Key()) {
+				return
+			}
+			usable = usable[1:]
+		}
+	}
+}
+
+// Edges returns the first and the last key of the page and the place of the
+// first within it; ok is false if no item has a key. Items without a key at an
+// edge make the stretch between the two smaller, never larger.
+func (p *Page) Edges() (first, last Key, firstIndex int, ok bool) {
+	for i, key := range p.Keys() {
+		if !ok {
+			first, firstIndex, ok = key, i, true
+		}
+		last = key
+	}
+	return first, last, firstIndex, ok
+}
+
+// CheckOrder returns an [*OrderError] unless the keys of the page ascend
+// strictly, as a page of the walk's order must.
+func (p *Page) CheckOrder() error {
+	var before Key
+	place := -1
+	for i, key := range p.Keys() {
+		if place >= 0 && before.Compare(key) >= 0 {
+			return &OrderError{Index: i, Before: before, Key: key}
+		}
+		before, place = key, i
+	}
+	return nil
+}
+
+// An OrderError is a page that is not in the order asked for.
+type OrderError struct {
+	Index  int // place within the page of the first item that is out of order
+	Before Key // of the item before it
+	Key    Key // of the item, not above Before
+}
+
+// Error names both keys in one line.
+func (e *OrderError) Error() string {
+	return fmt.Sprintf("page out of order: item %d (%s) does not come after (%s)", e.Index, e.Key, e.Before)
+}
+
+// String returns the three parts in their order, for messages.
+func (k Key) String() string {
+	return fmt.Sprintf("created_at %s, customer_id %s, meter_id %s",
+		k.CreatedAt.UTC().Format("2006-01-02T15:04:05.999999Z07:00"), k.CustomerID, k.MeterID)
+}
+
+// Text returns Raw as text that Postgres takes: what is no UTF-8 becomes
+// U+FFFD. (Escapes such as \u0000 stay escapes, which text can hold.)
+func (r *RejectedRow) Text() string { return strings.ToValidUTF8(string(r.Raw), "\uFFFD") }
