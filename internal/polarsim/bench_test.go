@@ -1,0 +1,46 @@
+package polarsim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func BenchmarkNew(b *testing.B) {
+	for _, n := range []int{20, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				New(rows(n))
+			}
+		})
+	}
+}
+
+// BenchmarkPage reads full pages at any depth of a million rows, in the order of
+// the walk and in the default one, whose ties are shuffled.
+func BenchmarkPage(b *testing.B) {
+	c := read(rows(1_000_000))
+	for _, sorting := range []string{"created_at&sorting=customer_id&sorting=meter_id", "-modified_at"} {
+		b.Run(sorting, func(b *testing.B) {
+			chance := rand.New(rand.NewPCG(1, 1))
+			c.do(b, listPath+"?sorting="+sorting).Body.Close() // sorts
+			for b.Loop() {
+				c.do(b, fmt.Sprintf("%s?limit=100&page=%d&sorting=%s", listPath, 1+chance.IntN(10_000), sorting)).Body.Close()
+			}
+		})
+	}
+}
+
+func BenchmarkAdvance(b *testing.B) {
+	for _, n := range []int{120, 40_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := New(rows(n))
+			at := time.Now()
+			for b.Loop() {
+				at = at.Add(time.Second)
+				s.Advance(at)
+			}
+		})
+	}
+}

@@ -1,0 +1,21 @@
+// Package polarsim is a simulated Polar: the list and get calls for customer
+// meters over HTTP, with seeded data that can be changed while someone reads.
+//
+// Its invariant: every answer is one atomic snapshot of the state, and the
+// state is known exactly. What [Server.Snapshot] returns is what a perfect
+// mirror holds, digit by digit, because quantities are kept as the literal
+// text that goes over the wire and never become numbers on the way.
+//
+// It is as unkind as the real server is allowed to be: rows that tie under the
+// requested order really change places between requests, nulls come where
+// Postgres puts them, archived meters vanish, offsets shift under the reader.
+// Faults beyond that (cut bodies, proxies' pages, outages) happen only when
+// asked for, with [Server.FailNext], [Server.FailWhen] and [Server.FailRate].
+//
+// A [Server] is an http.Handler. [Server.Start] serves it on a loopback
+// socket; [Server.Transport] calls it in memory. The file openapi.yaml
+// describes what it answers, and the package's tests hold it to that.
+//
+// The package imports nothing of the mirror's, so that the two cannot share a
+// misreading of the API.
+package polarsim

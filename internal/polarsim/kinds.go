@@ -1,0 +1,95 @@
+package polarsim
+
+// A meterKind is a pattern for meters and for the quantities they measure.
+type meterKind struct {
+	name        string
+	unit        string
+	label       string // of a custom unit
+	multiplier  int64  // of a custom unit
+	filter      string
+	aggregation string
+	bits        int  // consumption stays below 2^bits units
+	places      int  // decimals of the consumption
+	pointZero   bool // whole numbers are sent as 25.0
+	credit      int64
+}
+
+// meterKinds covers every form of filter, aggregation and unit.
+func meterKinds() []*meterKind {
+	return []*meterKind{
+		{name: "API calls", unit: "scalar", bits: 24, credit: 10_000,
+			filter:      `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"api.request"}]}`,
+			aggregation: `{"func":"count"}`},
+		{name: "AI tokens", unit: "token", bits: 34, pointZero: true, credit: 1_000_000,
+			filter: `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"llm.completion"},` +
+				`{"conjunction":"or","clauses":[{"property":"_llm.vendor","operator":"like","value":"open"},` +
+				`{"property":"cached","operator":"eq","value":false}]}]}`,
+			aggregation: `{"func":"sum","property":"_llm.total_tokens"}`},
+		{name: "Storage (GB)", unit: "custom", label: "GB", multiplier: 1_000_000_000, bits: 38, places: 6, credit: 50,
+			filter:      `{"conjunction":"or","clauses":[{"property":"name","operator":"eq","value":"storage.snapshot"}]}`,
+			aggregation: `{"func":"max","property":"gigabytes"}`},
+		{name: "Seats", unit: "scalar", bits: 9, credit: 5,
+			filter:      `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"user.active"}]}`,
+			aggregation: `{"func":"unique","property":"user_id"}`},
+		{name: "Build minutes", unit: "custom", label: "min", multiplier: 60, bits: 26, places: 2, credit: 500,
+			filter: `{"conjunction":"and","clauses":[{"property":"name","operator":"ne","value":"build.queued"},` +
+				`{"property":"exit_code","operator":"lt","value":128}]}`,
+			aggregation: `{"func":"sum","property":"minutes"}`},
+		{name: "Latency budget", unit: "scalar", bits: 20, places: 3, pointZero: true,
+			filter:      `{"conjunction":"and","clauses":[{"property":"path","operator":"not_like","value":"/internal/"}]}`,
+			aggregation: `{"func":"avg","property":"milliseconds"}`},
+		{name: "Bildgenerierung 🖼️", unit: "scalar", bits: 12, credit: 100,
+			filter:      `{"conjunction":"and","clauses":[{"property":"pixels","operator":"gte","value":262144}]}`,
+			aggregation: `{"func":"count"}`},
+		{name: "転送量", unit: "custom", label: "MB", multiplier: 1_000_000, bits: 40, places: 4, credit: 1000,
+			filter:      `{"conjunction":"and","clauses":[{"property":"bytes","operator":"gt","value":0}]}`,
+			aggregation: `{"func":"min","property":"megabytes"}`},
+	}
+}
+
+// oddConsumption are decimals that a binary float can't hold or writes oddly.
+func oddConsumption() []string {
+	return []string{"0.1", "1e-7", "12345678901234.123456", "0.30000000000000004", "1e+21", "-0.5", "2.50", "9007199254740993"}
+}
+
+// oddCredits are integers that a binary float can't hold.
+func oddCredits() []string {
+	return []string{"9223372036854775807", "9223372036854775806", "9007199254740993", "4611686018427387905"}
+}
+
+func givenNames() []string {
+	return []string{"Amara", "Björn", "Chiara", "Dmitri", "Élodie", "Fatima", "Gonçalo", "Hana", "Ines", "Jürgen",
+		"Kwame", "Łukasz", "Mei", "Nguyễn", "Oisín", "Priya", "Quentin", "Rania", "Søren", "Thandiwe",
+		"Ulla", "Viktória", "Wren", "Ximena", "Yusuf", "Zoë", "李", "山田", "김", "مريم", "דניאל", "Ольга"}
+}
+
+func familyNames() []string {
+	return []string{"Abara", "Bergström", "Costa", "D'Angelo", "Eze", "Fjeld", "García-Núñez", "Horák", "Ivanova",
+		"Jansen", "Kowalczyk", "Lindqvist", "Mbeki", "Nakamura", "O'Connell", "Petrović", "Quispe", "Rossi",
+		"Şahin", "Tanaka", "Ueda", "van der Berg", "Weiß", "Xu", "Yılmaz", "Zhang", "小明", "花子", "민준",
+		"الفاسي", "כהן", "Смирнова"}
+}
+
+func companyNames() []string {
+	return []string{"Northwind Robotics", "Café Numérique SARL", "株式会社みらい", "Zażółć Software sp. z o.o.",
+		"Kestrel & Finch Ltd", "شركة النور", "Pixel 🚀 Labs", "Grüne Wolke GmbH", "한빛 데이터", "Ledger \"Quoted\" Inc.",
+		"חברת הענן", "Tidepool\\Backslash LLC", "Семь Озёр", "Blåbær Analytics AS", "深海算法有限公司", "Família 👩‍👩‍👧 Digital"}
+}
+
+// A city is an address without its street.
+type city struct{ name, state, postal, country, locale, taxFormat, taxPrefix string }
+
+func cities() []city {
+	return []city{
+		{"Lyon", "", "69002", "FR", "fr-FR", "eu_vat", "FR"},
+		{"Portland", "US-OR", "97209", "US", "en-US", "us_ein", ""},
+		{"横浜市", "JP-14", "220-0012", "JP", "ja-JP", "jp_cn", ""},
+		{"São Paulo", "BR-SP", "01310-100", "BR", "pt-BR", "br_cnpj", ""},
+		{"München", "", "80331", "DE", "de-DE", "eu_vat", "DE"},
+		{"Bengaluru", "IN-KA", "560001", "IN", "en-IN", "in_gst", "29"},
+		{"Tromsø", "", "9008", "NO", "nb-NO", "no_vat", ""},
+		{"القاهرة", "EG-C", "11511", "EG", "ar-EG", "eg_tin", ""},
+		{"Toronto", "CA-ON", "M5V 2T6", "CA", "en-CA", "ca_bn", ""},
+		{"תל אביב", "", "6100000", "IL", "he-IL", "il_vat", ""},
+	}
+}

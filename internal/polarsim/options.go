@@ -1,0 +1,98 @@
+package polarsim
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Options say what a [Server] holds and how it behaves. The zero value is a
+// fast server without data, limits or faults.
+type Options struct {
+	// Seed decides all data and all chance. The same Options, calls and times
+	// give the same bytes, as long as requests come one at a time.
+	Seed uint64
+
+	Organizations []Organization
+	Tokens        []Token // beside the one each organization brings
+
+	// RequestsPerMinute is the quota of each organization, or of each user for
+	// personal tokens, in windows that begin with the first request. Polar
+	// grants 500, its sandbox 100. 0 means no limit.
+	RequestsPerMinute int
+
+	// ColdRequestsPerMinute is the quota of a token until its first answer, and
+	// again after five minutes without one. Polar grants 60. 0 means no limit.
+	ColdRequestsPerMinute int
+
+	Latency       time.Duration // before each answer
+	LatencyPerRow time.Duration // more of it for each row up to the page's end
+	RetryAfter    time.Duration // named by injected 429s, in whole seconds; 0 means one second
+
+	// Now is the server's clock, used for the Date header, quotas and the times
+	// of changes; nil means time.Now.
+	Now func() time.Time
+
+	// Epoch is the time at which the seeded data ends; it begins 18 months
+	// earlier. Zero means the current hour by Now.
+	Epoch time.Time
+
+	// StableTies keeps rows that tie under the requested order in one place.
+	// Postgres promises no such thing, so it is off unless a test needs it.
+	StableTies bool
+
+	// NullsSmallest sorts null below every value. Postgres does the opposite
+	// unless told, and nothing in Polar's documentation says which it is.
+	NullsSmallest bool
+
+	// HugeBodySize is the length in bytes of a [HugeBody]; 0 means 64 MiB.
+	HugeBodySize int64
+}
+
+// An Organization is a seller at Polar with seeded customers and meters.
+type Organization struct {
+	Name  string
+	ID    uuid.UUID // zero: derived from the seed and the name
+	Token string    // its access token; empty: derived from the seed and the name
+
+	CustomerMeters int // rows to seed
+	Meters         int // meters to seed; 0: six, or fewer if there are few rows
+
+	// NeverModified is the fraction of seeded rows with a null modified_at;
+	// 0 means three in ten, a negative value none.
+	NeverModified float64
+}
+
+// String names the organization and leaves out the token.
+func (o Organization) String() string { return o.Name + " " + o.ID.String() }
+
+// A Token opens organizations.
+type Token struct {
+	Secret        string
+	Organizations []uuid.UUID // those it sees; an access token of Polar's sees one
+	Personal      bool        // belongs to a user, whose quota it shares with no organization
+	Expired       bool        // expired or revoked: every request answers 401
+	NoScope       bool        // lacks customer_meters:read: every request answers 403
+}
+
+// String hides the secret.
+func (t Token) String() string { return "[redacted]" }
+
+// GoString hides the secret.
+func (t Token) GoString() string { return "[redacted]" }
+
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Epoch.IsZero() {
+		o.Epoch = o.Now().Truncate(time.Hour)
+	}
+	if o.RetryAfter <= 0 {
+		o.RetryAfter = time.Second
+	}
+	if o.HugeBodySize <= 0 {
+		o.HugeBodySize = 64 << 20
+	}
+	return o
+}
