@@ -1,0 +1,100 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// A Cron is an expression of robfig/cron's standard five fields, a descriptor
+// such as "@hourly", or "@every 30s". "" is never.
+type Cron string
+
+// Never reports whether the expression has no time at all.
+func (c Cron) Never() bool { return c == "" }
+
+// In returns the schedule that the expression means in loc. An expression from a
+// loaded [Config] gives no error. The schedule of "" answers the zero time,
+// which robfig/cron takes as never.
+//
+// "@every" counts from the Unix epoch, not from the start of the process as
+// robfig/cron has it, so that replicas fire at the same moments.
+func (c Cron) In(loc *time.Location) (cron.Schedule, error) {
+	text := strings.TrimSpace(string(c))
+	switch {
+	case c.Never():
+		return never{}, nil
+	case strings.Contains(text, "="):
+		// robfig's own TZ= prefix would contradict loc (and panics where nothing follows it).
+		return nil, errors.New("has a time zone of its own; set schedule.timezone instead")
+	}
+	if every, found := strings.CutPrefix(text, "@every"); found {
+		return parseEvery(strings.TrimSpace(every))
+	}
+	schedule, err := cron.ParseStandard(text)
+	if err != nil {
+		return nil, cronProblem(text)
+	}
+	spec, ok := schedule.(*cron.SpecSchedule)
+	if !ok {
+		return nil, errCronShape
+	}
+	spec.Location = loc
+	// Robfig looks five years ahead; from here that takes in a 29 February.
+	if spec.Next(time.Date(2023, time.January, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
+		return nil, errors.New(`names a date that never comes; write "" for never`)
+	}
+	return spec, nil
+}
+
+var errCronShape = errors.New(`want five fields (minute hour day month weekday), a descriptor such as "@hourly", or "@every 30s"`)
+
+// cronProblem says which part of an invalid expression is wrong, without
+// repeating it: robfig's own errors quote the text, which may have come from the
+// environment.
+func cronProblem(text string) error {
+	fields := strings.Fields(text)
+	if strings.HasPrefix(text, "@") || len(fields) == 0 {
+		return errCronShape
+	}
+	if len(fields) != 5 {
+		return fmt.Errorf("%w; found %d fields", errCronShape, len(fields))
+	}
+	ranges := []string{"minute (0-59)", "hour (0-23)", "day of the month (1-31)", "month (1-12 or JAN-DEC)", "weekday (0-6 or SUN-SAT)"}
+	for i, field := range fields {
+		alone := []string{"*", "*", "*", "*", "*"}
+		alone[i] = field
+		if _, err := cron.ParseStandard(strings.Join(alone, " ")); err != nil {
+			return fmt.Errorf("field %d, %s, is not valid", i+1, ranges[i])
+		}
+	}
+	return errCronShape
+}
+
+// every fires at whole multiples of its seconds since the Unix epoch.
+type every int64
+
+func parseEvery(text string) (cron.Schedule, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second || d%time.Second != 0 {
+		return nil, errors.New(`want whole seconds, at least one, such as "@every 30s"`)
+	}
+	return every(d / time.Second), nil
+}
+
+// Next returns the first multiple after t.
+func (e every) Next(t time.Time) time.Time {
+	now := t.Unix() // rounds towards the past, so next is after t whatever its fraction
+	past := now % int64(e)
+	if past < 0 {
+		past += int64(e)
+	}
+	return time.Unix(now-past+int64(e), 0).In(t.Location())
+}
+
+type never struct{}
+
+func (never) Next(time.Time) time.Time { return time.Time{} }

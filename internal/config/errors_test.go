@@ -1,0 +1,219 @@
+package config
+
+import (
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Each file begins with minimal, four lines; so the first line in question is 5.
+func TestProblemPointsAtItsPlace(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, more, want string // want: line:column, and a part of the message
+	}{
+		{"typing error in a key", "polar: {concurency: 8}", "5:9: polar: unknown key concurency; did you mean concurrency?"},
+		{"typing error in a section", "polr:\n  timeout: 1s", "5:1: unknown key polr; did you mean polar?"},
+		{"dashes for underscores", "polar:\n  base-url: x", "6:3: polar: unknown key base-url; did you mean base_url?"},
+		{"key of another section", "polar:\n  max_connections: 3", "6:3: polar: unknown key max_connections; it belongs under database"},
+		{"key like none", "log:\n  zebra: 3", "6:3: log: unknown key zebra; known here: format, level"},
+		{"key in question-mark form", "? log\n: {}", "5:1: keys behind a question mark"},
+		{"merge key", "<<: {log: {}}", "5:1: merge keys (<<) are not supported"},
+		{"duplicate key", "polar:\n  timeout: 1s\n  timeout: 2s", "7:3: polar: key timeout is given twice, first in line 6"},
+		{"duplicate section", "log: {level: info}\nlog: {level: debug}", "6:1: key log is given twice, first in line 5"},
+		{"list for a scalar", "polar:\n  timeout: [1s]", "6:12: polar.timeout: want a single value, found a list"},
+		{"scalar for a section", "polar: 3", "5:8: polar: want keys and values, found a single value"},
+		{"no value", "polar:\n  timeout:", "6:3: polar.timeout: has no value"},
+		{"tag", "log: {level: !x info}", "5:14: log.level: YAML tags are not supported"},
+		{"alias of nothing", "http: *nope", "5:7: http: this alias has no anchor above it"},
+		{"unset variable", "polar:\n  base_url: ${NOPE}", "6:13: polar.base_url: environment variable NOPE is not set; set it, or write ${NOPE:-default}"},
+		{"unset variable in a number", "polar:\n  requests_per_minute: \"${NOPE}\"", "6:24: polar.requests_per_minute: environment variable NOPE is not set"},
+		{"malformed reference", "polar:\n  base_url: ${bad-name}", "6:13: polar.base_url: a reference to the environment is written ${NAME}"},
+		{"unclosed reference", "polar:\n  base_url: ${TOKEN", "6:13: polar.base_url: a reference to the environment"},
+		{"wrong value in a variable", "polar:\n  timeout: ${TOKEN}", "6:12: polar.timeout: want a duration such as 500ms, 30s or 1h30m (the longest unit is h: a day is 24h) (the value comes from the environment variable TOKEN)"},
+		{"plain http", "polar:\n  base_url: http://api.polar.sh", "6:13: polar.base_url: http:// would send the token in the clear; write https://"},
+		{"address without scheme", "polar:\n  base_url: api.polar.sh", "6:13: polar.base_url: want an address such as https://api.polar.sh"},
+		{"token in the address", "polar:\n  base_url: https://" + canary + "@api.polar.sh", "6:13: polar.base_url: want scheme and host alone"},
+		{"version in the address", "polar:\n  base_url: https://api.polar.sh/v1/", "6:13: polar.base_url: leave /v1 out"},
+		{"version", "polar: {api_version: latest}", "5:22: polar.api_version: want a version of Polar's API"},
+		{"negative number", "polar: {requests_per_minute: -1}", "5:30: polar.requests_per_minute: want a whole number from 0"},
+		{"fraction for a number", "polar: {requests_per_minute: 1.5}", "5:30: polar.requests_per_minute: want a whole number"},
+		{"text for a number", "polar: {requests_per_minute: fast}", "5:30: polar.requests_per_minute: want a whole number"},
+		{"no concurrency", "polar: {concurrency: 0}", "5:22: polar.concurrency: want a whole number from 1"},
+		{"duration without unit", "polar: {timeout: 30}", "5:18: polar.timeout: want a duration with its unit"},
+		{"duration in days", "polar: {timeout: 2d}", "5:18: polar.timeout: want a duration such as"},
+		{"zero duration", "polar: {timeout: 0s}", "5:18: polar.timeout: want a duration above zero"},
+		{"negative duration", "history: {keep: -1h}", "5:17: history.keep: want a duration that is not negative"},
+		{"shrinking back-off", "polar: {retry: {exponent: 0.5}}", "5:27: polar.retry.exponent: want a number from 1 to 100"},
+		{"exponent that is none", "polar: {retry: {exponent: .nan}}", "5:27: polar.retry.exponent: want a number from 1 to 100"},
+		{"intervals swapped", "polar: {retry: {initial_interval: 2m}}", "5:35: polar.retry.initial_interval: max_interval, 1m0s, is below initial_interval, 2m0s"},
+		{"yes for true", "schedule: {run_on_start: yes}", "5:26: schedule.run_on_start: want true or false"},
+		{"fraction above one", "sync: {max_delete_fraction: 20}", "5:29: sync.max_delete_fraction: want a number from 0 to 1"},
+		{"too few connections", "database:\n  max_connections: 5", "6:20: database.max_connections: 5 connections are too few for 4 organizations at a time: each holds one, and 2 more are needed; set database.max_connections to 6 or more"},
+		{"too much side by side", "sync:\n  concurrency: 8", "6:16: sync.concurrency: 8 connections are too few for 8 organizations at a time"},
+		{"minute out of range", "schedule: {full: \"61 * * * *\"}", "5:18: schedule.full: field 1, minute (0-59), is not valid"},
+		{"weekday of no week", "schedule: {full: \"1 * * * FOO\"}", "5:18: schedule.full: field 5, weekday (0-6 or SUN-SAT), is not valid"},
+		{"six fields", "schedule: {full: \"* * * * * *\"}", "5:18: schedule.full: want five fields (minute hour day month weekday), a descriptor such as \"@hourly\", or \"@every 30s\"; found 6 fields"},
+		{"unknown descriptor", "schedule: {full: \"@sometimes\"}", "5:18: schedule.full: want five fields"},
+		{"only spaces", "schedule: {full: \" \"}", "5:18: schedule.full: want five fields"},
+		{"30 February", "schedule: {full: \"0 0 30 2 *\"}", "5:18: schedule.full: names a date that never comes"},
+		{"own time zone", "schedule: {full: TZ=UTC}", "5:18: schedule.full: has a time zone of its own; set schedule.timezone"},
+		{"too often", "schedule: {full: \"@every 1ms\"}", "5:18: schedule.full: want whole seconds"},
+		{"no such zone", "schedule: {timezone: Mars/Base}", "5:22: schedule.timezone: no such time zone"},
+		{"local zone", "schedule: {timezone: Local}", "5:22: schedule.timezone: want the name of a time zone"},
+		{"listen without port", "http: {listen: localhost}", "5:16: http.listen: want host:port"},
+		{"port out of range", "http:\n  webhook_listen: 127.0.0.1:99999", "6:19: http.webhook_listen: want host:port"},
+		{"same address twice", "http:\n  webhook_listen: 127.0.0.1:8080", "6:19: http.webhook_listen: is the same address as http.listen"},
+		{"no lag", "http: {max_lag: 0}", "5:17: http.max_lag: want a duration above zero"},
+		{"heartbeat by ftp", "heartbeat_url: ftp://example.com", "5:16: heartbeat_url: want an address that begins with https://"},
+		{"level", "log: {level: loud}", "5:14: log.level: want debug, info, warn or error"},
+		{"format", "log: {format: xml}", "5:15: log.format: want json or console"},
+		{"another database", "database:\n  url: mysql://u:" + canary + "@h/db", "6:8: database.url: not a Postgres address"},
+		{"bad port", "database:\n  url: postgres://u:" + canary + "@h:99999/db", "6:8: database.url: no Postgres client accepts it"},
+		{"unescaped #", "database:\n  url: postgres://u:#" + canary + "@h/db", "6:8: database.url: not a valid URL; in user and password write"},
+		{"unescaped %", "database:\n  url: postgres://u:%zz" + canary + "@h/db", "6:8: database.url: not a valid URL"},
+		{"no connection string", "database:\n  url: " + canary, "6:8: database.url: not a connection string"},
+		{"empty folder", "database: {data_dir: \"\"}", "5:22: database.data_dir: want a text of one line"},
+		{"second document", "---\nlog: {}", "6:1: the file holds a second YAML document"},
+		{"tab", "polar:\n\ttimeout: 1s", "6:1: invalid YAML: found character '\t' that cannot start any token; indent with spaces"},
+		{"unquoted cron", "schedule:\n  full: * * * * *", "6:17: invalid YAML: undefined alias name; put the value in quotes"},
+		{"unquoted descriptor", "schedule:\n  full: @hourly", "6:9: invalid YAML: '@' is a reserved character; put the value in quotes"},
+		{"unquoted reference in braces", "polar: {base_url: ${X}}", "5:20: invalid YAML: ',' or '}' must be specified; inside { } and [ ]"},
+		{"open quote", "log: {level: \"info}", "5:14: invalid YAML: could not find end character of double-quoted text; look at"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := problemsOf(t, newWorld(minimal+tt.more+"\n"))
+			if len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml:"+tt.want) {
+				t.Errorf("got  %q\nwant one problem beginning %q", got, "config.yaml:"+tt.want)
+			}
+			noSecret(t, strings.Join(got, "\n"))
+		})
+	}
+}
+
+func TestProblemOfAnOrganizationPointsAtIt(t *testing.T) {
+	t.Parallel()
+	acme := "- {name: acme, id: " + acmeID
+	tests := []struct {
+		name, text string
+		want       []string
+	}{
+		{"empty file", "", []string{"1:1: organizations: want at least one"}},
+		{"comments alone", "# later\n", []string{"1:1: organizations: want at least one"}},
+		{"no list", "organizations: {}\n", []string{"1:16: organizations: want a list, found keys and values"}},
+		{"empty list", "log: {}\norganizations: []\n", []string{"2:16: organizations: want at least one"}},
+		{"empty element", minimal + "  -\n", []string{"5:3: organizations[1]: is empty"}},
+		{"name alone", "organizations:\n  - name: acme\n", []string{
+			"2:5: organizations[0]: has no id", "2:5: organizations[0]: has no access token",
+		}},
+		{"no name", "organizations:\n- id: " + acmeID + "\n  access_token: x\n", []string{"2:3: organizations[0]: has no name"}},
+		{"space in the name", strings.Replace(minimal, "acme", "a b", 1), []string{"2:11: organizations[0].name: want a label"}},
+		{"name that is a path", strings.Replace(minimal, "acme", "..", 1), []string{"2:11: organizations[0].name: want a label"}},
+		{"token as id", strings.Replace(minimal, acmeID, canary, 1), []string{"3:9: organizations[0].id: want an id"}},
+		{"zero id", strings.Replace(minimal, acmeID, "00000000-0000-0000-0000-000000000000", 1), []string{"3:9: organizations[0].id: want an id"}},
+		{"id without dashes", strings.Replace(minimal, acmeID, strings.ReplaceAll(acmeID, "-", ""), 1), []string{"3:9: organizations[0].id: want an id"}},
+		{"empty variable", strings.Replace(minimal, "TOKEN", "EMPTY", 1), []string{
+			"4:19: organizations[0].access_token: is empty (the value comes from the environment variable EMPTY)",
+		}},
+		{"broken token", strings.Replace(minimal, "${TOKEN}", "'${TOKEN} x'", 1), []string{"4:19: organizations[0].access_token: it contains a space"}},
+		{"missing colon space", strings.Replace(minimal, "access_token: ${TOKEN}", "access_token:"+canary, 1), []string{"4:5: invalid YAML: non-map value is specified; is the space behind"}},
+		{"both tokens", minimal + "    access_token_file: token\n", []string{"5:24: organizations[0]: has both access_token and access_token_file; keep one"}},
+		{"both webhook secrets", minimal + "    webhook_secret_file: token\n    webhook_secret: x\n", []string{"6:21: organizations[0]: has both webhook_secret and webhook_secret_file"}},
+		{"filter", minimal + "    filter: {customer_id: [1], meter_id: x, external_customer_id: [\"\"], metr_id: []}\n", []string{
+			"5:28: organizations[0].filter.customer_id[0]: want an id",
+			"5:42: organizations[0].filter.meter_id: want a list, found a single value",
+			"5:68: organizations[0].filter.external_customer_id[0]: want a customer's id",
+			"5:73: organizations[0].filter: unknown key metr_id; did you mean meter_id?",
+		}},
+		{"token files", "organizations:\n" + acme + ", access_token_file: nofile}\n" +
+			"- {name: acme, id: " + betaID + ", access_token_file: empty}\n" +
+			"- {name: b, id: " + betaID + ", access_token_file: two-lines}\n", []string{
+			"2:77: organizations[0].access_token_file: read nofile: file does not exist",
+			"3:10: organizations[1].name: is that of the organization in line 2 too",
+			"3:77: organizations[1].access_token_file: read empty: the file is empty",
+			"4:17: organizations[2].id: is that of the organization in line 3 too",
+			"4:74: organizations[2].access_token_file: read two-lines: it contains a",
+		}},
+		{"token as path", "organizations:\n" + acme + ", access_token_file: \"${TOKEN}\"}\n", []string{
+			"2:77: organizations[0].access_token_file: read the file: file does not exist (the value comes from the environment variable TOKEN)",
+		}},
+		{"token pasted as path", "organizations:\n" + acme + ", access_token_file: " + canary + "}\n", []string{
+			"2:77: organizations[0].access_token_file: read the file: file does not exist",
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := problemsOf(t, newWorld(tt.text))
+			if len(got) != len(tt.want) {
+				t.Fatalf("got %d problems %q, want %d", len(got), got, len(tt.want))
+			}
+			for i := range got {
+				if !strings.HasPrefix(got[i], "config.yaml:"+tt.want[i]) {
+					t.Errorf("problem %d: got  %q\nwant beginning %q", i, got[i], "config.yaml:"+tt.want[i])
+				}
+			}
+			noSecret(t, strings.Join(got, "\n"))
+		})
+	}
+}
+
+func TestProblemsOfTheFileItselfNameIt(t *testing.T) {
+	t.Parallel()
+	huge := newWorld(minimal + "# " + strings.Repeat("x", maxFile))
+	latin := newWorld(minimal + "# \xe9\n")
+	folder := newWorld("")
+	folder.files["config.yaml"] = &fstest.MapFile{Mode: fs.ModeDir}
+	for name, w := range map[string]world{"longer than": huge, "not UTF-8": latin, "read the configuration": folder} {
+		got := problemsOf(t, w)
+		if len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml: ") || !strings.Contains(got[0], name) {
+			t.Errorf("got %q, want one problem of config.yaml with %q", got, name)
+		}
+	}
+}
+
+func TestAskedForFileMustExist(t *testing.T) {
+	t.Parallel()
+	opts := newWorld("").options()
+	opts.Path, opts.PathGiven = "/etc/syncd.yaml", true
+	_, err := Load(opts)
+	want := "/etc/syncd.yaml: there is no such file; copy config.example.yaml there, or leave --config out"
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestFileOfAnotherKindGivesAHundredProblemsAtMost(t *testing.T) {
+	t.Parallel()
+	if got := len(problemsOf(t, newWorld(minimal+strings.Repeat("unheard: of\n", 500)))); got != maxProblems {
+		t.Errorf("got %d problems, want %d", got, maxProblems)
+	}
+}
+
+func TestErrorIsALineForEachProblemInFileOrder(t *testing.T) {
+	t.Parallel()
+	err := errorOf([]Problem{
+		{File: "f", Line: 9, Column: 1, Message: "c"},
+		{File: "f", Line: 2, Column: 7, Message: "b"},
+		{File: "f", Line: 2, Column: 3, Message: "a"},
+		{File: environment, Message: "e"},
+		{Message: "alone"},
+	})
+	want := "environment: e\nalone\nf:2:3: a\nf:2:7: b\nf:9:1: c"
+	if diff := cmp.Diff(want, err.Error()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// noSecret fails if text shows the canary.
+func noSecret(t testing.TB, text string) {
+	t.Helper()
+	if strings.Contains(text, canary) || strings.Contains(text, "canaryCANARY") {
+		t.Errorf("the secret shows: %s", text)
+	}
+}

@@ -1,0 +1,181 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/google/go-cmp/cmp"
+)
+
+// contractKeys is every key that users may rely on.
+var contractKeys = strings.Fields(`
+	polar polar.base_url polar.api_version polar.requests_per_minute polar.concurrency polar.timeout polar.retry
+	polar.retry.initial_interval polar.retry.max_interval polar.retry.exponent polar.retry.max_elapsed_time polar.retry.retry_connection_errors
+	organizations organizations.name organizations.id organizations.access_token organizations.access_token_file
+	organizations.webhook_secret organizations.webhook_secret_file organizations.filter
+	organizations.filter.customer_id organizations.filter.external_customer_id organizations.filter.meter_id
+	database database.url database.data_dir database.max_connections
+	schedule schedule.incremental schedule.full schedule.timezone schedule.run_on_start
+	sync sync.concurrency sync.max_delete_fraction
+	history history.keep
+	http http.listen http.webhook_listen http.max_lag
+	heartbeat_url
+	log log.level log.format`)
+
+func readExample(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("../../config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// keysOf collects the paths of all keys below node.
+func keysOf(node ast.Node, path string, keys map[string]bool) {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		for _, pair := range n.Values {
+			key := strings.TrimPrefix(path+"."+pair.Key.GetToken().Value, ".")
+			keys[key] = true
+			keysOf(pair.Value, key, keys)
+		}
+	case *ast.SequenceNode:
+		for _, element := range n.Values {
+			keysOf(element, path, keys)
+		}
+	}
+}
+
+func TestExampleStatesTheDefaults(t *testing.T) {
+	t.Parallel()
+	w := newWorld(readExample(t))
+	w.env = map[string]string{"POLAR_ACCESS_TOKEN": canary}
+	got, err := Load(w.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := diff(defaults(), got); d != "" {
+		t.Errorf("(-defaults +example):\n%s", d)
+	}
+	if warnings := got.Warnings(); len(warnings) != 0 {
+		t.Errorf("the example warns: %q", warnings)
+	}
+}
+
+func TestExampleShowsEveryKey(t *testing.T) {
+	t.Parallel()
+	text := readExample(t)
+	body, problem := parse([]byte(text))
+	if problem != nil {
+		t.Fatal(problem)
+	}
+	keys := map[string]bool{}
+	keysOf(body, "", keys)
+	for _, commented := range []string{"access_token_file", "webhook_secret_file"} { // the other way to say the same
+		if strings.Contains(text, "#   "+commented+": /") {
+			keys["organizations."+commented] = true
+		}
+	}
+	var got []string
+	for key := range keys {
+		got = append(got, key)
+	}
+	want := slices.Clone(contractKeys)
+	slices.Sort(got)
+	slices.Sort(want)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-contract +example):\n%s", d)
+	}
+}
+
+// A key at home nowhere, or a home for no key, would send a reader astray.
+func TestEveryKeyHasAHome(t *testing.T) {
+	t.Parallel()
+	want := map[string]bool{}
+	for _, path := range contractKeys {
+		want[path[strings.LastIndex(path, ".")+1:]] = true
+	}
+	got := map[string]bool{}
+	for key := range homes() {
+		got[key] = true
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-contract +homes):\n%s", d)
+	}
+}
+
+// What commenting out shows: any section may be left out of the example.
+func TestExampleLoadsWithoutAnySection(t *testing.T) {
+	t.Parallel()
+	text := readExample(t)
+	for _, section := range []string{"polar", "database", "schedule", "sync", "history", "http", "heartbeat_url", "log"} {
+		var kept []string
+		inside := false
+		for line := range strings.Lines(text) {
+			if line[0] != ' ' && line[0] != '\n' && line[0] != '#' {
+				inside = strings.HasPrefix(line, section+":")
+			}
+			if !inside {
+				kept = append(kept, line)
+			}
+		}
+		w := newWorld(strings.Join(kept, ""))
+		w.env["POLAR_ACCESS_TOKEN"] = canary
+		got, err := Load(w.options())
+		if err != nil {
+			t.Fatalf("without %s: %v", section, err)
+		}
+		if d := diff(defaults(), got); d != "" {
+			t.Errorf("without %s (-want +got):\n%s", section, d)
+		}
+	}
+}
+
+func TestWarningsNameWhatIsProbablyNotMeant(t *testing.T) {
+	t.Parallel()
+	literal := strings.Replace(minimal, "${TOKEN}", canary, 1)
+	fromFile := strings.Replace(minimal, "access_token: ${TOKEN}", "access_token_file: token", 1)
+	const open, private = 0o644, 0o640
+	tests := []struct {
+		text string
+		mode os.FileMode // of config.yaml and token
+		want []string    // a part of each warning
+	}{
+		{minimal, open, nil},
+		{literal, private, nil},
+		{literal, open, []string{"config.yaml holds secrets and everyone"}},
+		{minimal + "database: {url: \"postgres://u:pw@h/db\"}\n", open, []string{"config.yaml holds secrets"}},
+		{minimal + "database: {url: \"postgres://u@h/db\"}\n", open, nil},
+		{fromFile, private, nil},
+		{fromFile, open, []string{"token holds a secret and everyone"}},
+		{minimal + "schedule: {incremental: \"\", full: \"\"}\n", private, []string{"both empty"}},
+		{minimal + "schedule: {full: \"\"}\n", private, []string{"schedule.full is empty"}},
+		{minimal + "polar: {base_url: " + SandboxURL + "}\n", private, []string{"above the 100 that Polar's sandbox allows"}},
+		{minimal + "polar: {base_url: " + SandboxURL + ", requests_per_minute: 60}\n", private, nil},
+		{minimal + "    webhook_secret: ${TOKEN}\nhttp: {listen: \"\"}\n", private, []string{"no webhook will arrive"}},
+		{minimal + "http: {listen: \":8080\"}\n", private, []string{"open to other machines"}},
+		{minimal + "http: {listen: \"localhost:8080\", webhook_listen: \":8081\"}\n", private, nil},
+	}
+	for _, tt := range tests {
+		w := newWorld(tt.text)
+		w.files["config.yaml"].Mode, w.files["token"].Mode = tt.mode, tt.mode
+		c, err := Load(w.options())
+		if err != nil {
+			t.Fatalf("%q: %v", tt.text, err)
+		}
+		got := c.Warnings()
+		ok := len(got) == len(tt.want)
+		for i := range tt.want {
+			ok = ok && strings.Contains(got[i], tt.want[i])
+		}
+		if !ok {
+			t.Errorf("%q, mode %v: got %q, want %q", tt.text, tt.mode, got, tt.want)
+		}
+		noSecret(t, fmt.Sprint(got))
+	}
+}

@@ -1,0 +1,144 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// A position is a place in the file; both numbers count from 1.
+type position struct{ line, column int }
+
+func positionOf(t *token.Token) position {
+	if t == nil || t.Position == nil {
+		return position{1, 1}
+	}
+	return position{max(1, t.Position.Line), max(1, t.Position.Column)}
+}
+
+// where is the place at which a reader looks for node: a mapping between
+// indentation begins at its first key, not at the colon behind it.
+func where(node ast.Node) position {
+	if node == nil {
+		return position{1, 1}
+	}
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return positionOf(n.Values[0].Key.GetToken())
+		}
+	case *ast.MappingValueNode:
+		return positionOf(n.Key.GetToken())
+	}
+	return positionOf(node.GetToken())
+}
+
+// parse reads source as one YAML document and returns its body, nil if there is
+// nothing in it.
+func parse(source []byte) (body ast.Node, problem *Problem) {
+	if !utf8.Valid(source) {
+		return nil, &Problem{Message: "the file is not UTF-8 text; save it as UTF-8"}
+	}
+	// The parser is thorough and large. A defect in it must cost a newcomer
+	// one line, not a stack trace.
+	defer func() {
+		if recover() != nil {
+			body, problem = nil, &Problem{Message: "the file can't be read as YAML; compare it with config.example.yaml"}
+		}
+	}()
+	// Duplicate keys are reported by the decoder, together with everything else.
+	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, syntaxProblem(err, source)
+	}
+	for _, document := range file.Docs {
+		if document.Body == nil {
+			continue
+		}
+		if body != nil {
+			at := where(document.Body)
+			return nil, &Problem{Line: at.line, Column: at.column, Message: "the file holds a second YAML document; keep one"}
+		}
+		body = document.Body
+	}
+	return body, nil
+}
+
+// quotedText is where the parser's messages may repeat the file.
+var quotedText = regexp.MustCompile(`"[^"]{2,}"`)
+
+// syntaxProblem keeps of the parser's error its place and reason, drops its
+// excerpt of the source, and adds a cure for the mistakes that people make.
+func syntaxProblem(err error, source []byte) *Problem {
+	var syntax yaml.Error
+	if !errors.As(err, &syntax) {
+		return &Problem{Message: "the file can't be read as YAML; compare it with config.example.yaml"}
+	}
+	at := positionOf(syntax.GetToken())
+	message := quotedText.ReplaceAllString(syntax.GetMessage(), "that")
+	p := &Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("invalid YAML: %.100s", message)}
+	line := ""
+	if lines := strings.Split(string(source), "\n"); at.line <= len(lines) {
+		line = lines[at.line-1]
+	}
+	switch {
+	case strings.Contains(line, "\t"):
+		p.Message += "; indent with spaces, not with tabs"
+	case strings.Contains(line, "${") && strings.ContainsAny(line, "{["):
+		p.Message += `; inside { } and [ ], and with ": " in its default, a reference needs quotes: "${NAME}"`
+	case strings.Contains(line, ": *"), strings.Contains(line, ": @"), strings.Contains(message, "reserved"):
+		p.Message += "; put the value in quotes"
+	case strings.Contains(message, "unexpected key name"), strings.Contains(message, "non-map"):
+		p.Message += `; is the space behind a ":" missing?`
+	default:
+		p.Message += "; look at the indentation and the quotes here and in the line above"
+	}
+	return p
+}
+
+// maxHops bounds how many anchors and aliases lead to one value, so that an
+// alias of itself ends.
+const maxHops = 10
+
+// resolveNode follows anchors and aliases to the node that has the value.
+func (d *decoder) resolveNode(node ast.Node) (ast.Node, error) {
+	for range maxHops {
+		switch n := node.(type) {
+		case *ast.AnchorNode:
+			d.anchors[n.Name.GetToken().Value] = n.Value
+			node = n.Value
+		case *ast.AliasNode:
+			target, ok := d.anchors[n.Value.GetToken().Value]
+			if !ok {
+				return nil, errors.New("this alias has no anchor above it; a value that begins with * needs quotes")
+			}
+			node = target
+		case *ast.TagNode:
+			return nil, errors.New("YAML tags are not supported; leave it out, or put the value in quotes")
+		default:
+			return node, nil
+		}
+	}
+	return nil, errors.New("this alias leads to itself")
+}
+
+// kindOf names what node is, for errors.
+func kindOf(node ast.Node) string {
+	switch node.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "keys and values"
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.NullNode, nil:
+		return "nothing"
+	default:
+		return "a single value"
+	}
+}
