@@ -1,0 +1,181 @@
+package localpg_test
+
+import (
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"polarmirror/internal/localpg"
+)
+
+func TestFilesAreTheirOwnersAlone(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	start(t, options(dir))
+	want := map[string]os.FileMode{"": 0o700, "data": 0o700, "password": 0o600, "pgpass": 0o600, "postgres.log": 0o600}
+	got := map[string]os.FileMode{}
+	for name := range want {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[name] = info.Mode().Perm()
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("modes (-want +got):\n%s", diff)
+	}
+}
+
+func TestNobodyGetsInWithoutThePassword(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	s := start(t, options(dir))
+	for _, user := range []*url.Userinfo{url.User("syncd"), url.UserPassword("syncd", "guess"), url.User("postgres")} {
+		u, err := url.Parse(s.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.User = user
+		if _, err := tryQuery(t.Context(), u.String(), `SELECT 'in'`); err == nil {
+			t.Errorf("%s got in", user.Username())
+		}
+	}
+	rules := query(t, s.URL(), `SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules`)
+	if rules != "scram-sha-256" {
+		t.Errorf("ways in: %s", rules)
+	}
+	if got := query(t, s.URL(), `SELECT current_setting('listen_addresses') || current_setting('unix_socket_directories')`); got != "127.0.0.1" {
+		t.Errorf("listens on %q", got)
+	}
+}
+
+func TestPasswordIsNowhereItCouldBeSeen(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	s := start(t, options(dir))
+	u, err := url.Parse(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	if len(password) < 20 {
+		t.Fatalf("a password of %d characters", len(password))
+	}
+	processes, err := exec.Command("ps", "axww", "-o", "args").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	serverLog, err := os.ReadFile(filepath.Join(dir, "postgres.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for where, text := range map[string]string{"ps": string(processes), "log": string(serverLog), "psql line": s.PSQL()} {
+		if strings.Contains(text, password) {
+			t.Errorf("%s shows the password", where)
+		}
+	}
+}
+
+func TestPSQLLineOpensTheDatabase(t *testing.T) {
+	t.Parallel()
+	s := start(t, options(dataDir(t)))
+	// What psql is given once the shell has read the line.
+	program, _, _ := strings.Cut(s.PSQL(), ` "`)
+	argument, err := exec.Command("sh", "-c", "printf %s"+strings.TrimPrefix(s.PSQL(), program)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, string(argument), `SELECT current_database() || current_user`); got != "syncdsyncd" {
+		t.Errorf("got %q", got)
+	}
+	// psql comes with most installations, but not with fetched binaries.
+	if err := exec.Command("sh", "-c", "command -v "+program).Run(); err != nil {
+		return
+	}
+	out, err := exec.Command("sh", "-c", s.PSQL()+` -w -Atc 'SELECT current_database() || current_user'`).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "syncdsyncd" {
+		t.Errorf("psql: %v: %s", err, out)
+	}
+}
+
+func TestAnotherUserThanRootCanRunIt(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "private", ".syncd")
+	private := filepath.Dir(dir)
+	if err := os.Mkdir(private, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const nobody = 65534
+	becomeNobody := func(cmd *exec.Cmd) {}
+	if os.Geteuid() == 0 {
+		// The folders above are root's; the test binary is reached by descriptor.
+		for up := filepath.Dir(private); up != os.TempDir() && up != "/"; up = filepath.Dir(up) {
+			if err := os.Chmod(up, 0o711); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chown(private, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+		becomeNobody = func(cmd *exec.Cmd) {
+			binary, err := os.Open(cmd.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = binary.Close() })
+			cmd.ExtraFiles = []*os.File{binary}
+			cmd.Path, cmd.Dir = "/proc/self/fd/3", "/"
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		}
+	}
+	h := startHelper(t, dir, becomeNobody)
+	pid := postmasterPID(t, dir)
+	if got := query(t, h.URL, `SELECT 'up'`); got != "up" {
+		t.Errorf("got %q", got)
+	}
+	// Root, or the same user again, shares it, and leaves the files usable.
+	start(t, options(dir))
+	h.leave(t)
+	if !alive(pid) {
+		t.Error("the server was stopped under its second user")
+	}
+	startHelper(t, dir, becomeNobody).leave(t)
+}
+
+func TestPortIsKeptUnlessItIsTaken(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	port := func() string {
+		t.Helper()
+		s, err := localpg.Start(t.Context(), options(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(s.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop(t, s)
+		return u.Port()
+	}
+	first := port()
+	l, err := net.Listen("tcp", "127.0.0.1:"+first)
+	if err != nil {
+		t.Fatal(err) // taken already, by a program that has nothing to do with this
+	}
+	defer l.Close()
+	second := port()
+	if second == first {
+		t.Fatalf("two programs listen on %s", first)
+	}
+	if third := port(); third != second {
+		t.Errorf("port %s became %s", second, third)
+	}
+}

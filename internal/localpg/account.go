@@ -1,0 +1,81 @@
+package localpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// account is the user that Postgres's programs run as. They refuse to run as
+// root, so root hands them to another.
+type account struct {
+	drop     bool // change to uid and gid; otherwise stay who we are
+	uid, gid int
+}
+
+// accountFor picks the account for a data folder: its owner if it exists, so
+// that root and that owner can take turns; else the system's account for
+// Postgres, else nobody.
+func accountFor(data string) (account, error) {
+	if os.Geteuid() != 0 {
+		return account{}, nil
+	}
+	info, err := os.Stat(data)
+	switch {
+	case err == nil:
+		if uid, gid := owner(info); uid != 0 {
+			return account{drop: true, uid: uid, gid: gid}, nil
+		}
+		return account{}, fmt.Errorf("%s belongs to root, which Postgres refuses: give it to another user (chown -R postgres %s)", data, data)
+	case !errors.Is(err, fs.ErrNotExist):
+		return account{}, fmt.Errorf("look at the data folder: %w", err)
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, uidErr := strconv.Atoi(u.Uid)
+		gid, gidErr := strconv.Atoi(u.Gid)
+		if uidErr == nil && gidErr == nil && uid > 0 {
+			return account{drop: true, uid: uid, gid: gid}, nil
+		}
+	}
+	return account{}, errors.New("postgres refuses to run as root and this system has neither a user postgres nor nobody: run as another user, or set database.url")
+}
+
+// command prepares a Postgres program. It gets a session of its own, so that
+// Ctrl-C in our terminal does not reach it; a working folder every account may
+// enter; and none of our environment, where PGDATA or PGPORT would steer it and
+// secrets would be on show.
+func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = "/"
+	cmd.Env = cleanEnv(os.Environ())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if a.drop {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
+	}
+	// The program's children share its session and process group.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	return cmd
+}
+
+func cleanEnv(environ []string) []string {
+	kept := []string{"LC_ALL=C", "TZ=UTC"}
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if slices.Contains([]string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}, name) {
+			kept = append(kept, pair)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,238 @@
+package localpg
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const (
+	dataName     = "data"
+	stagingName  = "data.new-"
+	passwordName = "password"
+	portName     = "port"
+	passfileName = "pgpass"
+	logName      = "postgres.log"
+	startLock    = "start.lock"
+	usersLock    = "users.lock"
+	tempName     = ".tmp-"
+)
+
+// home is the folder everything lives in.
+type home struct {
+	dir      string // absolute
+	uid, gid int    // its owner, who may differ from us if we are root
+}
+
+func (h home) path(name string) string { return filepath.Join(h.dir, name) }
+
+// openHome makes or checks the folder. It refuses one with other people's files
+// in it, and one of another owner.
+func openHome(dataDir string) (home, error) {
+	if dataDir == "" {
+		return home{}, errors.New("the embedded database has no folder: set database.data_dir")
+	}
+	dir, err := filepath.Abs(dataDir)
+	if err != nil {
+		return home{}, fmt.Errorf("database.data_dir %s: %w", dataDir, err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return home{}, fmt.Errorf("make the folder of the embedded database: %w; set database.data_dir to a folder you may write", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return home{}, fmt.Errorf("database.data_dir: %w", err)
+	}
+	h := home{dir: dir}
+	h.uid, h.gid = owner(info)
+	if euid := os.Geteuid(); euid != 0 && h.uid != euid {
+		return home{}, fmt.Errorf("database.data_dir %s belongs to user id %d, not to you (%d): run as that user, or set database.data_dir to a folder of yours", dir, h.uid, euid)
+	}
+	if err := h.claim(); err != nil {
+		return home{}, err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return home{}, fmt.Errorf("make database.data_dir private: %w", err)
+		}
+	}
+	return h, nil
+}
+
+// claim marks an empty folder as ours, or finds the mark.
+func (h home) claim() error {
+	if _, err := os.Stat(h.path(startLock)); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(h.dir)
+	if err != nil {
+		return fmt.Errorf("database.data_dir: %w", err)
+	}
+	entries = slices.DeleteFunc(entries, h.isHome)
+	if len(entries) > 0 {
+		// A process that started at the same moment may have marked it since.
+		if _, err := os.Stat(h.path(startLock)); err == nil {
+			return nil
+		}
+		return fmt.Errorf("database.data_dir %s holds other files (%s): set database.data_dir to a new or empty folder", h.dir, entries[0].Name())
+	}
+	// The mark comes first: who finds any file of ours finds the mark too.
+	for _, name := range []string{startLock, usersLock} {
+		f, err := h.create(name)
+		if err != nil {
+			return fmt.Errorf("write to database.data_dir: %w; set database.data_dir to a folder you may write", err)
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isHome reports whether an entry of the folder is a folder of this package's
+// own, such as that of a demonstration inside the one of the real thing.
+func (h home) isHome(entry fs.DirEntry) bool {
+	_, err := os.Stat(filepath.Join(h.path(entry.Name()), startLock))
+	return err == nil
+}
+
+// ignore keeps the folder's files out of commits, for it often lies in a
+// checkout. The caller holds the start lock.
+func (h home) ignore() error {
+	const name = ".gitignore"
+	if _, err := os.Stat(h.path(name)); err == nil {
+		return nil
+	}
+	return h.write(name, "*\n")
+}
+
+func owner(info fs.FileInfo) (uid, gid int) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return os.Geteuid(), os.Getegid()
+	}
+	return int(st.Uid), int(st.Gid)
+}
+
+// create opens a file for appending, made if missing, for its owner only.
+func (h home) create(name string) (*os.File, error) {
+	f, err := os.OpenFile(h.path(name), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.own(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// own gives a file that root wrote to the folder's owner, who would else be
+// locked out of his own database.
+func (h home) own(f *os.File) error {
+	if os.Geteuid() != 0 || h.uid == 0 {
+		return nil
+	}
+	if err := f.Chown(h.uid, h.gid); err != nil {
+		return fmt.Errorf("give %s to the owner of its folder: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// write replaces a file at once, readable by the folder's owner only. A crash
+// leaves the old file and perhaps a temporary one, which sweep removes.
+func (h home) write(name, content string) (err error) {
+	f, err := os.CreateTemp(h.dir, tempName) // mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", h.path(name), explain(err))
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+			err = fmt.Errorf("write %s: %w", h.path(name), explain(err))
+		}
+	}()
+	_, writeErr := f.WriteString(content)
+	if err := errors.Join(writeErr, h.own(f), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), h.path(name))
+}
+
+// ensurePassword returns the password, made on the first call in this folder.
+// It is stored before initdb uses it, so that a crash in between costs nothing.
+func (h home) ensurePassword() (string, error) {
+	raw, err := os.ReadFile(h.path(passwordName))
+	if err == nil && len(raw) > 0 {
+		return strings.TrimSpace(string(raw)), nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the password of the embedded database: %w", err)
+	}
+	if _, err := os.Stat(h.path(dataName)); err == nil {
+		return "", fmt.Errorf("%s is missing, and without it the data in %s can't be opened: put it back, or remove the folder to begin with an empty database", h.path(passwordName), h.dir)
+	}
+	password := rand.Text() // 128 bits or more, of letters and digits
+	return password, h.write(passwordName, password+"\n")
+}
+
+// lastPort is the port used last, 0 if unknown.
+func (h home) lastPort() int {
+	raw, err := os.ReadFile(h.path(portName))
+	if err != nil {
+		return 0
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil || port < 1024 || port > 65535 {
+		return 0
+	}
+	return port
+}
+
+func (h home) writePort(port int) error {
+	if h.lastPort() == port {
+		return nil
+	}
+	return h.write(portName, strconv.Itoa(port)+"\n")
+}
+
+// writePassfile lets psql find the password. The line names the port, because
+// psql would tell the password to whoever answers there.
+// https://www.postgresql.org/docs/current/libpq-pgpass.html
+func (h home) writePassfile(port int, password string) error {
+	line := fmt.Sprintf("%s:%d:*:%s:%s\n", loopback, port, roleName, password)
+	if old, err := os.ReadFile(h.path(passfileName)); err == nil && string(old) == line {
+		return nil
+	}
+	return h.write(passfileName, line)
+}
+
+func (h home) removePassfile() error {
+	if err := os.Remove(h.path(passfileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the password file: %w", err)
+	}
+	return nil
+}
+
+// sweep removes what killed processes left half done. The caller holds the
+// start lock. An initdb orphaned by a kill may still write into its folder and
+// so outlive this; the next sweep gets it.
+func (h home) sweep() {
+	for _, prefix := range []string{stagingName, tempName} {
+		entries, err := os.ReadDir(h.dir)
+		if err != nil {
+			return
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), prefix) {
+				_ = os.RemoveAll(h.path(e.Name()))
+			}
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package pgtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	testPrefix     = "syncd_test_"     // syncd_test_<process id>_<random>
+	templatePrefix = "syncd_template_" // syncd_template_<key>: complete
+	buildPrefix    = "syncd_build_"    // syncd_build_<key>: not yet a template
+
+	// https://www.postgresql.org/docs/current/errcodes-appendix.html
+	noSuchDatabase = "3D000"
+	databaseInUse  = "55006"
+
+	inUseRetries = 100
+	inUsePause   = 50 * time.Millisecond
+)
+
+// clone makes a database from the template for key, which it builds if it is
+// missing.
+func (c *cluster) clone(ctx context.Context, migrate Migrate, key string) (*Database, error) {
+	name := testPrefix + c.id + "_" + randomID()
+	template := "template0"
+	if migrate != nil {
+		template = templatePrefix + Key(key)
+	}
+	err := c.createFrom(ctx, name, template)
+	if migrate != nil && isCode(err, noSuchDatabase) {
+		if err := c.buildTemplate(ctx, migrate, key); err != nil {
+			return nil, err
+		}
+		err = c.createFrom(ctx, name, template)
+	}
+	if err != nil {
+		return nil, err
+	}
+	config := c.config.Copy()
+	config.ConnConfig.Database = name
+	config.MaxConns = poolSize
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, errors.Join(err, c.drop(ctx, name))
+	}
+	return &Database{Name: name, URL: c.url(name), Pool: pool}, nil
+}
+
+// createFrom clones a template. Somebody may be connected to it for a moment,
+// autovacuum for one.
+func (c *cluster) createFrom(ctx context.Context, name, template string) error {
+	err := c.retryInUse(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template))
+	if err != nil {
+		return fmt.Errorf("clone %s: %w", template, err)
+	}
+	return nil
+}
+
+func (c *cluster) retryInUse(ctx context.Context, statement string) error {
+	for range inUseRetries {
+		_, err := c.admin.Exec(ctx, statement)
+		if !isCode(err, databaseInUse) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(inUsePause):
+		}
+	}
+	_, err := c.admin.Exec(ctx, statement)
+	return err
+}
+
+// buildTemplate migrates a database under another name and renames it once it is
+// complete, so that a template by its name is always whole. The advisory lock
+// keeps other processes from building the same one.
+func (c *cluster) buildTemplate(ctx context.Context, migrate Migrate, key string) error {
+	// A connection of its own: waiting for the lock on pooled ones, tests could
+	// take them all, and leave none to the one that builds.
+	conn, err := pgx.ConnectConfig(ctx, c.config.ConnConfig)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) // unlocks
+	build, template := buildPrefix+Key(key), templatePrefix+Key(key)
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey(build)); err != nil {
+		return fmt.Errorf("lock template %s: %w", template, err)
+	}
+	var exists bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, template).Scan(&exists); err != nil {
+		return err
+	}
+	if exists {
+		return nil // built while we waited
+	}
+	if err := c.drop(ctx, build); err != nil {
+		return err
+	}
+	if err := c.createFrom(ctx, build, "template0"); err != nil {
+		return err
+	}
+	if err := migrate(ctx, c.url(build)); err != nil {
+		return fmt.Errorf("migrate the template: %w", err)
+	}
+	// A connection just closed may linger in the server for a moment.
+	if err := c.retryInUse(ctx, "ALTER DATABASE "+quote(build)+" RENAME TO "+quote(template)); err != nil {
+		return fmt.Errorf("finish template %s (does migrate close its connections?): %w", template, err)
+	}
+	return c.sweepTemplates(ctx)
+}
+
+func (c *cluster) drop(ctx context.Context, name string) error {
+	if _, err := c.admin.Exec(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
+		return fmt.Errorf("drop %s: %w", name, err)
+	}
+	return nil
+}
+
+// url is the address of a database of the server.
+func (c *cluster) url(database string) string {
+	base := c.config.ConnString()
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme == "" { // "host=... user=...": the last dbname counts
+		return base + " dbname=" + database
+	}
+	u.Path = "/" + database
+	return u.String()
+}
+
+// lockKey makes an advisory lock's number of a name.
+func lockKey(name string) int64 {
+	sum := sha256.Sum256([]byte("syncd pgtest " + name))
+	return int64(binary.BigEndian.Uint64(sum[:8]))
+}
+
+func isCode(err error, code string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == code
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -1,0 +1,151 @@
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"polarmirror/internal/localpg"
+)
+
+// theCluster is the one mutable global of the project. A test process has no
+// other place for what its tests share: package testing hands them nothing in
+// common, and a TestMain in every package would be easy to forget.
+var theCluster counted
+
+// counted opens the cluster for the first user and closes it after the last.
+type counted struct {
+	mu    sync.Mutex
+	users int
+	open  *cluster
+}
+
+func (n *counted) use(ctx context.Context) (*cluster, func() error, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.users == 0 {
+		c, err := openCluster(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		n.open = c
+	}
+	n.users++
+	return n.open, n.release, nil
+}
+
+func (n *counted) release() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.users--
+	if n.users > 0 {
+		return nil
+	}
+	c := n.open
+	n.open = nil
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+	defer cancel()
+	return c.close(ctx)
+}
+
+// cluster is this process's access to the server of all tests.
+type cluster struct {
+	server *localpg.Server // nil if the environment names a server
+	config *pgxpool.Config // of the maintenance database
+	admin  *pgxpool.Pool
+	// owner holds the advisory lock that says that the databases named after
+	// this process's id are in use.
+	owner *pgx.Conn
+	id    string
+}
+
+func openCluster(ctx context.Context) (_ *cluster, err error) {
+	c := &cluster{id: randomID()}
+	defer func() {
+		if err != nil {
+			_ = c.close(context.WithoutCancel(ctx))
+		}
+	}()
+	url := serverFromEnv()
+	if url == "" {
+		if c.server, err = startServer(ctx); err != nil {
+			return nil, err
+		}
+		url = c.server.URL()
+	}
+	if c.config, err = pgxpool.ParseConfig(url); err != nil {
+		return nil, fmt.Errorf("address of the test server: %w", err)
+	}
+	c.config.MaxConns = 4
+	if c.admin, err = pgxpool.NewWithConfig(ctx, c.config); err != nil {
+		return nil, err
+	}
+	if c.owner, err = pgx.ConnectConfig(ctx, c.config.ConnConfig); err != nil {
+		return nil, fmt.Errorf("connect to the test server: %w", err)
+	}
+	if _, err = c.owner.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey(c.id)); err != nil {
+		return nil, fmt.Errorf("mark this process's test databases: %w", err)
+	}
+	if err = c.sweep(ctx); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func serverFromEnv() string {
+	if url := os.Getenv("SYNCD_TEST_DATABASE_URL"); url != "" {
+		return url
+	}
+	return os.Getenv("POSTGRES_TEST_URL")
+}
+
+func startServer(ctx context.Context) (*localpg.Server, error) {
+	dir := filepath.Join(os.TempDir(), "syncd-test-"+strconv.Itoa(os.Geteuid()))
+	// The name can be guessed and the folder above is everybody's.
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(st.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s is somebody else's: remove it", dir)
+	}
+	return localpg.Start(ctx, localpg.Options{
+		DataDir:  dir,
+		Database: "maintenance",
+		Settings: map[string]string{
+			"fsync":              "off",
+			"full_page_writes":   "off",
+			"synchronous_commit": "off",
+			"max_connections":    "300",
+			"max_wal_size":       "512MB",
+		},
+	})
+}
+
+func (c *cluster) close(ctx context.Context) error {
+	if c.owner != nil {
+		_ = c.owner.Close(ctx)
+	}
+	if c.admin != nil {
+		c.admin.Close()
+	}
+	if c.server == nil {
+		return nil
+	}
+	return c.server.Close(ctx)
+}
+
+func randomID() string { return strings.ToLower(rand.Text()[:10]) }

@@ -1,0 +1,128 @@
+// Package pgtest gives each test a Postgres database of its own.
+//
+// All test processes of `go test ./...` share one server, with the durability
+// that tests do not need switched off. A test's database is a clone of a
+// migrated template, so that the migrations run once and not once a test.
+//
+// The server is internal/localpg's, in the temporary folder. It runs while any
+// test holds a database, and stops with the last: nothing is left behind. A
+// package whose tests seldom overlap would stop and start it between them (a
+// third of a second); it holds the server for the whole process with
+//
+//	func TestMain(m *testing.M) {
+//		defer pgtest.Keep()()
+//		m.Run()
+//	}
+//
+// After a killed run the server stays, and the next run adopts and stops it and
+// removes what it left.
+//
+// SYNCD_TEST_DATABASE_URL, or else POSTGRES_TEST_URL, names another server to
+// use: version 14 or later, a role that may create databases. Without any
+// Postgres the test fails and says what to install.
+package pgtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	setupTime     = 2 * time.Minute // the first test of a run may wait for initdb
+	cleanupTime   = 30 * time.Second
+	poolCloseTime = 10 * time.Second // for what a test left running to end
+
+	poolSize = 8
+)
+
+// Database is a test's own database. It is dropped when the test ends.
+type Database struct {
+	Name string
+	URL  string        // for pgx
+	Pool *pgxpool.Pool // closed when the test ends
+}
+
+// Migrate brings the empty database at url up to date. It must close what it
+// opens: a database with connections can't be cloned.
+type Migrate func(ctx context.Context, url string) error
+
+// New returns a database that migrate has been applied to. key stands for what
+// migrate does: it must change when the migrations change (see Key), for the
+// migrated template outlives the run. With a nil migrate the database is empty.
+func New(t testing.TB, migrate Migrate, key string) *Database {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), setupTime)
+	defer cancel()
+	c, release, err := theCluster.use(ctx)
+	if err != nil {
+		t.Fatalf("tests need Postgres: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Errorf("stop the test server: %v", err)
+		}
+	})
+	db, err := c.clone(ctx, migrate, key)
+	if err != nil {
+		t.Fatalf("make a test database: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+		defer cancel()
+		poolCtx, cancelPool := context.WithTimeout(ctx, poolCloseTime)
+		defer cancelPool()
+		if !closePool(poolCtx, db.Pool) {
+			t.Errorf("the test still holds %d connections", db.Pool.Stat().AcquiredConns())
+		}
+		if err := c.drop(ctx, db.Name); err != nil {
+			t.Errorf("drop the test database: %v", err)
+		}
+	})
+	return db
+}
+
+// closePool reports false if connections are still held when ctx ends: the pool
+// would wait for them for ever, and hide which test forgot them.
+func closePool(ctx context.Context, pool *pgxpool.Pool) bool {
+	closed := make(chan struct{})
+	go func() {
+		pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Key makes a key of everything the migrations consist of.
+func Key(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
+}
+
+// Keep holds the server until the returned function is called. It is for
+// TestMain. If there is no Postgres the tests say so.
+func Keep() (release func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), setupTime)
+	defer cancel()
+	_, done, err := theCluster.use(ctx)
+	if err != nil {
+		return func() {}
+	}
+	return func() {
+		// A server that does not stop is the next run's to adopt.
+		_ = done()
+	}
+}

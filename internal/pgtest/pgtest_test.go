@@ -1,0 +1,55 @@
+package pgtest
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+)
+
+func TestDatabasesOfTestsDoNotSeeEachOther(t *testing.T) {
+	t.Parallel()
+	one, other := New(t, createVisits, Key("visits")), New(t, createVisits, Key("visits"))
+	if _, err := one.Pool.Exec(t.Context(), `INSERT INTO visits VALUES (1)`); err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	if err := other.Pool.QueryRow(t.Context(), `SELECT count(*) FROM visits`).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got != 0 {
+		t.Errorf("another test's rows: %d", got)
+	}
+}
+
+func TestDatabaseIsGoneAfterItsTest(t *testing.T) {
+	t.Parallel()
+	c := useCluster(t)
+	var name string
+	t.Run("test", func(t *testing.T) {
+		db := New(t, nil, "")
+		name = db.Name
+		// A test may forget a connection.
+		if _, err := pgx.Connect(t.Context(), db.URL); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if exists(t, c, name) {
+		t.Error("it is still there")
+	}
+}
+
+func TestKeyTellsPartsApart(t *testing.T) {
+	t.Parallel()
+	keys := []string{Key("a", "b"), Key("ab"), Key("ab", ""), Key("a", "c")}
+	for i, key := range keys {
+		for _, other := range keys[:i] {
+			if key == other {
+				t.Errorf("%v share a key", keys)
+			}
+		}
+	}
+	if diff := cmp.Diff(Key("a", "b"), keys[0]); diff != "" {
+		t.Errorf("a key changes: %s", diff)
+	}
+}
