@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/polar"
+)
+
+// A Block is what one transaction saves: pages of a walk or a tick, or single
+// customer meters that were asked for.
+type Block struct {
+	// CustomerMeters with their nested customers and meters, in any order. The
+	// same one may stand there more than once; the newest is written.
+	CustomerMeters []*polar.CustomerMeter
+	Rejected       []RejectedRow
+
+	// Age is the time since the oldest request of the block was begun. Only an
+	// answer to a request begun after a row was marked deleted revives it.
+	Age time.Duration
+
+	// Stretch, if set, is the part of the list of which the block shows every
+	// row. Live rows of the mirror in it that the block lacks become suspects.
+	Stretch *Stretch
+
+	// Cursor, if set, moves with the block.
+	Cursor *Cursor
+
+	// Force writes what differs even if it is older: Polar, asked for the very
+	// row, insists.
+	Force bool
+
+	Counts Counts // of the requests and pages behind the block
+}
+
+// A Stretch is a part of the list in the order of the walk, both ends included.
+type Stretch struct {
+	Low, High    polar.Key
+	FromStart    bool // everything below Low as well
+	ToEnd        bool // everything above High as well
+	LowestOffset int
+}
+
+// A RejectedRow is a row that can't be mirrored, with its place.
+type RejectedRow struct {
+	polar.RejectedRow
+	Offset int // of its page in the list
+}
+
+// Saved is what a block did.
+type Saved struct {
+	Counts Counts
+	// Older are customer meters that were listed with an older state than the
+	// mirror has, of themselves or of their customer or meter. That state was
+	// not written. One may stand there more than once.
+	Older []uuid.UUID
+}
+
+// SaveBlock writes the block in one transaction and one round trip. Should
+// Postgres refuse a value, the block is halved until the row with it is found,
+// which is then rejected; the cursor moves only with the last part, so a crash
+// between the parts repeats them and changes nothing.
+func (s *Session) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, error) {
+	b.CustomerMeters = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	saved, err := s.saveOnce(ctx, run, b)
+	if err == nil || !refusesValue(err) || len(b.CustomerMeters) == 0 {
+		return saved, err
+	}
+	return s.saveInParts(ctx, run, b)
+}
+
+// saveInParts saves the rows of b half by half and then b without rows.
+func (s *Session) saveInParts(ctx context.Context, run *Run, b *Block) (Saved, error) {
+	var total Saved
+	rejected, err := s.saveHalves(ctx, run, b, b.CustomerMeters, &total)
+	if err != nil {
+		return total, err
+	}
+	rest := *b
+	rest.CustomerMeters = nil
+	rest.Rejected = append(rejected, b.Rejected...)
+	last, err := s.saveListed(ctx, run, &rest, b.CustomerMeters)
+	total.Counts.Add(last.Counts)
+	total.Older = append(total.Older, last.Older...)
+	return total, err
+}
+
+func (s *Session) saveHalves(ctx context.Context, run *Run, b *Block, rows []*polar.CustomerMeter, total *Saved) ([]RejectedRow, error) {
+	part := &Block{CustomerMeters: rows, Age: b.Age, Force: b.Force}
+	saved, err := s.saveOnce(ctx, run, part)
+	switch {
+	case err == nil:
+		total.Counts.Add(saved.Counts)
+		total.Older = append(total.Older, saved.Older...)
+		return nil, nil
+	case !refusesValue(err):
+		return nil, err
+	case len(rows) == 1:
+		return []RejectedRow{refused(rows[0], b, err)}, nil
+	}
+	half := len(rows) / 2
+	low, err := s.saveHalves(ctx, run, b, rows[:half], total)
+	if err != nil {
+		return nil, err
+	}
+	high, err := s.saveHalves(ctx, run, b, rows[half:], total)
+	return append(low, high...), err
+}
+
+// refused describes a row that decoding let through and Postgres did not.
+func refused(m *polar.CustomerMeter, b *Block, err error) RejectedRow {
+	offset := 0
+	if b.Stretch != nil {
+		offset = b.Stretch.LowestOffset
+	}
+	raw := fmt.Appendf(nil, `{"id":%q,"customer":%s,"meter":%s}`, m.ID, m.Customer.Raw, m.Meter.Raw)
+	return RejectedRow{
+		RejectedRow: polar.RejectedRow{ID: m.ID, Key: m.Key(), HasKey: true, Raw: raw, Reason: "Postgres refuses it: " + err.Error()},
+		Offset:      offset,
+	}
+}
+
+// saveOnce saves b, whose rows are deduplicated, or nothing of it.
+func (s *Session) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, error) {
+	return s.saveListed(ctx, run, b, b.CustomerMeters)
+}
+
+// saveListed saves b; listed are the rows its stretch shows. The statements of
+// one batch are one implicit transaction and one round trip.
+func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*polar.CustomerMeter) (Saved, error) {
+	saved := Saved{Counts: b.Counts}
+	saved.Counts.RowsRejected += int64(len(b.Rejected))
+	saved.Counts.RowsSeen += int64(len(b.CustomerMeters) + len(b.Rejected))
+
+	batch := &pgx.Batch{}
+	if len(b.CustomerMeters) > 0 {
+		s.queueCustomers(batch, b, &saved)
+		s.queueMeters(batch, b, &saved)
+		s.queueCustomerMeters(batch, run, b, &saved)
+	}
+	s.queueSuspects(batch, b, listed)
+	s.queueRejected(batch, run, b.Rejected)
+	s.queueCursor(batch, b.Cursor)
+	queueCounts(batch, run.ID, saved.Counts)
+	err := s.conn.SendBatch(ctx, batch).Close()
+	if err != nil {
+		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
+	}
+	return saved, nil
+}

@@ -1,0 +1,235 @@
+package store
+
+import (
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"polarmirror/internal/polar"
+)
+
+// saveCustomerMetersSQL compares the block with what is stored, row by row
+// through the primary key whatever the planner believes of the table's size,
+// and writes only what is wanted. The same predicate stands again behind
+// ON CONFLICT, because a webhook may have committed since the comparison. The
+// history is written from what was written, with a time that is later than any
+// other of that row, so that its order is the order of the writes.
+const saveCustomerMetersSQL = `
+WITH incoming AS MATERIALIZED (
+    SELECT
+        i.id,
+        i.customer_id,
+        i.meter_id,
+        i.credited_units,
+        i.created_at,
+        i.modified_at,
+        i.consumed_units::numeric AS consumed_units,
+        i.balance::numeric AS balance,
+        i.extra::jsonb AS extra
+    FROM unnest(
+        $1::uuid[],
+        $2::uuid[],
+        $3::uuid[],
+        $4::bigint[],
+        $5::timestamptz[],
+        $6::timestamptz[],
+        $7::text[],
+        $8::text[],
+        $9::text[]
+    ) AS i (
+        id,
+        customer_id,
+        meter_id,
+        credited_units,
+        created_at,
+        modified_at,
+        consumed_units,
+        balance,
+        extra
+    )
+),
+compared AS MATERIALIZED (
+    SELECT
+        i.id,
+        i.customer_id,
+        i.meter_id,
+        i.credited_units,
+        i.created_at,
+        i.modified_at,
+        i.consumed_units,
+        i.balance,
+        i.extra,
+        coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older,
+        m.id IS NULL
+        OR ((m.deleted_at IS NULL OR m.deleted_at < clock_timestamp() - $12::interval)
+            AND ($13::boolean OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
+            AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
+                 IS DISTINCT FROM
+                 (i.customer_id, i.meter_id, i.credited_units, i.created_at, i.modified_at, i.consumed_units, i.balance, i.extra)
+                 OR m.deleted_at IS NOT NULL
+                 OR m.out_of_scope_at IS NOT NULL)) AS wanted
+    FROM incoming i
+    LEFT JOIN LATERAL (
+        SELECT
+            s.id,
+            s.customer_id,
+            s.meter_id,
+            s.credited_units,
+            s.created_at,
+            s.modified_at,
+            s.deleted_at,
+            s.out_of_scope_at,
+            s.consumed_units,
+            s.balance,
+            s.extra
+        FROM polar.customer_meters s
+        WHERE s.id = i.id
+        LIMIT 1
+    ) m ON true
+),
+written AS (
+    INSERT INTO polar.customer_meters AS m (
+        id,
+        organization_id,
+        customer_id,
+        meter_id,
+        credited_units,
+        created_at,
+        modified_at,
+        first_seen_at,
+        last_changed_at,
+        consumed_units,
+        balance,
+        extra
+    )
+    SELECT
+        c.id,
+        $10::uuid,
+        c.customer_id,
+        c.meter_id,
+        c.credited_units,
+        c.created_at,
+        c.modified_at,
+        c.seen_at,
+        c.seen_at,
+        c.consumed_units,
+        c.balance,
+        c.extra
+    FROM (
+        SELECT
+            w.id,
+            w.customer_id,
+            w.meter_id,
+            w.credited_units,
+            w.created_at,
+            w.modified_at,
+            w.consumed_units,
+            w.balance,
+            w.extra,
+            clock_timestamp() AS seen_at
+        FROM compared w
+        WHERE w.wanted
+        ORDER BY w.id
+    ) c
+    ON CONFLICT (id) DO UPDATE SET
+        customer_id = excluded.customer_id,
+        meter_id = excluded.meter_id,
+        credited_units = excluded.credited_units,
+        created_at = excluded.created_at,
+        modified_at = excluded.modified_at,
+        last_changed_at = greatest(clock_timestamp(), m.last_changed_at + interval '1 microsecond'),
+        deleted_at = NULL,
+        out_of_scope_at = NULL,
+        consumed_units = excluded.consumed_units,
+        balance = excluded.balance,
+        extra = excluded.extra
+    WHERE (m.deleted_at IS NULL OR m.deleted_at < clock_timestamp() - $12::interval)
+      AND ($13::boolean OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
+      AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
+           IS DISTINCT FROM
+           (excluded.customer_id, excluded.meter_id, excluded.credited_units, excluded.created_at, excluded.modified_at, excluded.consumed_units, excluded.balance, excluded.extra)
+           OR m.deleted_at IS NOT NULL
+           OR m.out_of_scope_at IS NOT NULL)
+    RETURNING
+        m.id,
+        m.credited_units,
+        m.modified_at,
+        m.first_seen_at,
+        m.last_changed_at,
+        m.consumed_units,
+        m.balance
+),
+logged AS (
+    INSERT INTO polar.customer_meter_history (
+        customer_meter_id,
+        organization_id,
+        credited_units,
+        modified_at,
+        observed_at,
+        deleted,
+        consumed_units,
+        balance,
+        source
+    )
+    SELECT
+        w.id,
+        $10::uuid,
+        w.credited_units,
+        w.modified_at,
+        w.last_changed_at,
+        false,
+        w.consumed_units,
+        w.balance,
+        $11::text
+    FROM written w
+),
+counted AS (
+    SELECT
+        count(*) FILTER (WHERE w.first_seen_at = w.last_changed_at) AS inserted,
+        count(*) FILTER (WHERE w.first_seen_at < w.last_changed_at) AS updated
+    FROM written w
+),
+booked AS (
+    UPDATE polar.sync_runs r
+       SET rows_inserted = r.rows_inserted + c.inserted,
+           rows_updated = r.rows_updated + c.updated,
+           rows_unchanged = r.rows_unchanged + cardinality($1::uuid[]) - c.inserted - c.updated
+      FROM counted c
+     WHERE r.id = $14
+)
+SELECT
+    c.inserted,
+    c.updated,
+    ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean)
+FROM counted c`
+
+func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, saved *Saved) {
+	rows := b.CustomerMeters
+	batch.Queue(saveCustomerMetersSQL,
+		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) }),
+		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.CustomerID) }),
+		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.MeterID) }),
+		column(rows, func(m *polar.CustomerMeter) int64 { return m.CreditedUnits }),
+		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.CreatedAt) }),
+		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.ModifiedAt) }),
+		column(rows, func(m *polar.CustomerMeter) string { return m.ConsumedUnits.String() }),
+		column(rows, func(m *polar.CustomerMeter) string { return m.Balance.String() }),
+		column(rows, func(m *polar.CustomerMeter) pgtype.Text { return jsonText(m.Extra) }),
+		s.organization,
+		string(run.Kind),
+		b.Age,
+		b.Force,
+		run.ID,
+	).QueryRow(func(row pgx.Row) error {
+		var inserted, updated int64
+		var older []uuid.UUID
+		if err := row.Scan(&inserted, &updated, &older); err != nil {
+			return err
+		}
+		saved.Counts.RowsInserted += inserted
+		saved.Counts.RowsUpdated += updated
+		saved.Counts.RowsUnchanged += int64(len(rows)) - inserted - updated
+		saved.Older = append(saved.Older, older...)
+		return nil
+	})
+}

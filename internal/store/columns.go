@@ -1,0 +1,89 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"polarmirror/internal/polar"
+)
+
+// timestamp is null for the zero time, which stands for "never" in the domain.
+func timestamp(t time.Time) pgtype.Timestamptz {
+	return pgtype.Timestamptz{Time: t, Valid: !t.IsZero()}
+}
+
+func id(u uuid.UUID) pgtype.UUID {
+	return pgtype.UUID{Bytes: u, Valid: u != uuid.Nil}
+}
+
+func text(s *string) pgtype.Text {
+	if s == nil {
+		return pgtype.Text{}
+	}
+	return pgtype.Text{String: *s, Valid: true}
+}
+
+// textOrNull is null for the empty string.
+func textOrNull(s string) pgtype.Text {
+	return pgtype.Text{String: s, Valid: s != ""}
+}
+
+// jsonText is null for a missing value.
+func jsonText(b []byte) pgtype.Text {
+	return pgtype.Text{String: string(b), Valid: b != nil}
+}
+
+// digest is the first half of SHA-256: equal digests are taken for equal JSON.
+func digest(b []byte) []byte {
+	sum := sha256.Sum256(b)
+	return sum[:16]
+}
+
+// cleanText makes any bytes storable as text: what is no UTF-8, and U+0000,
+// which Postgres refuses, becomes U+FFFD.
+func cleanText(s string) string {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	return strings.ReplaceAll(s, "\x00", "\uFFFD")
+}
+
+// column extracts one column of rows, in their order.
+func column[T, C any](rows []T, value func(T) C) []C {
+	c := make([]C, len(rows))
+	for i, row := range rows {
+		c[i] = value(row)
+	}
+	return c
+}
+
+// newest returns the newest of all entries with the same id, sorted by id so
+// that all writers lock rows in one order. Of equally new ones the last wins.
+func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) []*T {
+	sorted := slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b *T) int {
+		x, y := idOf(a), idOf(b)
+		if c := bytes.Compare(x[:], y[:]); c != 0 {
+			return c
+		}
+		return changedAt(a).Compare(changedAt(b))
+	})
+	kept := sorted[:0]
+	for i, row := range sorted {
+		if i+1 == len(sorted) || idOf(sorted[i+1]) != idOf(row) {
+			kept = append(kept, row)
+		}
+	}
+	return kept
+}
+
+func customerMeterID(m *polar.CustomerMeter) uuid.UUID { return m.ID }
+func customerID(c *polar.Customer) uuid.UUID           { return c.ID }
+func meterID(m *polar.Meter) uuid.UUID                 { return m.ID }

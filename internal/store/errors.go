@@ -1,0 +1,116 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Errors a caller may branch on.
+var (
+	// ErrBusy means that another syncd is working on the organization.
+	ErrBusy = errors.New("organization is being worked on by another syncd")
+	// ErrSlotTaken means that the scheduled time has been answered already.
+	ErrSlotTaken = errors.New("scheduled time has been answered already")
+	// ErrReadOnly means that the server takes no writes: a standby, or a primary
+	// that was demoted.
+	ErrReadOnly = errors.New("database is read-only: point database.url at the primary server")
+)
+
+// An UnreachableError says that the database could not be reached or does not
+// let this user in. Its text names host, port and database, never a password.
+type UnreachableError struct {
+	Target string // user@host:port/database; empty if the URL could not be parsed
+	Cause  string
+}
+
+func (e *UnreachableError) Error() string {
+	if e.Target == "" {
+		return "database: " + e.Cause
+	}
+	return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL) and that the server is up", e.Target, e.Cause)
+}
+
+// A SchemaError says that the schema can't be made fit for this binary.
+type SchemaError struct {
+	Problem string // what is wrong, and the remedy
+	Err     error  // may be nil
+}
+
+func (e *SchemaError) Error() string {
+	if e.Err == nil {
+		return "database schema: " + e.Problem
+	}
+	return fmt.Sprintf("database schema: %s: %v", e.Problem, e.Err)
+}
+
+func (e *SchemaError) Unwrap() error { return e.Err }
+
+// unreachable describes err without anything secret of cfg.
+func unreachable(cfg *pgx.ConnConfig, err error) error {
+	return &UnreachableError{
+		Target: fmt.Sprintf("%s@%s/%s", cfg.User, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)), cfg.Database),
+		Cause:  connectCause(err),
+	}
+}
+
+func connectCause(err error) string {
+	var pgErr *pgconn.PgError
+	var opErr *net.OpError
+	var dnsErr *net.DNSError
+	switch {
+	case errors.As(err, &pgErr):
+		return fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
+	case errors.As(err, &dnsErr):
+		return "host not found"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.As(err, &opErr):
+		return opErr.Err.Error()
+	case strings.Contains(err.Error(), "tls"):
+		return "TLS handshake was refused (see sslmode)"
+	default:
+		return "connection was refused or broken"
+	}
+}
+
+// sqlState returns the SQLSTATE of err, or "".
+func sqlState(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// refusesValue reports whether Postgres refused a value it was given: data
+// exceptions (class 22) and values beyond a limit of the program (class 54).
+func refusesValue(err error) bool {
+	state := sqlState(err)
+	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54")
+}
+
+// Broken reports whether err says that the connection, and with it the lock,
+// is gone, or that the server stopped taking writes: the session is of no more
+// use, and another attempt needs a new one.
+func Broken(err error) bool {
+	if err == nil {
+		return false
+	}
+	switch state := sqlState(err); {
+	case state == "25006": // read_only_sql_transaction: after a failover
+		return true
+	case strings.HasPrefix(state, "57P"), strings.HasPrefix(state, "08"):
+		return true
+	case state != "":
+		return false
+	}
+	var netErr net.Error
+	return errors.As(err, &netErr) || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed) ||
+		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF")
+}

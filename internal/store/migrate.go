@@ -1,0 +1,171 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
+
+	"polarmirror/migrations"
+)
+
+// A Migration is one step of the schema and whether this database has taken it.
+type Migration struct {
+	Version   int64
+	Name      string    // file name
+	Applied   bool      //
+	AppliedAt time.Time // zero unless applied
+}
+
+// Migrate brings the schema up to this binary's newest migration and makes the
+// history's partitions. Replicas may call it at once: goose's session lock lets
+// one of them work. An error is a [*SchemaError] unless the connection broke.
+func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
+	if err := s.createSchema(ctx); err != nil {
+		return 0, err
+	}
+	if err := s.checkCompatible(ctx); err != nil {
+		return 0, err
+	}
+	err = s.withGoose(func(p *goose.Provider) error {
+		results, err := p.Up(ctx)
+		applied = len(results)
+		return err
+	})
+	if err != nil {
+		return applied, &SchemaError{Problem: "migration stopped; what it did not finish was rolled back, so mend the cause and start again", Err: err}
+	}
+	return applied, s.Maintain(ctx)
+}
+
+// Migrations lists every migration this binary knows, oldest first.
+func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
+	var list []Migration
+	exists, err := s.schemaExists(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = s.withGoose(func(p *goose.Provider) error {
+		if !exists {
+			for _, src := range p.ListSources() {
+				list = append(list, Migration{Version: src.Version, Name: src.Path})
+			}
+			return nil
+		}
+		states, err := p.Status(ctx)
+		for _, st := range states {
+			list = append(list, Migration{
+				Version:   st.Source.Version,
+				Name:      st.Source.Path,
+				Applied:   st.State == goose.StateApplied,
+				AppliedAt: st.AppliedAt,
+			})
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list migrations: %w", err)
+	}
+	return list, nil
+}
+
+func (s *Store) withGoose(use func(*goose.Provider) error) error {
+	db := stdlib.OpenDBFromPool(s.pool)
+	defer db.Close()
+	provider, err := newProvider(db)
+	if err != nil {
+		return err
+	}
+	return use(provider)
+}
+
+func newProvider(db *sql.DB) (*goose.Provider, error) {
+	versions, err := database.NewStore(database.DialectPostgres, Schema+".goose_db_version")
+	if err != nil {
+		return nil, err
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider("", db, migrations.FS, goose.WithStore(versions), goose.WithSessionLocker(locker))
+}
+
+// newestMigration is the number of the last migration in this binary.
+func newestMigration() (int64, error) {
+	entries, err := migrations.FS.ReadDir(".")
+	if err != nil {
+		return 0, err
+	}
+	var newest int64
+	for _, e := range entries {
+		v, err := goose.NumericComponent(e.Name())
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, v)
+	}
+	return newest, nil
+}
+
+func (s *Store) schemaExists(ctx context.Context) (bool, error) {
+	const sql = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'polar')`
+	var exists bool
+	if err := s.pool.QueryRow(ctx, sql).Scan(&exists); err != nil {
+		return false, fmt.Errorf("look for schema: %w", err)
+	}
+	return exists, nil
+}
+
+// createSchema creates the schema only where it is missing, so that a role
+// without the right to create one can be given it. Two replicas may both find
+// it missing; the loser's error is the proof that it exists.
+func (s *Store) createSchema(ctx context.Context) error {
+	exists, err := s.schemaExists(ctx)
+	if err != nil || exists {
+		return err
+	}
+	const sql = `CREATE SCHEMA polar`
+	_, err = s.pool.Exec(ctx, sql)
+	switch sqlState(err) {
+	case "42P06", "23505": // duplicate_schema, or both inserted at once
+		err = nil
+	case "42501":
+		return &SchemaError{Problem: "this role may not create schema polar; let an administrator run: CREATE SCHEMA polar AUTHORIZATION <this role>", Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("create schema: %w", err)
+	}
+	const comment = `COMMENT ON SCHEMA polar IS 'Customer meters of Polar organizations, mirrored by syncd.'`
+	if _, err := s.pool.Exec(ctx, comment); err != nil && sqlState(err) != "42501" {
+		return fmt.Errorf("describe schema: %w", err)
+	}
+	return nil
+}
+
+// checkCompatible refuses a schema that is too new for this binary. A schema
+// without the table is older than the table, and so than this binary.
+func (s *Store) checkCompatible(ctx context.Context) error {
+	newest, err := newestMigration()
+	if err != nil {
+		return fmt.Errorf("read embedded migrations: %w", err)
+	}
+	const sql = `SELECT oldest_migration FROM polar.schema_compatibility`
+	var oldest int64
+	err = s.pool.QueryRow(ctx, sql).Scan(&oldest)
+	if sqlState(err) == "42P01" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read schema compatibility: %w", err)
+	}
+	if newest < oldest {
+		return &SchemaError{Problem: fmt.Sprintf("it needs a syncd that knows migration %d and this one ends at %d; install a newer syncd", oldest, newest)}
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"polarmirror/internal/polar"
+)
+
+// A Row is a customer meter as the mirror has it.
+type Row struct {
+	polar.CustomerMeter
+	FirstSeenAt   time.Time
+	LastChangedAt time.Time
+	DeletedAt     time.Time // zero if Polar has it
+	OutOfScopeAt  time.Time // zero if the filter lets it in
+}
+
+// Live reports whether the mirror keeps the row current.
+func (r *Row) Live() bool { return r.DeletedAt.IsZero() && r.OutOfScopeAt.IsZero() }
+
+const rowColumns = `
+    m.id,
+    m.customer_id,
+    m.meter_id,
+    m.consumed_units::text,
+    m.credited_units,
+    m.balance::text,
+    m.created_at,
+    m.modified_at,
+    m.extra::text,
+    m.first_seen_at,
+    m.last_changed_at,
+    m.deleted_at,
+    m.out_of_scope_at,
+    c.organization_id,
+    c.external_id,
+    c.type,
+    c.email,
+    c.email_verified,
+    c.name,
+    c.billing_name,
+    c.metadata::text,
+    c.created_at,
+    c.modified_at,
+    c.deleted_at,
+    c.raw::text,
+    t.organization_id,
+    t.name,
+    coalesce(t.unit, ''),
+    t.aggregation::text,
+    t.filter::text,
+    t.metadata::text,
+    t.created_at,
+    t.modified_at,
+    t.archived_at,
+    t.raw::text
+  FROM polar.customer_meters m
+  JOIN polar.customers c ON c.id = m.customer_id
+  JOIN polar.meters t ON t.id = m.meter_id
+`
+
+// Rows returns the rows with the given ids that the mirror has, in no order,
+// deleted ones and those out of scope included.
+func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) ([]Row, error) {
+	const sql = `SELECT` + rowColumns + ` WHERE m.id = ANY($1::uuid[])`
+	rows, err := s.pool.Query(ctx, sql, column(ids, id))
+	if err != nil {
+		return nil, fmt.Errorf("read %d rows: %w", len(ids), err)
+	}
+	list, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return nil, fmt.Errorf("read %d rows: %w", len(ids), err)
+	}
+	return list, nil
+}
+
+// StretchRows returns the live rows of a stretch of the walk's order.
+func (s *Store) StretchRows(ctx context.Context, organization uuid.UUID, stretch Stretch) ([]Row, error) {
+	const sql = `SELECT` + rowColumns + `
+ WHERE m.organization_id = $1
+   AND m.deleted_at IS NULL
+   AND m.out_of_scope_at IS NULL
+   AND (m.created_at, m.customer_id, m.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
+   AND (m.created_at, m.customer_id, m.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)`
+	lowAt, highAt := stretch.bounds()
+	low, high := stretch.Low, stretch.High
+	rows, err := s.pool.Query(ctx, sql, organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID)
+	if err != nil {
+		return nil, fmt.Errorf("read stretch: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanRow)
+	if err != nil {
+		return nil, fmt.Errorf("read stretch: %w", err)
+	}
+	return list, nil
+}
+
+// bounds are the creation times at the stretch's ends, infinite at open ones.
+func (s *Stretch) bounds() (low, high pgtype.Timestamptz) {
+	low, high = timestamp(s.Low.CreatedAt), timestamp(s.High.CreatedAt)
+	if s.FromStart {
+		low = pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.NegativeInfinity}
+	}
+	if s.ToEnd {
+		high = pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.Infinity}
+	}
+	return low, high
+}
+
+func scanRow(from pgx.CollectableRow) (Row, error) {
+	r := Row{CustomerMeter: polar.CustomerMeter{Customer: &polar.Customer{}, Meter: &polar.Meter{}}}
+	c, t := r.Customer, r.Meter
+	var consumed, balance string
+	var modified, deleted, scope, customerModified, customerDeleted, meterModified, archived pgtype.Timestamptz
+	err := from.Scan(&r.ID, &r.CustomerID, &r.MeterID, &consumed, &r.CreditedUnits, &balance, &r.CreatedAt, &modified, &r.Extra,
+		&r.FirstSeenAt, &r.LastChangedAt, &deleted, &scope,
+		&c.OrganizationID, &c.ExternalID, &c.Type, &c.Email, &c.EmailVerified, &c.Name, &c.BillingName, &c.Metadata,
+		&c.CreatedAt, &customerModified, &customerDeleted, &c.Raw,
+		&t.OrganizationID, &t.Name, &t.Unit, &t.Aggregation, &t.Filter, &t.Metadata, &t.CreatedAt, &meterModified, &archived, &t.Raw)
+	if err != nil {
+		return r, err
+	}
+	c.ID, t.ID = r.CustomerID, r.MeterID
+	r.ModifiedAt, r.DeletedAt, r.OutOfScopeAt = modified.Time, deleted.Time, scope.Time
+	c.ModifiedAt, c.DeletedAt = customerModified.Time, customerDeleted.Time
+	t.ModifiedAt, t.ArchivedAt = meterModified.Time, archived.Time
+	if r.ConsumedUnits, err = polar.ParseDecimal(consumed); err != nil {
+		return r, err
+	}
+	r.Balance, err = polar.ParseDecimal(balance)
+	return r, err
+}

@@ -1,0 +1,232 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// A Kind says what a run does.
+type Kind string
+
+// The kinds of runs; their texts stand in sync_runs.kind and, as its source,
+// in the history.
+const (
+	Full        Kind = "full"        // every page
+	Incremental Kind = "incremental" // what changed
+	Repair      Kind = "repair"      // rows that verify found different
+	Webhook     Kind = "webhook"     // told by Polar; no run, but a source in the history
+)
+
+// A Run is one organization's walk or tick: one row of polar.sync_runs.
+type Run struct {
+	ID        int64
+	Kind      Kind
+	StartedAt time.Time // by the database's clock
+}
+
+// Counts are what a run did, as in polar.sync_runs.
+type Counts struct {
+	Requests      int64
+	Pages         int64
+	RowsSeen      int64
+	RowsInserted  int64
+	RowsUpdated   int64
+	RowsUnchanged int64
+	RowsDeleted   int64
+	RowsRejected  int64
+	Retries       int64
+	RateLimited   int64
+}
+
+// Add adds o to c.
+func (c *Counts) Add(o Counts) {
+	c.Requests += o.Requests
+	c.Pages += o.Pages
+	c.RowsSeen += o.RowsSeen
+	c.RowsInserted += o.RowsInserted
+	c.RowsUpdated += o.RowsUpdated
+	c.RowsUnchanged += o.RowsUnchanged
+	c.RowsDeleted += o.RowsDeleted
+	c.RowsRejected += o.RowsRejected
+	c.Retries += o.Retries
+	c.RateLimited += o.RateLimited
+}
+
+// RegisterOrganization records the organization and its label.
+func (s *Store) RegisterOrganization(ctx context.Context, id uuid.UUID, name string) error {
+	const sql = `
+INSERT INTO polar.organizations AS o (id, name)
+VALUES ($1, $2)
+ON CONFLICT (id) DO UPDATE SET
+    name = excluded.name
+WHERE o.name IS DISTINCT FROM excluded.name`
+	if _, err := s.pool.Exec(ctx, sql, id, name); err != nil {
+		return fmt.Errorf("register organization %s: %w", name, err)
+	}
+	return nil
+}
+
+// OrganizationID returns the id registered for the label name, or false.
+// A label without a configured id resolves to the organization it stood for
+// before, even while Polar lists nothing.
+func (s *Store) OrganizationID(ctx context.Context, name string) (uuid.UUID, bool, error) {
+	const sql = `SELECT id FROM polar.organizations WHERE name = $1`
+	rows, err := s.pool.Query(ctx, sql, name)
+	if err != nil {
+		return uuid.Nil, false, fmt.Errorf("look up organization %s: %w", name, err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return uuid.Nil, false, fmt.Errorf("look up organization %s: %w", name, err)
+	}
+	if len(ids) != 1 {
+		return uuid.Nil, false, nil
+	}
+	return ids[0], true, nil
+}
+
+// StartRun opens a run. Runs of the organization that are still called running
+// belong to processes that died, since the lock is ours, unless this session
+// opened them: they become abandoned.
+// A slot (zero for none) that has been answered before is [ErrSlotTaken]. A full
+// run stays due until it is done, so a slot whose full run failed is free again.
+func (s *Session) StartRun(ctx context.Context, kind Kind, slot time.Time) (*Run, error) {
+	const abandon = `
+UPDATE polar.sync_runs
+   SET status = 'abandoned',
+       finished_at = now(),
+       error = 'the process ended without finishing the run'
+ WHERE organization_id = $1
+   AND status = 'running'
+   AND id <> ALL ($2::bigint[])`
+	const free = `
+UPDATE polar.sync_runs
+   SET slot = NULL
+ WHERE organization_id = $1
+   AND kind = 'full'
+   AND slot = $2
+   AND status IN ('failed', 'abandoned')`
+	const start = `
+INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, slot)
+VALUES ($1, $2, 'running', clock_timestamp(), $3)
+ON CONFLICT ON CONSTRAINT sync_runs_slot_key DO NOTHING
+RETURNING id, started_at`
+	run := &Run{Kind: kind}
+	batch := &pgx.Batch{}
+	batch.Queue(abandon, s.organization, s.open)
+	if kind == Full && !slot.IsZero() {
+		batch.Queue(free, s.organization, slot)
+	}
+	found := false
+	batch.Queue(start, s.organization, string(kind), timestamp(slot)).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			found = true
+			if err := rows.Scan(&run.ID, &run.StartedAt); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	})
+	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("start %s run: %w", kind, err)
+	}
+	if !found {
+		return nil, ErrSlotTaken
+	}
+	s.open = append(s.open, run.ID)
+	return run, nil
+}
+
+// An Outcome is how a run ended.
+type Outcome struct {
+	Counts Counts // what is not counted by a saved block yet
+	Exact  *bool  // nil for runs that do not try
+	Err    error  // nil if the run succeeded
+	// Stopped says that Err is no failure: the run was told to stop, and is
+	// booked as abandoned.
+	Stopped bool
+	Floor   time.Time // when the run began by Polar's clock; zero if unknown
+	// NullRows is the number of rows without modified_at that a tick found;
+	// negative if it did not look.
+	NullRows int
+	Walked   bool // the walk is finished: its cursor and suspects are dropped
+}
+
+// FinishRun closes the run and, if it succeeded, moves the tick's floor to
+// o.Floor. A walk never moves it backward, since ticks between its blocks have
+// looked later than it began; a tick does, since only a clock set back at Polar
+// can make it begin before the last one.
+//
+// All of it happens or nothing: a crash before leaves the run to be called
+// abandoned, and the cursor where it is.
+func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
+	status, text := "succeeded", (*string)(nil)
+	if o.Err != nil {
+		message := cleanText(o.Err.Error())
+		status, text = "failed", &message
+	}
+	if o.Stopped {
+		status = "abandoned"
+	}
+	var nullRows *int
+	if o.NullRows >= 0 {
+		nullRows = &o.NullRows
+	}
+	batch := &pgx.Batch{}
+	queueCounts(batch, run.ID, o.Counts)
+	batch.Queue(finishRunSQL, run.ID, status, o.Exact, text)
+	if o.Walked {
+		batch.Queue(`DELETE FROM polar.walk_suspects WHERE organization_id = $1`, s.organization)
+		batch.Queue(`DELETE FROM polar.walk_cursors WHERE organization_id = $1`, s.organization)
+	}
+	if o.Err == nil && !o.Floor.IsZero() {
+		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, nullRows)
+	}
+	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("finish run %d: %w", run.ID, err)
+	}
+	s.open = slices.DeleteFunc(s.open, func(id int64) bool { return id == run.ID })
+	return nil
+}
+
+const finishRunSQL = `
+UPDATE polar.sync_runs
+   SET status = $2,
+       exact = $3,
+       error = $4,
+       finished_at = clock_timestamp()
+ WHERE id = $1`
+
+const moveFloorSQL = `
+INSERT INTO polar.tick_floors AS f (organization_id, floor_at, null_rows)
+VALUES ($1, $2, $4)
+ON CONFLICT (organization_id) DO UPDATE SET
+    floor_at = CASE WHEN $3 THEN excluded.floor_at ELSE greatest(f.floor_at, excluded.floor_at) END,
+    null_rows = coalesce(excluded.null_rows, f.null_rows)`
+
+const addCountsSQL = `
+UPDATE polar.sync_runs
+   SET requests = requests + $2,
+       pages = pages + $3,
+       rows_seen = rows_seen + $4,
+       rows_inserted = rows_inserted + $5,
+       rows_updated = rows_updated + $6,
+       rows_unchanged = rows_unchanged + $7,
+       rows_deleted = rows_deleted + $8,
+       rows_rejected = rows_rejected + $9,
+       retries = retries + $10,
+       rate_limited = rate_limited + $11
+ WHERE id = $1`
+
+func queueCounts(batch *pgx.Batch, runID int64, c Counts) {
+	if c == (Counts{}) {
+		return
+	}
+	batch.Queue(addCountsSQL, runID, c.Requests, c.Pages, c.RowsSeen, c.RowsInserted, c.RowsUpdated,
+		c.RowsUnchanged, c.RowsDeleted, c.RowsRejected, c.Retries, c.RateLimited)
+}

@@ -1,0 +1,207 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+)
+
+func TestOneSessionPerOrganization(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	first := openOn(t, st)
+	other := storetest.Open(t, db)
+	if _, err := other.Acquire(t.Context(), organization, false); !errors.Is(err, store.ErrBusy) {
+		t.Fatalf("a second session was had while the first holds the lock: %v", err)
+	}
+	elsewhere, err := other.Acquire(t.Context(), numbered('o', 2), false)
+	if err != nil {
+		t.Fatalf("another organization's lock: %v", err)
+	}
+	elsewhere.Release()
+
+	got := make(chan error, 1)
+	go func() {
+		waiting, err := other.Acquire(context.WithoutCancel(t.Context()), organization, true)
+		if err == nil {
+			waiting.Release()
+		}
+		got <- err
+	}()
+	first.Release()
+	if err := <-got; err != nil {
+		t.Errorf("waiting for the lock: %v", err)
+	}
+}
+
+func TestLosingTheConnectionLosesLockAndWrites(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	session := openOn(t, st)
+	run := start(t, session, store.Full)
+	lookup(t, db, `
+SELECT pg_terminate_backend(pid)::text FROM pg_locks
+ WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	_, err := session.SaveBlock(t.Context(), run, &store.Block{CustomerMeters: rows(sample(t, 1))})
+	if !store.Broken(err) {
+		t.Errorf("a block was written without the lock, or its loss not told: %v", err)
+	}
+	second, err := st.Acquire(t.Context(), organization, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Release()
+	start(t, second, store.Full)
+	if got := lookup(t, db, `SELECT status FROM polar.sync_runs WHERE id = $1`, run.ID); got != "abandoned" {
+		t.Errorf("the dead session's run is %s, want abandoned", got)
+	}
+}
+
+func TestSlotIsAnsweredOnceUnlessItsFullRunFailed(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	slot := time.Now().Truncate(time.Minute)
+	for _, kind := range []store.Kind{store.Full, store.Incremental} {
+		run, err := s.StartRun(t.Context(), kind, slot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.FinishRun(t.Context(), run, store.Outcome{Err: errors.New("no")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.StartRun(t.Context(), store.Incremental, slot); !errors.Is(err, store.ErrSlotTaken) {
+		t.Errorf("a tick's slot was answered twice: %v", err)
+	}
+	run, err := s.StartRun(t.Context(), store.Full, slot)
+	if err != nil {
+		t.Fatalf("a failed full run is no longer due: %v", err)
+	}
+	if err := s.FinishRun(t.Context(), run, store.Outcome{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.StartRun(t.Context(), store.Full, slot); !errors.Is(err, store.ErrSlotTaken) {
+		t.Errorf("a full run's slot was answered twice: %v", err)
+	}
+}
+
+func TestCursorMovesWithItsBlockAndFitsItsFingerprint(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	want := &store.Cursor{
+		BeganAt: epoch, PolarBeganAt: epoch.Add(time.Second), Low: sample(t, 7).Key(),
+		Offset: 1234, TotalCount: 5000, RowsRejected: 2, Fingerprint: "a",
+	}
+	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 7)), Cursor: want})
+	got, err := s.LoadCursor(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("cursor (-want +got):\n%s", diff)
+	}
+	lookup(t, db, `INSERT INTO polar.walk_suspects VALUES ($1, $2, $3) RETURNING 'x'`, organization, numbered('x', 1), numbered('m', 1))
+	if got, err := s.LoadCursor(t.Context(), "b"); got != nil || err != nil {
+		t.Errorf("a walk of something else goes on from cursor %+v (%v)", got, err)
+	}
+	if got := lookup(t, db, `SELECT count(*)::text FROM polar.walk_suspects`); got != "0" {
+		t.Error("suspects outlived their cursor")
+	}
+}
+
+func TestFloorOfAWalkNeverMovesBackAndThatOfATickDoes(t *testing.T) {
+	t.Parallel()
+	s, _ := open(t)
+	for _, step := range []struct {
+		kind  store.Kind
+		floor time.Time
+		want  time.Time
+	}{
+		{store.Full, epoch, epoch},
+		{store.Incremental, epoch.Add(time.Hour), epoch.Add(time.Hour)},
+		{store.Full, epoch.Add(time.Minute), epoch.Add(time.Hour)},
+		{store.Incremental, epoch.Add(time.Minute), epoch.Add(time.Minute)},
+	} {
+		run := start(t, s, step.kind)
+		if err := s.FinishRun(t.Context(), run, store.Outcome{Floor: step.floor, NullRows: -1}); err != nil {
+			t.Fatal(err)
+		}
+		got, known, err := s.LoadFloor(t.Context())
+		if err != nil || !known || !got.At.Equal(step.want) {
+			t.Errorf("after %s begun at %v the floor is %v, want %v (%v)", step.kind, step.floor, got.At, step.want, err)
+		}
+	}
+}
+
+func TestMigrateAgainChangesNothing(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	n, err := st.Migrate(t.Context())
+	if n != 0 || err != nil {
+		t.Errorf("%d migrations applied again (%v)", n, err)
+	}
+	if got := lookup(t, db, `SELECT count(*)::text FROM pg_inherits WHERE inhparent = 'polar.customer_meter_history'::regclass`); got != "3" {
+		t.Errorf("%s partitions, want this month's and two ahead", got)
+	}
+}
+
+func TestEverythingInTheSchemaHasAComment(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	got := lookup(t, db, `
+SELECT string_agg(concat_ws('.', c.relname, a.attname), ', ')
+  FROM pg_class c
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT c.relispartition
+ WHERE c.relnamespace = 'polar'::regnamespace
+   AND c.relkind IN ('r', 'p', 'v')
+   AND (col_description(c.oid, a.attnum) IS NULL AND a.attnum IS NOT NULL OR obj_description(c.oid) IS NULL)`)
+	if got != "null" {
+		t.Errorf("without comment: %s", got)
+	}
+}
+
+func TestBinaryOlderThanTheSchemaAllowsIsRefused(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	lookup(t, db, `UPDATE polar.schema_compatibility SET oldest_migration = 99999 RETURNING 'x'`)
+	var schema *store.SchemaError
+	if _, err := st.Migrate(t.Context()); !errors.As(err, &schema) {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if err := st.Ready(t.Context()); !errors.As(err, &schema) {
+		t.Errorf("ready on a schema that is too new: %v", err)
+	}
+}
+
+func TestStatusTellsRowsRunsAndErrors(t *testing.T) {
+	t.Parallel()
+	st, _ := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	save(t, s, run, &store.Block{CustomerMeters: []*polar.CustomerMeter{sample(t, 1), sample(t, 2)}})
+	exact := true
+	if err := s.FinishRun(t.Context(), run, store.Outcome{Exact: &exact}); err != nil {
+		t.Fatal(err)
+	}
+	failed := start(t, s, store.Incremental)
+	if err := s.FinishRun(t.Context(), failed, store.Outcome{Err: errors.New("token\x00 rejected")}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := st.Status(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("status %+v (%v)", list, err)
+	}
+	got := list[0]
+	if got.Organization != "acme" || got.LiveRows != 2 || got.LastFullExact == nil || !*got.LastFullExact ||
+		got.LastError != "token\uFFFD rejected" || got.Lag == nil || got.Running != "" {
+		t.Errorf("status %+v", got)
+	}
+}

@@ -1,0 +1,124 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// lockNamespace keeps the locks of organizations apart from those of other
+	// programs in the database ("syncd" in ASCII).
+	lockNamespace = 0x73796e6364
+	// partitionLock serialises making and dropping partitions.
+	partitionLock = lockNamespace<<8 | 1
+	// lockPoll is how often a waiting Acquire asks for the lock again. Asking
+	// holds no snapshot between two questions, as a blocked one would.
+	lockPoll = 500 * time.Millisecond
+	// releaseTimeout bounds giving a lock back; past it the connection is cut,
+	// which gives the lock back as well.
+	releaseTimeout = 3 * time.Second
+)
+
+// A Session is the right to write one organization's rows: a connection that
+// holds the organization's advisory lock. It is not safe for concurrent use.
+type Session struct {
+	conn         *pgxpool.Conn
+	organization uuid.UUID
+	open         []int64 // runs started and not finished, a walk and a tick between its blocks at most
+}
+
+// Organization returns the organization the session may write.
+func (s *Session) Organization() uuid.UUID { return s.organization }
+
+func lockKey(organization uuid.UUID) int64 {
+	high := binary.BigEndian.Uint64(organization[:8])
+	low := binary.BigEndian.Uint64(organization[8:])
+	return int64(high ^ low ^ lockNamespace)
+}
+
+// Acquire takes the organization's lock. If another session holds it, Acquire
+// waits until ctx ends when wait is set, and returns [ErrBusy] otherwise.
+func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) (*Session, error) {
+	for {
+		session, err := s.tryAcquire(ctx, organization)
+		if !errors.Is(err, ErrBusy) || !wait {
+			return session, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockPoll):
+		}
+	}
+}
+
+// tryAcquire also turns off the plans that fit a small or unanalyzed table and
+// ruin a large one: on this connection blocks meet the tables by index.
+func (s *Store) tryAcquire(ctx context.Context, organization uuid.UUID) (*Session, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to database: %w", err)
+	}
+	const sql = `
+SELECT
+    pg_try_advisory_lock($1),
+    set_config('enable_seqscan', 'off', false),
+    set_config('enable_hashjoin', 'off', false),
+    set_config('enable_mergejoin', 'off', false),
+    set_config('plan_cache_mode', 'force_generic_plan', false),
+    set_config('jit', 'off', false)`
+	var locked bool
+	err = conn.QueryRow(ctx, sql, lockKey(organization)).Scan(&locked, nil, nil, nil, nil, nil)
+	if err != nil {
+		cut(conn)
+		return nil, fmt.Errorf("take organization's lock: %w", err)
+	}
+	session := &Session{conn: conn, organization: organization, open: []int64{}}
+	if !locked {
+		session.Release()
+		return nil, ErrBusy
+	}
+	return session, nil
+}
+
+// Release gives the lock back. A connection whose state is in doubt is cut
+// instead of being reused, which gives the lock back just the same. Releasing
+// twice does nothing.
+func (s *Session) Release() {
+	conn := s.conn
+	if conn == nil {
+		return
+	}
+	s.conn = nil
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT pg_advisory_unlock_all()`)
+	batch.Queue(`
+SELECT
+    set_config('enable_seqscan', 'on', false),
+    set_config('enable_hashjoin', 'on', false),
+    set_config('enable_mergejoin', 'on', false),
+    set_config('plan_cache_mode', 'auto', false),
+    set_config('jit', 'on', false)`)
+	if conn.Conn().IsClosed() || conn.SendBatch(ctx, batch).Close() != nil {
+		cut(conn)
+		return
+	}
+	conn.Release()
+}
+
+// cut closes the connection and takes it out of the pool.
+func cut(conn *pgxpool.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	raw := conn.Hijack()
+	_ = raw.Close(ctx) // the connection is given up either way
+}

@@ -1,0 +1,110 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
+
+	"polarmirror/internal/secret"
+)
+
+// Schema is the Postgres schema that holds every object of syncd.
+const Schema = "polar"
+
+// A Store is a pool of connections to the database of the mirror.
+type Store struct {
+	pool *pgxpool.Pool
+	log  *zap.Logger
+}
+
+// Options say how to reach the database.
+type Options struct {
+	URL            secret.Secret // postgres:// or key=value form; carries a password
+	MaxConnections int           // size of the pool; 0 means 8
+	Log            *zap.Logger
+
+	// Dial, if set, makes the network connections; nil means the usual way.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// connectTimeout bounds one attempt to reach the server.
+const connectTimeout = 10 * time.Second
+
+// Open connects to the database and makes sure that it answers. It neither
+// creates nor migrates anything. An error is an [*UnreachableError] if the
+// server could not be reached or refused the connection.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	cfg, err := pgxpool.ParseConfig(opts.URL.Reveal())
+	if err != nil {
+		// The parser's own message may repeat the text it was given.
+		return nil, &UnreachableError{Cause: "the database URL cannot be parsed; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE"}
+	}
+	cfg.MaxConns = 8
+	if opts.MaxConnections > 0 {
+		cfg.MaxConns = int32(min(opts.MaxConnections, 1000))
+	}
+	if cfg.ConnConfig.ConnectTimeout == 0 {
+		cfg.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
+		cfg.ConnConfig.RuntimeParams["application_name"] = "syncd"
+	}
+	if opts.Dial != nil {
+		cfg.ConnConfig.DialFunc = opts.Dial
+	}
+	cfg.AfterConnect = prepareConnection
+
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, unreachable(cfg.ConnConfig, err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, unreachable(cfg.ConnConfig, err)
+	}
+	log := opts.Log
+	if log == nil {
+		log = zap.NewNop()
+	}
+	return &Store{pool: pool, log: log}, nil
+}
+
+// prepareConnection makes the server notice within 30 s that this host is gone,
+// so that the locks of a lost host fall (on a Unix socket the settings have no
+// effect). Times are stored and read in UTC whatever the server's zone is.
+func prepareConnection(ctx context.Context, conn *pgx.Conn) error {
+	const sql = `
+SELECT
+    set_config('tcp_keepalives_idle', '10', false),
+    set_config('tcp_keepalives_interval', '5', false),
+    set_config('tcp_keepalives_count', '3', false),
+    set_config('tcp_user_timeout', '25000', false),
+    set_config('timezone', 'UTC', false),
+    set_config('search_path', '', false)`
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("prepare connection: %w", err)
+	}
+	return nil
+}
+
+// Close closes every connection. Sessions must have been released before.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ready reports whether the database can be reached, can be written to and
+// carries the schema this binary needs.
+func (s *Store) Ready(ctx context.Context) error {
+	const sql = `SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean`
+	var standby, readOnly bool
+	if err := s.pool.QueryRow(ctx, sql).Scan(&standby, &readOnly); err != nil {
+		return fmt.Errorf("ask database: %w", err)
+	}
+	if standby || readOnly {
+		return ErrReadOnly
+	}
+	return s.checkCompatible(ctx)
+}

@@ -1,0 +1,163 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// suspectAge is how long ago a row must have been seen first before it can be
+// marked deleted: younger ones wait for the next walk.
+const suspectAge = 10 * time.Minute
+
+// A SuspectMeter is a meter with customer meters that a walk did not find.
+type SuspectMeter struct {
+	MeterID uuid.UUID
+	Count   int
+	Sample  uuid.UUID // one of the suspects
+}
+
+// SuspectMeters groups the walk's suspects by meter.
+func (s *Session) SuspectMeters(ctx context.Context) ([]SuspectMeter, error) {
+	const sql = `
+SELECT
+    meter_id,
+    count(*),
+    (array_agg(customer_meter_id ORDER BY customer_meter_id))[1]
+  FROM polar.walk_suspects
+ WHERE organization_id = $1
+ GROUP BY meter_id
+ ORDER BY meter_id`
+	rows, err := s.conn.Query(ctx, sql, s.organization)
+	if err != nil {
+		return nil, fmt.Errorf("group suspects by meter: %w", err)
+	}
+	meters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (SuspectMeter, error) {
+		var m SuspectMeter
+		err := row.Scan(&m.MeterID, &m.Count, &m.Sample)
+		return m, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("group suspects by meter: %w", err)
+	}
+	return meters, nil
+}
+
+// Suspects returns up to limit suspects with ids above after, in id order,
+// leaving out those seen first too short a time ago.
+func (s *Session) Suspects(ctx context.Context, after uuid.UUID, limit int) ([]uuid.UUID, error) {
+	const sql = `
+SELECT w.customer_meter_id
+  FROM polar.walk_suspects w
+  JOIN polar.customer_meters m ON m.id = w.customer_meter_id
+ WHERE w.organization_id = $1
+   AND w.customer_meter_id > $2
+   AND m.deleted_at IS NULL
+   AND m.first_seen_at < now() - $3::interval
+ ORDER BY w.customer_meter_id
+ LIMIT $4`
+	rows, err := s.conn.Query(ctx, sql, s.organization, after, suspectAge, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list suspects: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("list suspects: %w", err)
+	}
+	return ids, nil
+}
+
+// DropMeterSuspects clears the suspects of one meter: it is archived.
+func (s *Session) DropMeterSuspects(ctx context.Context, meter uuid.UUID) error {
+	const sql = `
+DELETE FROM polar.walk_suspects
+ WHERE organization_id = $1
+   AND meter_id = $2`
+	if _, err := s.conn.Exec(ctx, sql, s.organization, meter); err != nil {
+		return fmt.Errorf("drop suspects of meter %s: %w", meter, err)
+	}
+	return nil
+}
+
+// LiveRows counts the organization's rows that Polar has and the filter lets in.
+func (s *Session) LiveRows(ctx context.Context) (int, error) {
+	const sql = `
+SELECT count(*)
+  FROM polar.customer_meters
+ WHERE organization_id = $1
+   AND deleted_at IS NULL
+   AND out_of_scope_at IS NULL`
+	var n int
+	if err := s.conn.QueryRow(ctx, sql, s.organization).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count live rows: %w", err)
+	}
+	return n, nil
+}
+
+// MarkDeleted marks customer meters for which Polar answered that it has them
+// no longer, writes that into the history and counts them for the run. Rows
+// that are marked already stay as they are.
+func (s *Session) MarkDeleted(ctx context.Context, run *Run, ids []uuid.UUID) (int, error) {
+	const sql = `
+WITH marked AS (
+    UPDATE polar.customer_meters m
+       SET deleted_at = greatest(clock_timestamp(), m.last_changed_at + interval '1 microsecond'),
+           last_changed_at = greatest(clock_timestamp(), m.last_changed_at + interval '1 microsecond')
+     WHERE m.id IN (SELECT l.id FROM (
+               SELECT d.id
+                 FROM polar.customer_meters d
+                WHERE d.id = ANY($1::uuid[])
+                  AND d.organization_id = $2
+                  AND d.deleted_at IS NULL
+                ORDER BY d.id
+                  FOR UPDATE
+           ) l)
+    RETURNING
+        m.id,
+        m.credited_units,
+        m.modified_at,
+        m.last_changed_at,
+        m.consumed_units,
+        m.balance
+),
+logged AS (
+    INSERT INTO polar.customer_meter_history (
+        customer_meter_id,
+        organization_id,
+        credited_units,
+        modified_at,
+        observed_at,
+        deleted,
+        consumed_units,
+        balance,
+        source
+    )
+    SELECT
+        w.id,
+        $2,
+        w.credited_units,
+        w.modified_at,
+        w.last_changed_at,
+        true,
+        w.consumed_units,
+        w.balance,
+        $3::text
+    FROM marked w
+),
+booked AS (
+    UPDATE polar.sync_runs r
+       SET rows_deleted = r.rows_deleted + (SELECT count(*) FROM marked)
+     WHERE r.id = $4
+)
+SELECT count(*) FROM marked`
+	list := column(ids, func(u uuid.UUID) pgtype.UUID { return id(u) })
+	var n int
+	if err := s.conn.QueryRow(ctx, sql, list, s.organization, string(run.Kind), run.ID).Scan(&n); err != nil {
+		return 0, fmt.Errorf("mark %d rows deleted: %w", len(ids), err)
+	}
+	return n, nil
+}
