@@ -1,0 +1,239 @@
+package fetch
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"polarmirror/internal/polar"
+	"polarmirror/internal/secret"
+)
+
+// maxBody bounds a body, decompressed, in bytes. A page of 100 customer meters
+// has 0.2 MiB.
+const maxBody = 32 << 20
+
+// A call is one request, whatever the number of attempts.
+type call struct {
+	path    string
+	query   url.Values
+	page    int // 0 if it is no list call
+	timeout time.Duration
+	decode  func(body []byte) error // keeps nothing of body; a *polar.ShapeError if it is no answer
+}
+
+// An exchange says when an answer came.
+type exchange struct {
+	began      time.Time
+	elapsed    time.Duration
+	serverTime time.Time
+}
+
+// attempt sends one request and reads its answer to the end.
+func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (exchange, *failure) {
+	ctx, cancel := context.WithTimeoutCause(ctx, call.timeout, errTimeout{call.timeout})
+	defer cancel()
+	c.counters.Requests.Add(1)
+	request, err := c.request(withCounters(ctx, c.counters), call, token)
+	if err != nil {
+		return exchange{}, &failure{err: err}
+	}
+	x := exchange{began: time.Now()}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return x, c.noAnswer(ctx, call, token, err)
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing is lost by it
+	buffer := c.buffer()
+	defer c.release(buffer)
+	err = readBody(buffer, response)
+	x.elapsed = time.Since(x.began)
+	x.serverTime, _ = http.ParseTime(response.Header.Get("Date"))
+	if err != nil && !errors.Is(err, errTooLarge) {
+		return x, c.noAnswer(ctx, call, token, fmt.Errorf("status %d, but the body was cut: %w", response.StatusCode, err))
+	}
+	if response.StatusCode != http.StatusOK {
+		err = nil // what is too large is not shown, and the status says enough
+	} else if err == nil {
+		err = call.decode(buffer.Bytes())
+	}
+	if err != nil || response.StatusCode != http.StatusOK {
+		return x, c.badAnswer(call, token, response, buffer.Bytes(), x.serverTime, err)
+	}
+	return x, nil
+}
+
+// request makes the HTTP request of call.
+func (c *Client) request(ctx context.Context, call *call, token secret.Secret) (*http.Request, error) {
+	u := *c.base
+	u.Path += call.path
+	u.RawQuery = call.query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("organization %s: request %s: %w", c.organization, call.path, err)
+	}
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Authorization", "Bearer "+token.Reveal())
+	request.Header.Set("Polar-Version", c.version)
+	request.Header.Set("User-Agent", c.agent)
+	return request, nil
+}
+
+func (c *Client) buffer() *bytes.Buffer {
+	if b, ok := c.buffers.Get().(*bytes.Buffer); ok {
+		b.Reset()
+		return b
+	}
+	return new(bytes.Buffer)
+}
+
+// release keeps a buffer of ordinary size for the next body.
+func (c *Client) release(b *bytes.Buffer) {
+	if b.Cap() <= 4<<20 {
+		c.buffers.Put(b)
+	}
+}
+
+// readBody reads the whole body. An error means that it was cut or is too
+// large.
+func readBody(into *bytes.Buffer, response *http.Response) error {
+	if n := response.ContentLength; n > 0 && n <= maxBody {
+		into.Grow(int(n) + bytes.MinRead) // spares reading its end from growing it
+	}
+	n, err := into.ReadFrom(io.LimitReader(response.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return err
+	case n > maxBody:
+		return errTooLarge
+	case response.ContentLength >= 0 && n != response.ContentLength:
+		return fmt.Errorf("%d of %d bytes: %w", n, response.ContentLength, io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// noAnswer makes the failure of a request without a whole answer.
+func (c *Client) noAnswer(ctx context.Context, call *call, token secret.Secret, err error) *failure {
+	var redirect *RedirectError
+	var outer *url.Error
+	begun := true // the answer, of which a part is missing
+	if errors.As(err, &outer) {
+		begun = false
+		err = outer.Err // without the URL, whose query is long and personal
+	}
+	class := connectionClass(err, begun || c.retry.RetryConnectionErrors)
+	var timeout errTimeout
+	if errors.As(context.Cause(ctx), &timeout) {
+		err, class = timeout, transient
+	}
+	if errors.As(err, &redirect) {
+		class = fatal
+		*redirect = RedirectError{From: redirect.From, To: withoutToken(redirect.To, token)}
+	}
+	return &failure{class: class, err: &RequestError{
+		Organization: c.organization,
+		BaseURL:      c.base.String(),
+		Method:       http.MethodGet,
+		Path:         call.path,
+		Err:          &shownError{text: sanitize(withoutToken(err.Error(), token), maxDetail), err: err},
+	}}
+}
+
+// connectionClass parts connection errors that pass from those that a wrong
+// address causes.
+func connectionClass(err error, retry bool) class {
+	var dns *net.DNSError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	switch {
+	case !retry, errors.Is(err, errManyRedirects):
+		return fatal
+	case errors.As(err, &dns) && dns.IsNotFound, errors.As(err, &certificate), errors.As(err, &record),
+		errors.Is(err, http.ErrSchemeMismatch):
+		return misdirected
+	}
+	return transient
+}
+
+// badAnswer makes the failure of a whole answer that is of no use; err is what
+// is wrong with the body, nil if it is the status.
+func (c *Client) badAnswer(call *call, token secret.Secret, response *http.Response, body []byte, now time.Time, err error) *failure {
+	e := &StatusError{
+		Organization: c.organization,
+		BaseURL:      c.base.String(),
+		APIVersion:   c.version,
+		Method:       http.MethodGet,
+		Path:         call.path,
+		Status:       response.StatusCode,
+		ContentType:  response.Header.Get("Content-Type"),
+		Err:          err,
+	}
+	if err == nil && response.StatusCode/100 == 2 {
+		e.Err = errors.New("a status without a page")
+	}
+	e.describe(body, token)
+	f := &failure{err: e, status: e.Status, class: statusClass(e.Status)}
+	f.retryAfter = retryAfter(response.Header.Get("Retry-After"), now)
+	var shape *polar.ShapeError
+	switch {
+	case errors.As(err, &shape), err == nil && e.Err != nil:
+		f.class = misdirected
+	case err != nil:
+		f.class = fatal
+	}
+	return f
+}
+
+// statusClass is the class of a status other than 200.
+func statusClass(status int) class {
+	switch {
+	case status == http.StatusUnauthorized:
+		return unauthorized
+	case status == http.StatusTooManyRequests:
+		return rateLimited
+	case status >= 500, status == http.StatusRequestTimeout, status == http.StatusTooEarly:
+		return transient
+	}
+	return fatal
+}
+
+// retryAfter reads the header, seconds or a date. A date is counted from the
+// server's own clock if the answer shows it.
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	if now.IsZero() {
+		now = time.Now()
+	}
+	return max(0, at.Sub(now))
+}
+
+// errTimeout is an attempt's time-out.
+type errTimeout struct{ after time.Duration }
+
+func (e errTimeout) Error() string { return fmt.Sprintf("no whole answer within %s", e.after) }
+
+// Timeout marks it as what it is for those who ask with net.Error.
+func (errTimeout) Timeout() bool { return true }
+
+// A shownError shows a text fit for logs instead of its cause's own.
+type shownError struct {
+	text string
+	err  error
+}
+
+func (e *shownError) Error() string { return e.text }
+func (e *shownError) Unwrap() error { return e.err }

@@ -1,0 +1,176 @@
+package fetch
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"polarmirror/internal/secret"
+)
+
+// validFor is how long after an answer Polar is taken to still know the token.
+// It forgets one after five minutes, and holds a token that it does not know to
+// 60 requests a minute until its first answer (source: Polar's open server,
+// nowhere documented; nothing but speed depends on it).
+const validFor = 4 * time.Minute
+
+// Limiters holds one Limiter for each token.
+type Limiters struct {
+	perMinute int
+
+	mu      sync.Mutex
+	byToken map[[32]byte]*Limiter // keyed by hash, so that no token lies in it
+}
+
+// NewLimiters makes limiters of so many requests a minute each; 0 is no limit,
+// though 429 pauses even then.
+func NewLimiters(requestsPerMinute int) *Limiters {
+	return &Limiters{perMinute: requestsPerMinute, byToken: map[[32]byte]*Limiter{}}
+}
+
+// For returns the one Limiter of token.
+func (l *Limiters) For(token secret.Secret) *Limiter {
+	key := token.Sum()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limiter, ok := l.byToken[key]
+	if !ok {
+		limiter = newLimiter(l.perMinute)
+		l.byToken[key] = limiter
+	}
+	return limiter
+}
+
+// A Limiter paces all requests with one token: evenly, none while paused, and
+// the first one alone.
+type Limiter struct {
+	rate   *rate.Limiter
+	waited atomic.Int64  // nanoseconds
+	probe  chan struct{} // holds a token while the first request is under way
+
+	mu         sync.Mutex
+	paused     time.Time // until then
+	lastAnswer time.Time
+}
+
+// newLimiter spreads the requests so that no 60 seconds hold more than
+// perMinute. A bucket of burst b, filled at rate r, lets at most b-1+60r pass
+// within 60 s; one request in a hundred is left over for the network, which
+// brings requests closer together than they were sent.
+func newLimiter(perMinute int) *Limiter {
+	l := &Limiter{probe: make(chan struct{}, 1)}
+	if perMinute <= 0 {
+		l.rate = rate.NewLimiter(rate.Inf, 1)
+		return l
+	}
+	burst := max(1, perMinute/100)
+	perSecond := float64(perMinute-(burst-1)-perMinute/100) / 60
+	l.rate = rate.NewLimiter(rate.Limit(perSecond), burst)
+	return l
+}
+
+// Pause lets no request begin before until. It never shortens a pause.
+func (l *Limiter) Pause(until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until.After(l.paused) {
+		l.paused = until
+	}
+}
+
+// Waited is the time that all requests together have waited here so far.
+func (l *Limiter) Waited() time.Duration { return time.Duration(l.waited.Load()) }
+
+// wait returns when a request may be sent. The caller hands first on to done.
+func (l *Limiter) wait(ctx context.Context) (first bool, err error) {
+	began := time.Now()
+	defer func() { l.waited.Add(int64(time.Since(began))) }()
+	if first, err = l.enter(ctx); err != nil {
+		return false, err
+	}
+	if err := l.pace(ctx); err != nil {
+		l.done(first, false)
+		return false, err
+	}
+	return first, nil
+}
+
+// enter lets one request pass while Polar may not know the token, all others
+// once it does.
+func (l *Limiter) enter(ctx context.Context) (first bool, err error) {
+	if l.known() {
+		return false, ctx.Err()
+	}
+	select {
+	case l.probe <- struct{}{}:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	if l.known() { // the one before us got its answer
+		<-l.probe
+		return false, ctx.Err()
+	}
+	return true, nil
+}
+
+// pace waits for the end of a pause and for the request's turn.
+func (l *Limiter) pace(ctx context.Context) error {
+	for {
+		if err := sleepUntil(ctx, l.pausedUntil()); err != nil {
+			return err
+		}
+		turn := l.rate.Reserve()
+		if err := sleep(ctx, turn.Delay()); err != nil {
+			turn.Cancel()
+			return err
+		}
+		// Those whose turn came during a pause take another, else they would
+		// all set out at the moment it ends.
+		if !l.pausedUntil().After(time.Now()) {
+			return nil
+		}
+	}
+}
+
+// done ends a request; answered says that Polar has taken note of the token.
+func (l *Limiter) done(first, answered bool) {
+	if answered {
+		l.mu.Lock()
+		l.lastAnswer = time.Now()
+		l.mu.Unlock()
+	}
+	if first {
+		<-l.probe
+	}
+}
+
+func (l *Limiter) known() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.lastAnswer.IsZero() && time.Since(l.lastAnswer) < validFor
+}
+
+func (l *Limiter) pausedUntil() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.paused
+}
+
+func sleepUntil(ctx context.Context, t time.Time) error { return sleep(ctx, time.Until(t)) }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

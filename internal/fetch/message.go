@@ -1,0 +1,93 @@
+package fetch
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"polarmirror/internal/secret"
+)
+
+// Bounds, in bytes, on what of an answer goes into an error.
+const (
+	maxBodyStart = 200
+	maxDetail    = 500
+	maxWord      = 100
+	maxDetails   = 5 // of a 422
+)
+
+// describe fills in what the answer's body says of its error. What the server
+// sent is shown in one line, bounded, and without the token, which a confused
+// server may well repeat.
+func (e *StatusError) describe(body []byte, token secret.Secret) {
+	hide := func(text string, most int) string { return sanitize(withoutToken(text, token), most) }
+	e.ContentType = hide(e.ContentType, maxWord)
+	var said struct {
+		Error  string          `json:"error"`
+		Detail json.RawMessage `json:"detail"`
+	}
+	if e.Err == nil && json.Unmarshal(body, &said) == nil {
+		e.Code = hide(said.Error, maxWord)
+		e.Detail = hide(detailText(said.Detail), maxDetail)
+	}
+	if e.Code == "" && e.Detail == "" {
+		// The token is taken out of more than is shown, so that the cut can't
+		// leave a part of it.
+		e.BodyStart = hide(string(body[:min(len(body), 64<<10)]), maxBodyStart)
+	}
+}
+
+// detailText is Polar's detail in words: a string, or the list of a 422.
+func detailText(raw json.RawMessage) string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return text
+	}
+	var details []struct {
+		Loc []any  `json:"loc"`
+		Msg string `json:"msg"`
+	}
+	if json.Unmarshal(raw, &details) != nil {
+		return string(raw)
+	}
+	var parts []string
+	for i, d := range details {
+		if i == maxDetails {
+			parts = append(parts, fmt.Sprintf("and %d more", len(details)-i))
+			break
+		}
+		var loc []string
+		for _, l := range d.Loc {
+			loc = append(loc, fmt.Sprint(l))
+		}
+		parts = append(parts, join(": ", strings.Join(loc, "."), d.Msg))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// withoutToken takes the token out of what a server sent.
+func withoutToken(text string, token secret.Secret) string {
+	if token.IsZero() {
+		return text
+	}
+	return strings.ReplaceAll(text, token.Reveal(), token.String())
+}
+
+// sanitize makes text one line of printable UTF-8 of at most most bytes.
+func sanitize(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == unicode.ReplacementChar || !unicode.IsPrint(r):
+			return '?'
+		}
+		return r
+	}, text)
+	text = strings.TrimSpace(text)
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}

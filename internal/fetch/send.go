@@ -1,0 +1,109 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/secret"
+)
+
+// send makes the attempts of one call until one succeeds or no other is worth
+// it.
+//
+// A failure is retried as its class says (see the constants). The answer 429 is
+// none: everybody with the token waits as long as Polar asks and goes on.
+func (c *Client) send(ctx context.Context, call *call) (exchange, error) {
+	token, err := c.token.Token(ctx)
+	if err == nil && token.IsZero() {
+		err = errors.New("empty")
+	}
+	if err != nil {
+		return exchange{}, fmt.Errorf("organization %s: access token: %w", c.organization, err)
+	}
+	a := attempts{retry: c.retry}
+	for {
+		limiter := c.limiters.For(token)
+		x, f, err := c.once(ctx, limiter, call, token)
+		if err != nil {
+			return x, fmt.Errorf("organization %s: %w", c.organization, err)
+		}
+		if f == nil {
+			return x, nil
+		}
+		a.sent++
+		if f.class == rateLimited {
+			c.counters.RateLimited.Add(1)
+		}
+		wait, again := a.next(*f, time.Now())
+		if f.class == unauthorized && !a.refreshed {
+			a.refreshed = true
+			if token, again, err = c.refresh(ctx, token); err != nil {
+				return x, fmt.Errorf("%w (reading the access token again: %w)", give(f, a.sent), err)
+			}
+		}
+		if !again {
+			return x, give(f, a.sent)
+		}
+		c.logRetry(call, f, a.sent, wait)
+		if f.class == rateLimited {
+			limiter.Pause(time.Now().Add(wait)) // and wait in line with the others
+			continue
+		}
+		c.counters.Retries.Add(1)
+		if err := sleep(ctx, wait); err != nil {
+			return x, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
+		}
+	}
+}
+
+// logRetry writes the one line of a failure that is not the last.
+func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duration) {
+	c.log.Warn("request retried",
+		zap.String("organization", c.organization),
+		zap.String("path", call.path),
+		zap.Int("page", call.page),
+		zap.Int("status", f.status),
+		zap.Int("attempt", attempt),
+		zap.Duration("wait", wait),
+		zap.Error(f.err))
+}
+
+// once waits for the limiter and makes one attempt; err is the end of ctx.
+func (c *Client) once(ctx context.Context, limiter *Limiter, call *call, token secret.Secret) (exchange, *failure, error) {
+	first, err := limiter.wait(ctx)
+	if err != nil {
+		return exchange{}, nil, context.Cause(ctx)
+	}
+	answered := false
+	defer func() { limiter.done(first, answered) }()
+	x, f := c.attempt(ctx, call, token)
+	if f != nil && ctx.Err() != nil {
+		return x, nil, context.Cause(ctx)
+	}
+	// 429 may come from before the token was looked at.
+	answered = f == nil || f.status != 0 && f.class != rateLimited && f.class != transient
+	return x, f, nil
+}
+
+// refresh looks for a token other than the one refused.
+func (c *Client) refresh(ctx context.Context, refused secret.Secret) (token secret.Secret, changed bool, err error) {
+	token, err = c.token.Refresh(ctx)
+	return token, err == nil && !token.Equal(refused), err
+}
+
+// give returns the error of a failure after which no attempt follows.
+func give(f *failure, sent int) error {
+	var status *StatusError
+	var request *RequestError
+	switch {
+	case errors.As(f.err, &status):
+		status.Attempts = sent
+	case errors.As(f.err, &request):
+		request.Attempts = sent
+	}
+	return f.err
+}
