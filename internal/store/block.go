@@ -34,6 +34,10 @@ type Block struct {
 	// row, insists.
 	Force bool
 
+	// Rewrite writes the nested customers and meters even if their digest says
+	// that they are as stored: the stored columns are not trusted.
+	Rewrite bool
+
 	Counts Counts // of the requests and pages behind the block
 }
 
@@ -90,7 +94,7 @@ func (s *Session) saveInParts(ctx context.Context, run *Run, b *Block) (Saved, e
 }
 
 func (s *Session) saveHalves(ctx context.Context, run *Run, b *Block, rows []*polar.CustomerMeter, total *Saved) ([]RejectedRow, error) {
-	part := &Block{CustomerMeters: rows, Age: b.Age, Force: b.Force}
+	part := &Block{CustomerMeters: rows, Age: b.Age, Force: b.Force, Rewrite: b.Rewrite}
 	saved, err := s.saveOnce(ctx, run, part)
 	switch {
 	case err == nil:

@@ -72,7 +72,7 @@ compared AS MATERIALIZED (
         i.metadata,
         i.raw,
         m.id IS NULL AS missing,
-        m.digest IS DISTINCT FROM i.digest AS differs,
+        $16::boolean OR m.digest IS DISTINCT FROM i.digest AS differs,
         coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older
     FROM incoming i
     LEFT JOIN LATERAL (
@@ -135,7 +135,7 @@ written AS (
         billing_name = excluded.billing_name,
         metadata = excluded.metadata,
         raw = excluded.raw
-    WHERE c.digest <> excluded.digest
+    WHERE ($16::boolean OR c.digest <> excluded.digest)
       AND ($15::boolean OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(c.modified_at, c.created_at))
 )
 SELECT ARRAY(SELECT o.id FROM compared o WHERE o.older AND o.differs AND NOT $15::boolean)`
@@ -166,6 +166,7 @@ func (s *Session) queueCustomers(batch *pgx.Batch, b *Block, saved *Saved) {
 		column(rows, func(c *polar.Customer) string { return string(c.Raw) }),
 		s.organization,
 		b.Force,
+		b.Rewrite,
 	).QueryRow(func(row pgx.Row) error {
 		return older(row, saved, b, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID })
 	})

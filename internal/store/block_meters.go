@@ -63,7 +63,7 @@ compared AS MATERIALIZED (
         i.metadata,
         i.raw,
         m.id IS NULL AS missing,
-        m.digest IS DISTINCT FROM i.digest AS differs,
+        $14::boolean OR m.digest IS DISTINCT FROM i.digest AS differs,
         coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older
     FROM incoming i
     LEFT JOIN LATERAL (
@@ -120,7 +120,7 @@ written AS (
         filter = excluded.filter,
         metadata = excluded.metadata,
         raw = excluded.raw
-    WHERE t.digest <> excluded.digest
+    WHERE ($14::boolean OR t.digest <> excluded.digest)
       AND ($13::boolean OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(t.modified_at, t.created_at))
 )
 SELECT ARRAY(SELECT o.id FROM compared o WHERE o.older AND o.differs AND NOT $13::boolean)`
@@ -149,6 +149,7 @@ func (s *Session) queueMeters(batch *pgx.Batch, b *Block, saved *Saved) {
 		column(rows, func(t *polar.Meter) string { return string(t.Raw) }),
 		s.organization,
 		b.Force,
+		b.Rewrite,
 	).QueryRow(func(row pgx.Row) error {
 		return older(row, saved, b, func(m *polar.CustomerMeter) uuid.UUID { return m.MeterID })
 	})

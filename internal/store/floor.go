@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"polarmirror/internal/polar"
@@ -61,4 +62,22 @@ SELECT count(*)
 		return Floor{}, false, fmt.Errorf("count rows that never changed: %w", err)
 	}
 	return floor, true, nil
+}
+
+// FloorAt returns when, by Polar's clock, the organization's last successful
+// run began; zero before the first.
+func (s *Store) FloorAt(ctx context.Context, organization uuid.UUID) (time.Time, error) {
+	const sql = `
+SELECT floor_at
+  FROM polar.tick_floors
+ WHERE organization_id = $1`
+	var at time.Time
+	err := s.pool.QueryRow(ctx, sql, organization).Scan(&at)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("load floor: %w", err)
+	}
+	return at, nil
 }

@@ -1,0 +1,205 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
+)
+
+// An Organization is one to be mirrored.
+type Organization struct {
+	Name   string
+	ID     uuid.UUID // zero: learned from what its token sees
+	Client *fetch.Client
+	Filter Filter
+}
+
+// A Filter restricts the mirror to some customer meters; empty lists don't.
+// Values of one list are alternatives, the lists apply together.
+type Filter struct {
+	CustomerIDs         []uuid.UUID
+	ExternalCustomerIDs []string
+	MeterIDs            []uuid.UUID
+}
+
+// Options are what a Mirror needs.
+type Options struct {
+	Organizations []Organization
+	Store         *store.Store
+	Log           *zap.Logger
+	Progress      Progress // nil: none
+
+	// Source names what is read (base URL and API version). A walk begun on
+	// another source is not resumed.
+	Source string
+
+	Concurrency       int     // organizations worked at a time; 0 means 4
+	PageSize          int     // rows a request asks for at most; 0 means Polar's maximum
+	BlockRows         int     // rows saved together, and lost at most by a crash; 0 means 2000
+	PagesInFlight     int     // requests in flight per organization; 0 means 8
+	MaxDeleteFraction float64 // of live rows a walk may mark deleted, from 100 suspects on
+	AcceptDeletions   bool    // lifts that limit
+}
+
+// A Mirror keeps the organizations' customer meters in Postgres.
+type Mirror struct {
+	opts     Options
+	store    *store.Store
+	log      *zap.Logger
+	progress Progress
+}
+
+// New returns a Mirror.
+func New(opts Options) (*Mirror, error) {
+	if len(opts.Organizations) == 0 {
+		return nil, errors.New("no organization to mirror: name at least one under organizations")
+	}
+	if opts.PageSize != 0 && opts.PageSize < minPageSize {
+		return nil, fmt.Errorf("page size %d: want at least %d", opts.PageSize, minPageSize)
+	}
+	if opts.MaxDeleteFraction < 0 || opts.MaxDeleteFraction > 1 {
+		return nil, fmt.Errorf("max_delete_fraction %v: want a number from 0 to 1", opts.MaxDeleteFraction)
+	}
+	opts.Concurrency = orDefault(opts.Concurrency, 4)
+	opts.PagesInFlight = orDefault(opts.PagesInFlight, 8)
+	opts.PageSize = min(orDefault(opts.PageSize, polar.MaxPageSize), polar.MaxPageSize)
+	opts.BlockRows = orDefault(opts.BlockRows, 2000)
+	if opts.Log == nil {
+		opts.Log = zap.NewNop()
+	}
+	if opts.Progress == nil {
+		opts.Progress = noProgress{}
+	}
+	return &Mirror{opts: opts, store: opts.Store, log: opts.Log, progress: opts.Progress}, nil
+}
+
+// minPageSize is the least number of rows a page may have. A page that reaches
+// below an offset exists only if the offset is no multiple of every possible
+// limit: with 7 that holds up to offset 419, with 25 up to some billions.
+const minPageSize = 7
+
+func orDefault(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
+}
+
+// Backfill walks every organization once, waiting for those that another syncd
+// is working on. One organization's failure does not stop the others; the error
+// joins all of them, each naming its organization.
+func (m *Mirror) Backfill(ctx context.Context) error {
+	errs := make([]error, len(m.opts.Organizations))
+	var group errgroup.Group
+	group.SetLimit(m.opts.Concurrency)
+	for i, org := range m.opts.Organizations {
+		group.Go(func() error {
+			errs[i] = m.backfill(ctx, org)
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return nil
+	return errors.Join(errs...)
+}
+
+// reconnects is how often a backfill goes on after the database was lost.
+const reconnects = 5
+
+// backfill walks one organization. A lost database connection takes the lock
+// with it; the walk then goes on from its last block on a new one.
+func (m *Mirror) backfill(ctx context.Context, org Organization) error {
+	w := m.worker(org)
+	for attempt := 1; ; attempt++ {
+		err := w.withSession(ctx, true, func(session *store.Session) error {
+			return w.walk(ctx, session, walkOptions{kind: store.Full})
+		})
+		if err == nil {
+			return nil
+		}
+		if !store.Broken(err) || attempt > reconnects || ctx.Err() != nil {
+			return fmt.Errorf("organization %s: %w", org.Name, err)
+		}
+		wait := time.Second << attempt
+		w.log.Warn("database lost, walk goes on from its last block", zap.Int("attempt", attempt), zap.Duration("wait", wait), zap.Error(err))
+		if err := sleep(ctx, wait); err != nil {
+			return fmt.Errorf("organization %s: %w", org.Name, ErrStopped)
+		}
+	}
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// A worker does one organization's runs, one at a time.
+type worker struct {
+	*Mirror
+	org Organization // its ID is known once a session was had
+	log *zap.Logger
+}
+
+func (m *Mirror) worker(org Organization) *worker {
+	return &worker{Mirror: m, org: org, log: m.log.With(zap.String("organization", org.Name))}
+}
+
+// withSession calls use with the organization's lock held. With wait it waits
+// for another syncd to give the lock back; without it returns [store.ErrBusy].
+func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Session) error) error {
+	if err := w.identify(ctx); err != nil {
+		return err
+	}
+	session, err := w.store.Acquire(ctx, w.org.ID, wait)
+	if err != nil {
+		return err
+	}
+	defer session.Release()
+	return use(session)
+}
+
+// identify finds out which organization the token belongs to, if the
+// configuration doesn't say, and registers it.
+func (w *worker) identify(ctx context.Context) error {
+	if w.org.ID == uuid.Nil {
+		id, err := w.discover(ctx)
+		if err != nil {
+			return err
+		}
+		w.org.ID = id
+	}
+	return w.store.RegisterOrganization(ctx, w.org.ID, w.org.Name)
+}
+
+func (w *worker) discover(ctx context.Context) (uuid.UUID, error) {
+	listing, err := w.org.Client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if rows := listing.Page.CustomerMeters; len(rows) > 0 {
+		return rows[0].Meter.OrganizationID, nil
+	}
+	id, known, err := w.store.OrganizationID(ctx, w.org.Name)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if !known {
+		return uuid.Nil, errors.New("its token sees no customer meters, so its id cannot be learned from them: set the organization's id (POLAR_ORGANIZATION_ID)")
+	}
+	return id, nil
+}

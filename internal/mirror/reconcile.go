@@ -1,0 +1,224 @@
+package mirror
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
+)
+
+const (
+	// fewSuspects are asked for whatever share of the rows they are.
+	fewSuspects = 100
+	// askAtOnce is how many rows are asked for before the answers are saved.
+	askAtOnce = 100
+)
+
+// A DeletionError says that a walk found more rows gone than is believable.
+// Nothing was marked.
+type DeletionError struct {
+	Missing, Live int
+	Empty         bool // the organization listed nothing at all
+}
+
+func (e *DeletionError) Error() string {
+	what := fmt.Sprintf("%d of %d live rows are no longer listed by Polar, more than sync.max_delete_fraction allows", e.Missing, e.Live)
+	if e.Empty {
+		what = fmt.Sprintf("Polar lists nothing, but the mirror has %d live rows", e.Live)
+	}
+	return what + "; nothing was marked deleted. Check the organization's id and token (syncd config check); if the rows are really gone, run syncd --backfill --accept-deletions"
+}
+
+// reconcile settles the suspects of the whole walk, which survive a crash: a
+// resumed walk has those found before it. It marks nothing that Polar, asked
+// for the very row, does not answer with 404.
+func (wk *walk) reconcile(ctx context.Context) error {
+	if err := wk.explainByMeter(ctx); err != nil {
+		return err
+	}
+	if err := wk.believable(ctx); err != nil {
+		return err
+	}
+	after := uuid.Nil
+	for {
+		ids, err := wk.session.Suspects(ctx, after, askAtOnce)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		after = ids[len(ids)-1]
+		gone, err := wk.ask(ctx, ids)
+		if err != nil {
+			return err
+		}
+		if len(gone) == 0 {
+			continue
+		}
+		n, err := wk.session.MarkDeleted(ctx, wk.run, gone)
+		if err != nil {
+			return err
+		}
+		wk.total.RowsDeleted += int64(n)
+	}
+}
+
+// explainByMeter asks for one suspect of each meter. If the meter turns out to
+// be archived, none of its rows is listed and all of them still exist: only the
+// meter has changed.
+func (wk *walk) explainByMeter(ctx context.Context) error {
+	meters, err := wk.session.SuspectMeters(ctx)
+	if err != nil {
+		return err
+	}
+	for _, meter := range meters {
+		single, err := wk.client.Get(ctx, meter.Sample)
+		if errors.Is(err, fetch.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := wk.saveSingles(ctx, []*fetch.Single{single}, false); err != nil {
+			return err
+		}
+		if m := single.CustomerMeter; m != nil && !m.Meter.ArchivedAt.IsZero() {
+			if err := wk.session.DropMeterSuspects(ctx, meter.MeterID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// believable refuses deletions on a scale that a wrong token or an outage
+// explains better.
+func (wk *walk) believable(ctx context.Context) error {
+	meters, err := wk.session.SuspectMeters(ctx)
+	if err != nil || len(meters) == 0 || wk.opts.AcceptDeletions {
+		return err
+	}
+	missing := 0
+	for _, m := range meters {
+		missing += m.Count
+	}
+	live, err := wk.session.LiveRows(ctx)
+	if err != nil {
+		return err
+	}
+	empty := wk.seen == 0 && !wk.resumed
+	if empty || (missing >= fewSuspects && float64(missing) > wk.opts.MaxDeleteFraction*float64(live)) {
+		return &DeletionError{Missing: missing, Live: live, Empty: empty}
+	}
+	return nil
+}
+
+// settle asks again for rows that were listed with an older state than the
+// mirror has. If Polar still says the older, Polar wins: its database was
+// restored, or its clock set back.
+func (j *job) settle(ctx context.Context, older []uuid.UUID) error {
+	for ids := range slices.Chunk(older, askAtOnce) {
+		if _, err := j.ask(ctx, ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ask gets the rows one by one, saves what Polar answers, and returns those
+// that Polar does not have.
+func (j *job) ask(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error) {
+	return j.askAgain(ctx, ids, false)
+}
+
+// askAgain is ask; with rewrite it writes the nested customers and meters even
+// if they look as they did, should the mirror have been tampered with.
+func (j *job) askAgain(ctx context.Context, ids []uuid.UUID, rewrite bool) (gone []uuid.UUID, err error) {
+	singles, err := j.get(ctx, j.client, ids)
+	if err != nil {
+		return nil, err
+	}
+	var there []*fetch.Single
+	for i, single := range singles {
+		if single == nil {
+			gone = append(gone, ids[i])
+			continue
+		}
+		there = append(there, single)
+	}
+	return gone, j.saveSingles(ctx, there, rewrite)
+}
+
+// get asks for rows by id, several at once. Those that Polar does not have are
+// nil.
+func (w *worker) get(ctx context.Context, client *fetch.Client, ids []uuid.UUID) ([]*fetch.Single, error) {
+	singles := make([]*fetch.Single, len(ids))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(w.opts.PagesInFlight)
+	for i, id := range ids {
+		group.Go(func() error {
+			single, err := client.Get(groupCtx, id)
+			if err != nil && !errors.Is(err, fetch.ErrNotFound) {
+				return err
+			}
+			singles[i] = single
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return singles, nil
+}
+
+// saveSingles saves rows that were asked for by id. They are written even if
+// they are older than what the mirror has.
+func (j *job) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite bool) error {
+	if len(singles) == 0 {
+		return nil
+	}
+	block := &block{oldest: singles[0].Began}
+	page := &polar.Page{}
+	for _, s := range singles {
+		if s.Began.Before(block.oldest) {
+			block.oldest = s.Began
+		}
+		if s.CustomerMeter != nil {
+			page.CustomerMeters = append(page.CustomerMeters, *s.CustomerMeter)
+		}
+		if s.Rejected != nil {
+			page.Rejected = append(page.Rejected, *s.Rejected)
+		}
+	}
+	j.screen(page)
+	for i := range page.CustomerMeters {
+		block.rows = append(block.rows, &page.CustomerMeters[i])
+	}
+	for _, r := range page.Rejected {
+		block.rejected = append(block.rejected, store.RejectedRow{RejectedRow: r})
+	}
+	full := block.take()
+	full.Force, full.Rewrite = true, rewrite
+	_, err := j.save(ctx, full)
+	return err
+}
+
+// fingerprint is what a walk was asked to read. A cursor that belongs to
+// another one is not gone on from.
+func (w *worker) fingerprint() string {
+	text, _ := json.Marshal(struct { // of strings and uuids: cannot fail
+		Source  string
+		Filter  Filter
+		Decoder int
+	}{w.opts.Source, w.org.Filter, polar.DecoderVersion})
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}

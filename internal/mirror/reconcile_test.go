@@ -1,0 +1,176 @@
+package mirror
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"polarmirror/internal/polarsim"
+)
+
+// settled makes every row of the mirror old enough to be marked deleted.
+func (w *world) settled() {
+	w.Helper()
+	w.value(`WITH aged AS (UPDATE polar.customer_meters SET first_seen_at = first_seen_at - interval '1 hour' RETURNING 1) SELECT count(*)::text FROM aged`)
+}
+
+func (w *world) deleted() string {
+	w.Helper()
+	return w.value(`SELECT count(*)::text FROM polar.customer_meters WHERE deleted_at IS NOT NULL`)
+}
+
+func TestDeletedRowsAreMarkedOnlyAfterPolarSaidSo(t *testing.T) {
+	t.Parallel()
+	w := small(t, 1000)
+	w.backfill()
+	w.settled()
+	rows := w.sim.Listed(w.orgs[0].ID)
+	for _, i := range []int{0, 1, 500, 998, 999} {
+		must1(w.sim.DeleteCustomerMeter(rows[i].ID))
+	}
+	w.sim.ForgetRequests()
+	w.backfill()
+	w.same()
+	if got := w.deleted(); got != "5" {
+		t.Errorf("%s rows marked, want 5", got)
+	}
+	asked := 0
+	for _, r := range w.sim.Requests() {
+		if !strings.HasSuffix(r.Path, "/customer-meters/") && r.Status == http.StatusNotFound {
+			asked++
+		}
+	}
+	if asked < 5 {
+		t.Errorf("Polar was asked for %d rows before 5 were marked", asked)
+	}
+	if got := w.value(`SELECT rows_deleted::text FROM polar.sync_runs ORDER BY id DESC LIMIT 1`); got != "5" {
+		t.Errorf("the run counts %s deleted rows", got)
+	}
+}
+
+func TestOneOfThreeDeletedIsBelieved(t *testing.T) {
+	t.Parallel()
+	w := small(t, 3)
+	w.backfill()
+	w.settled()
+	must1(w.sim.DeleteCustomerMeter(w.sim.Listed(w.orgs[0].ID)[1].ID))
+	w.backfill()
+	w.same()
+	if got := w.deleted(); got != "1" {
+		t.Errorf("%s rows marked, want 1", got)
+	}
+}
+
+func TestArchivedMeterMarksNothingDeleted(t *testing.T) {
+	t.Parallel()
+	w := small(t, 1000)
+	w.backfill()
+	w.settled()
+	meter := w.sim.Meters(w.orgs[0].ID)[0]
+	n := must1(w.sim.ArchiveMeter(meter.ID))
+	w.sim.ForgetRequests()
+	w.backfill()
+	if got := w.deleted(); got != "0" {
+		t.Errorf("%s rows of an archived meter were marked deleted", got)
+	}
+	if got := w.value(`SELECT (archived_at IS NOT NULL)::text FROM polar.meters WHERE id = $1`, meter.ID); got != "true" {
+		t.Error("the mirror does not know that the meter is archived")
+	}
+	if got, most := w.sim.RequestCount(), 20; got > most {
+		t.Errorf("%d rows of one archived meter cost %d requests, want at most %d", n, got, most)
+	}
+	must1(w.sim.UnarchiveMeter(meter.ID))
+	w.backfill()
+	w.same()
+}
+
+func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
+	t.Parallel()
+	w := small(t, 1000)
+	w.backfill()
+	w.settled()
+	for i, row := range w.sim.Listed(w.orgs[0].ID) {
+		if i%10 < 6 {
+			must1(w.sim.DeleteCustomerMeter(row.ID))
+		}
+	}
+	var refused *DeletionError
+	for range 2 {
+		err := w.mirror().Backfill(t.Context())
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "--accept-deletions") {
+			t.Fatalf("600 of 1,000 rows gone: %v", err)
+		}
+	}
+	if got := w.deleted(); got != "0" {
+		t.Errorf("%s rows were marked by a run that refused to", got)
+	}
+	w.backfill(func(o *Options) { o.AcceptDeletions = true })
+	w.same()
+	if got := w.deleted(); got != "600" {
+		t.Errorf("%s rows marked, want 600", got)
+	}
+}
+
+func TestOrganizationThatListsNothingIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, rows := range []int{5, 250} {
+		w := small(t, rows)
+		w.backfill()
+		w.settled()
+		w.sim.FailWhen(func(int, *http.Request) polarsim.Fault { return polarsim.EmptyPages })
+		var refused *DeletionError
+		if err := w.mirror().Backfill(t.Context()); !errors.As(err, &refused) || !refused.Empty {
+			t.Errorf("%d rows gone at once: %v", rows, err)
+		}
+		w.sim.FailWhen(nil)
+		if got := w.deleted(); got != "0" {
+			t.Errorf("an outage marked %s rows", got)
+		}
+		w.backfill()
+		w.same()
+	}
+}
+
+func TestRowThatComesBackIsNoLongerDeleted(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	w.backfill()
+	w.value(`WITH marked AS (UPDATE polar.customer_meters SET deleted_at = now() RETURNING 1) SELECT count(*)::text FROM marked`)
+	w.backfill()
+	w.same()
+	if got := w.deleted(); got != "0" {
+		t.Errorf("%s rows stay deleted though Polar lists them", got)
+	}
+}
+
+func TestOlderStateWinsIfPolarInsists(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	for _, row := range w.sim.Listed(w.orgs[0].ID)[:20] {
+		must1(w.sim.Consume(row.ID, "3"))
+	}
+	w.backfill()
+	for _, row := range w.sim.Listed(w.orgs[0].ID)[:20] {
+		must1(w.sim.RestoreOlder(row.ID))
+	}
+	w.backfill()
+	w.same()
+}
+
+func TestWrongOrganizationIsToldFromAnEmptyOne(t *testing.T) {
+	t.Parallel()
+	w := small(t, 10)
+	m := w.mirror(func(o *Options) { o.Organizations[0].ID = mustID("11111111-1111-4111-8111-111111111111") })
+	var wrong *WrongOrganizationError
+	if err := m.Backfill(t.Context()); !errors.As(err, &wrong) {
+		t.Errorf("a token of another organization: %v", err)
+	}
+}
+
+func TestOrganizationIsLearnedFromItsToken(t *testing.T) {
+	t.Parallel()
+	w := small(t, 10)
+	w.backfill(func(o *Options) { o.Organizations[0].ID = mustID("00000000-0000-0000-0000-000000000000") })
+	w.same()
+}

@@ -1,0 +1,134 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/store"
+)
+
+// lastWords bounds what is still written after a run was told to stop: the
+// block in hand, and how the run ended.
+const lastWords = 5 * time.Second
+
+// detached returns a context that outlives the end of ctx by a bounded time.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+}
+
+// A job is one run under way.
+type job struct {
+	*worker
+	session  *store.Session
+	run      *store.Run
+	client   *fetch.Client // counts into counters
+	counters *fetch.Counters
+	began    time.Time
+	booked   store.Counts // of counters, what is in sync_runs already
+	total    store.Counts // of the whole run
+	log      *zap.Logger
+}
+
+func (w *worker) begin(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*job, error) {
+	run, err := session.StartRun(ctx, kind, slot)
+	if err != nil {
+		return nil, err
+	}
+	counters := &fetch.Counters{}
+	return &job{
+		worker:   w,
+		session:  session,
+		run:      run,
+		client:   w.org.Client.Counting(counters),
+		counters: counters,
+		began:    time.Now(),
+		log:      w.log.With(zap.Int64("run_id", run.ID), zap.String("kind", string(kind))),
+	}, nil
+}
+
+// requests returns what the client counted since it was last asked.
+func (j *job) requests() store.Counts {
+	now := store.Counts{
+		Requests:    j.counters.Requests.Load(),
+		Retries:     j.counters.Retries.Load(),
+		RateLimited: j.counters.RateLimited.Load(),
+	}
+	since := store.Counts{
+		Requests:    now.Requests - j.booked.Requests,
+		Retries:     now.Retries - j.booked.Retries,
+		RateLimited: now.RateLimited - j.booked.RateLimited,
+	}
+	j.booked = now
+	return since
+}
+
+// save writes a block and books the requests behind it. A block in hand when
+// ctx ends is still written.
+func (j *job) save(ctx context.Context, block *store.Block) (store.Saved, error) {
+	block.Counts.Add(j.requests())
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = detached(ctx)
+		defer cancel()
+	}
+	saved, err := j.session.SaveBlock(ctx, j.run, block)
+	if err != nil {
+		return saved, err
+	}
+	j.total.Add(saved.Counts)
+	j.log.Debug("block saved",
+		zap.Int64("pages", saved.Counts.Pages),
+		zap.Int64("rows_seen", saved.Counts.RowsSeen),
+		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
+		zap.Int64("rows_updated", saved.Counts.RowsUpdated),
+		zap.Int64("rows_rejected", saved.Counts.RowsRejected))
+	return saved, nil
+}
+
+// end books how the run ended and logs its closing line. It returns runErr, or
+// [ErrStopped] if the run ended because ctx did.
+func (j *job) end(ctx context.Context, outcome store.Outcome) error {
+	if outcome.Err != nil && ctx.Err() != nil {
+		outcome.Err = ErrStopped
+		outcome.Stopped = true
+	}
+	outcome.Counts.Add(j.requests())
+	j.total.Add(outcome.Counts)
+	last, cancel := detached(ctx)
+	defer cancel()
+	if err := j.session.FinishRun(last, j.run, outcome); err != nil {
+		outcome.Err = errors.Join(outcome.Err, err)
+	}
+	fields := append(countFields(j.total), zap.Duration("elapsed", time.Since(j.began)))
+	if outcome.Exact != nil {
+		fields = append(fields, zap.Bool("exact", *outcome.Exact))
+	}
+	switch {
+	case outcome.Stopped:
+		j.log.Info("run stopped", fields...)
+	case outcome.Err != nil:
+		j.log.Error("run failed", append(fields, zap.Error(outcome.Err))...)
+	default:
+		j.log.Info("run finished", fields...)
+	}
+	return outcome.Err
+}
+
+func countFields(c store.Counts) []zap.Field {
+	return []zap.Field{
+		zap.Int64("requests", c.Requests),
+		zap.Int64("pages", c.Pages),
+		zap.Int64("rows_seen", c.RowsSeen),
+		zap.Int64("rows_inserted", c.RowsInserted),
+		zap.Int64("rows_updated", c.RowsUpdated),
+		zap.Int64("rows_unchanged", c.RowsUnchanged),
+		zap.Int64("rows_deleted", c.RowsDeleted),
+		zap.Int64("rows_rejected", c.RowsRejected),
+		zap.Int64("retries", c.Retries),
+		zap.Int64("rate_limited", c.RateLimited),
+	}
+}

@@ -1,0 +1,110 @@
+package mirror
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"polarmirror/internal/polarsim"
+)
+
+// quiet is a world whose seeded data ends a day ago, so that nothing of it lies
+// within a tick's overlap.
+func quiet(t testing.TB, rows int, neverModified float64) *world {
+	t.Helper()
+	now := time.Now().UTC()
+	return newWorld(t, polarsim.Options{
+		Seed:          11,
+		Epoch:         now.Add(-24 * time.Hour),
+		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows, Meters: 6, NeverModified: neverModified}},
+	})
+}
+
+const dataVersions = `
+SELECT md5(string_agg(v, ' ' ORDER BY v)) FROM (
+    SELECT id::text || xmin::text || ctid::text FROM polar.customer_meters
+    UNION ALL SELECT id::text || xmin::text || ctid::text FROM polar.customers
+    UNION ALL SELECT id::text || xmin::text || ctid::text FROM polar.meters
+    UNION ALL SELECT customer_meter_id::text || xmin::text || ctid::text FROM polar.customer_meter_history
+) AS t (v)`
+
+func TestIdleTickCostsTwoRequestsAndWritesNoRow(t *testing.T) {
+	t.Parallel()
+	for _, never := range []float64{-1, 0.3, 0.6, 1} {
+		t.Run(fmt.Sprint(never), func(t *testing.T) {
+			t.Parallel()
+			w := quiet(t, 2000, never)
+			w.backfill()
+			before := w.value(dataVersions)
+			for i := range 3 {
+				w.sim.ForgetRequests()
+				if err := w.tick(); err != nil {
+					t.Fatal(err)
+				}
+				most := 2
+				if never == 1 {
+					most = 3 // that no row ever changed takes a look at both ends
+				}
+				if got := w.sim.RequestCount(); got > most {
+					t.Errorf("idle tick %d cost %d requests, want %d", i+1, got, most)
+				}
+			}
+			if w.value(dataVersions) != before {
+				t.Error("an idle tick wrote row versions")
+			}
+		})
+	}
+}
+
+func TestTickBringsWhatWasAddedAndChanged(t *testing.T) {
+	t.Parallel()
+	for _, smallest := range []bool{false, true} {
+		t.Run(fmt.Sprintf("nulls smallest %v", smallest), func(t *testing.T) {
+			t.Parallel()
+			now := time.Now().UTC()
+			w := newWorld(t, polarsim.Options{Seed: 3, Epoch: now.Add(-24 * time.Hour), NullsSmallest: smallest,
+				Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 1500}}})
+			w.backfill()
+			org := w.orgs[0].ID
+			for i, row := range w.sim.Listed(org) {
+				if i%10 == 0 {
+					must1(w.sim.Consume(row.ID, "0.125"))
+				}
+			}
+			for range 150 {
+				must1(w.sim.AddCustomerMeter(org, polarsim.NewCustomerMeter{}))
+			}
+			if err := w.tick(); err != nil {
+				t.Fatal(err)
+			}
+			w.same()
+		})
+	}
+}
+
+func TestTickFollowsAClockSetBack(t *testing.T) {
+	t.Parallel()
+	offset := time.Duration(0)
+	now := time.Now().UTC()
+	w := newWorld(t, polarsim.Options{Seed: 5, Epoch: now.Add(-24 * time.Hour), Now: func() time.Time { return time.Now().Add(offset) },
+		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 500}}})
+	w.backfill()
+	offset = -time.Hour
+	row := w.sim.Listed(w.orgs[0].ID)[123]
+	must1(w.sim.Consume(row.ID, "1"))
+	if err := w.tick(); err != nil {
+		t.Fatal(err)
+	}
+	w.same()
+}
+
+func TestTickBeforeTheFirstWalkIsNoRun(t *testing.T) {
+	t.Parallel()
+	w := small(t, 10)
+	if err := w.tick(); err != errNoFloor {
+		t.Errorf("got %v, want %v", err, errNoFloor)
+	}
+	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs`); got != "0" {
+		t.Errorf("%s runs", got)
+	}
+}

@@ -1,0 +1,121 @@
+package mirror
+
+import (
+	"net/http"
+	"testing"
+)
+
+// verify returns the report on the only organization.
+func (w *world) verify(repair bool) Report {
+	w.Helper()
+	reports, err := w.mirror().Verify(w.Context(), repair)
+	if err != nil || len(reports) != 1 {
+		w.Fatalf("verify: %+v, %v", reports, err)
+	}
+	return reports[0]
+}
+
+func TestVerifySaysEqualAfterAWalk(t *testing.T) {
+	t.Parallel()
+	for _, rows := range []int{0, 1, 100, 730} {
+		w := small(t, rows)
+		w.backfill()
+		if got := w.verify(false); !got.Equal() || !got.Exact || got.Rows != rows || got.Behind != 0 {
+			t.Errorf("%d rows: %+v", rows, got)
+		}
+	}
+}
+
+func TestVerifyNamesWhatDiffersAndRepairMendsIt(t *testing.T) {
+	t.Parallel()
+	for name, tampering := range map[string]struct {
+		sql   string
+		kind  FindingKind
+		field string
+	}{
+		"balance":       {`UPDATE polar.customer_meters SET balance = balance + 0.1 WHERE id = $1`, Different, "balance"},
+		"credited":      {`UPDATE polar.customer_meters SET credited_units = credited_units - 1 WHERE id = $1`, Different, "credited_units"},
+		"missing":       {`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = $1`, Missing, ""},
+		"customer name": {`UPDATE polar.customers SET name = 'x' WHERE id = (SELECT customer_id FROM polar.customer_meters WHERE id = $1)`, Different, "customer.name"},
+		"meter raw":     {`UPDATE polar.meters SET raw = '{}' WHERE id = (SELECT meter_id FROM polar.customer_meters WHERE id = $1)`, Different, "meter.raw"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := quiet(t, 250, 0.3)
+			w.backfill()
+			row := w.sim.Listed(w.orgs[0].ID)[77]
+			if _, err := w.db.Pool.Exec(t.Context(), tampering.sql, row.ID); err != nil {
+				t.Fatal(err)
+			}
+			got := w.verify(false)
+			found := false
+			for _, f := range got.Findings {
+				if f.ID != row.ID {
+					continue
+				}
+				found = f.Kind == tampering.kind && (tampering.field == "" || f.Fields[0].Field == tampering.field)
+			}
+			if !found {
+				t.Fatalf("the tampered row is not among the findings: %+v", got)
+			}
+			if got := w.verify(true); got.Repaired == 0 {
+				t.Errorf("nothing was repaired: %+v", got)
+			}
+			w.same()
+			if got := w.verify(false); !got.Equal() {
+				t.Errorf("after the repair: %+v", got)
+			}
+		})
+	}
+}
+
+func TestVerifyFindsWhatPolarHasNoLonger(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 250, 0.3)
+	w.backfill()
+	row := w.sim.Listed(w.orgs[0].ID)[0]
+	must1(w.sim.DeleteCustomerMeter(row.ID))
+	got := w.verify(true)
+	if len(got.Findings) != 1 || got.Findings[0].Kind != Extra || got.Findings[0].ID != row.ID {
+		t.Fatalf("findings %+v, want %s extra", got.Findings, row.ID)
+	}
+	if got := w.verify(false); !got.Equal() {
+		t.Errorf("after the repair: %+v", got)
+	}
+}
+
+func TestVerifyReadsADifferenceAgainBeforeItCounts(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 250, 0.3)
+	w.backfill()
+	row := w.sim.Listed(w.orgs[0].ID)[40]
+	once := true
+	w.sim.Before(func(_ int, r *http.Request) {
+		if once { // between the reading of a page and of the mirror
+			once = false
+			must1(w.sim.Consume(row.ID, "1"))
+			if err := w.tick(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if got := w.verify(false); !got.Equal() {
+		t.Errorf("a change during verify counts as a difference: %+v", got)
+	}
+}
+
+func TestVerifyHoldsNoLockAndCallsNewsNoDifference(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 250, 0.3)
+	w.backfill()
+	rows := w.sim.Listed(w.orgs[0].ID)
+	for _, row := range rows[:9] {
+		must1(w.sim.Consume(row.ID, "0.5"))
+	}
+	if got := w.verify(false); !got.Equal() || got.Behind != 9 {
+		t.Errorf("nine rows changed since the last run: %+v", got)
+	}
+	if got := w.value(`SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); got != "0" {
+		t.Errorf("%s advisory locks held", got)
+	}
+}
