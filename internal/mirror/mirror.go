@@ -97,17 +97,27 @@ func orDefault(n, otherwise int) int {
 // Backfill walks every organization once, waiting for those that another syncd
 // is working on. One organization's failure does not stop the others; the error
 // joins all of them, each naming its organization.
+//
+// A backfill that was cut short is gone on with: organizations it had finished
+// are left out, the others resume below their last saved block.
 func (m *Mirror) Backfill(ctx context.Context) error {
+	backfill, err := m.store.StartBackfill(ctx)
+	if err != nil {
+		return err
+	}
 	errs := make([]error, len(m.opts.Organizations))
 	var group errgroup.Group
 	group.SetLimit(m.opts.Concurrency)
 	for i, org := range m.opts.Organizations {
 		group.Go(func() error {
-			errs[i] = m.backfill(ctx, org)
+			errs[i] = m.backfill(ctx, org, backfill)
 			return nil
 		})
 	}
 	_ = group.Wait() // the functions return nil
+	if ctx.Err() == nil {
+		errs = append(errs, m.store.FinishBackfill(ctx, backfill))
+	}
 	return errors.Join(errs...)
 }
 
@@ -116,10 +126,19 @@ const reconnects = 5
 
 // backfill walks one organization. A lost database connection takes the lock
 // with it; the walk then goes on from its last block on a new one.
-func (m *Mirror) backfill(ctx context.Context, org Organization) error {
+func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store.Backfill) error {
 	w := m.worker(org)
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
+			if backfill.Resumed {
+				done, err := session.Backfilled(ctx, backfill)
+				if err != nil || done {
+					if err == nil {
+						w.log.Info("walked already by the backfill that was cut short")
+					}
+					return err
+				}
+			}
 			return w.walk(ctx, session, walkOptions{kind: store.Full})
 		})
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"strings"
 	"testing"
@@ -135,6 +136,9 @@ func (w *world) difference(org polarsim.Organization) string {
 				delete(got, id)
 			}
 		}
+	}
+	if maps.Equal(want, got) {
+		return ""
 	}
 	return first(cmp.Diff(want, got), 40)
 }

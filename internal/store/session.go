@@ -18,6 +18,8 @@ const (
 	lockNamespace = 0x73796e6364
 	// partitionLock serialises making and dropping partitions.
 	partitionLock = lockNamespace<<8 | 1
+	// dropLock lets one replica at a time drop partitions.
+	dropLock = lockNamespace<<8 | 2
 	// lockPoll is how often a waiting Acquire asks for the lock again. Asking
 	// holds no snapshot between two questions, as a blocked one would.
 	lockPoll = 500 * time.Millisecond

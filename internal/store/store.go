@@ -20,12 +20,14 @@ const Schema = "polar"
 type Store struct {
 	pool *pgxpool.Pool
 	log  *zap.Logger
+	keep time.Duration // of the history; 0 means for ever
 }
 
 // Options say how to reach the database.
 type Options struct {
 	URL            secret.Secret // postgres:// or key=value form; carries a password
 	MaxConnections int           // size of the pool; 0 means 8
+	HistoryKeep    time.Duration // months of the history that ended longer ago are dropped; 0 means never
 	Log            *zap.Logger
 
 	// Dial, if set, makes the network connections; nil means the usual way.
@@ -71,7 +73,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Store{pool: pool, log: log}, nil
+	return &Store{pool: pool, log: log, keep: opts.HistoryKeep}, nil
 }
 
 // prepareConnection makes the server notice within 30 s that this host is gone,

@@ -1,0 +1,205 @@
+package console
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var noon = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+
+func TestPaceIsThatOfTheLastSeconds(t *testing.T) {
+	t.Parallel()
+	var p Pace
+	// Ten times slower after a minute: what came before must be forgotten.
+	done := 0
+	for s := range 120 {
+		step := 1000
+		if s >= 60 {
+			step = 100
+		}
+		done += step
+		p.Add(noon.Add(time.Duration(s)*time.Second), 2*done, done)
+	}
+	if got := p.RowsPerSecond(); got != 200 {
+		t.Errorf("%v rows a second, want 200", got)
+	}
+	if left, known := p.Left(done + 1000); !known || left != 10*time.Second {
+		t.Errorf("%v left (known: %v), want 10s", left, known)
+	}
+	if len(p.points) > 20 {
+		t.Errorf("%d points kept", len(p.points))
+	}
+}
+
+func TestPaceKnowsNothingOfWhatHasNotMoved(t *testing.T) {
+	t.Parallel()
+	var p Pace
+	for range 3 {
+		if _, known := p.Left(100); known || p.RowsPerSecond() != 0 {
+			t.Errorf("known after %d points", len(p.points))
+		}
+		p.Add(noon.Add(time.Duration(len(p.points))*time.Second), 0, 50)
+	}
+	p.Add(noon, 10, 60) // a clock set back
+	if got := p.RowsPerSecond(); got != 0 {
+		t.Errorf("%v rows a second", got)
+	}
+}
+
+func TestResumedWorkIsJudgedByWhatThisProcessDid(t *testing.T) {
+	t.Parallel()
+	var p Pace
+	p.Add(noon, 0, 9000) // of 10,000, found done
+	p.Add(noon.Add(time.Second), 100, 9100)
+	if left, known := p.Left(10_000); !known || left != 9*time.Second {
+		t.Errorf("%v left (known: %v), want 9s", left, known)
+	}
+}
+
+func TestNumbersAndSpansAreForPeople(t *testing.T) {
+	t.Parallel()
+	got := map[string]string{
+		"zero":     Count(0),
+		"hundreds": Count(999),
+		"thousand": Count(1000),
+		"million":  Count(-1234567),
+		"ms":       Span(340 * time.Millisecond),
+		"seconds":  Span(3200 * time.Millisecond),
+		"whole":    Span(3 * time.Second),
+		"tens":     Span(42*time.Second + 900*time.Millisecond),
+		"minutes":  Span(4*time.Minute + 5*time.Second),
+		"hours":    Span(2*time.Hour + 10*time.Minute + 59*time.Second),
+		"days":     Span(76 * time.Hour),
+		"negative": Span(-90 * time.Second),
+	}
+	want := map[string]string{
+		"zero": "0", "hundreds": "999", "thousand": "1,000", "million": "-1,234,567",
+		"ms": "340ms", "seconds": "3.2s", "whole": "3s", "tens": "42s", "minutes": "4m 5s",
+		"hours": "2h 10m", "days": "3d 4h", "negative": "-1m 30s",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTableIsAlignedAndCannotSteerTheTerminal(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	table := Table{
+		Columns: []string{"name", "rows"},
+		Rows:    [][]string{{"acme", "12"}, {"ev\x1b[31mil\u202e\r\nname", "3"}},
+		Right:   []string{"rows"},
+	}
+	if err := table.Print(&out); err != nil {
+		t.Fatal(err)
+	}
+	want := `┌───────────────────┬──────┐
+│ name              │ rows │
+├───────────────────┼──────┤
+│ acme              │   12 │
+│ ev?[31mil?  name  │    3 │
+└───────────────────┴──────┘
+`
+	want = strings.ReplaceAll(strings.ReplaceAll(want, "───────────────────", "──────────────────"), "  │", " │")
+	want = strings.ReplaceAll(want, "acme              │", "acme             │")
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// screenBuffer is what a terminal would get.
+type screenBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *screenBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *screenBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestLinesDoNotTearBarsAndNoneIsLost(t *testing.T) {
+	t.Parallel()
+	out := &screenBuffer{}
+	screen := NewScreen(out)
+	bars := NewBars(screen, true)
+	const lines, steps = 200, 200
+	var group sync.WaitGroup
+	group.Go(func() {
+		for i := range lines {
+			fmt.Fprintf(screen, "line %d of the log\n", i)
+		}
+	})
+	for _, name := range []string{"acme", "globex"} {
+		group.Go(func() {
+			for i := range steps {
+				bars.Set(name, State{Pages: i, Rows: 100 * i, Done: i, Total: steps})
+			}
+			bars.End(name, "done", State{Pages: steps, Rows: 100 * steps, Done: steps, Total: steps})
+		})
+	}
+	group.Wait()
+	bars.Close()
+	fmt.Fprintln(screen, "the end")
+
+	text := out.String()
+	from := 0
+	for i := range lines {
+		line := fmt.Sprintf("line %d of the log\n", i)
+		at := strings.Index(text[from:], line)
+		if at < 0 {
+			t.Fatalf("%q is missing or out of order in:\n%q", line, text)
+		}
+		from += at + len(line)
+	}
+	for _, want := range []string{"100%", "200 pages", "20,000 rows", "done after"} {
+		if !strings.Contains(text[from-1:], want) {
+			t.Errorf("%q is not among what stays in:\n%q", want, text[from-1:])
+		}
+	}
+	if !strings.HasSuffix(text, "\nthe end\n") {
+		t.Errorf("ends with %q", text[max(0, len(text)-200):])
+	}
+}
+
+func TestWorkThatIsOverAtOnceShowsNoPassingBar(t *testing.T) {
+	t.Parallel()
+	out := &screenBuffer{}
+	bars := NewBars(NewScreen(out), false)
+	bars.Set("acme", State{Total: 10})
+	bars.End("acme", "done", State{Done: 10, Total: 10})
+	bars.End("never begun", "done", State{})
+	bars.Close()
+	if text := out.String(); text != "" {
+		t.Errorf("shown: %q", text)
+	}
+}
+
+func TestCloseEndsBarsThatAreStillOpen(t *testing.T) {
+	t.Parallel()
+	out := &screenBuffer{}
+	bars := NewBars(NewScreen(out), true)
+	bars.Set("acme", State{Pages: 1, Rows: 100, Done: 3, Total: 10})
+	bars.Set("empty", State{})
+	bars.End("empty", "failed", State{})
+	bars.Close()
+	bars.Close()
+	for _, want := range []string{"acme", "1 page ", "stopped after", "failed after"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in %q", want, out.String())
+		}
+	}
+}
