@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/console"
+)
+
+func (p *program) configCommand() *cobra.Command {
+	var offline bool
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Find out what is wrong with the configuration",
+		Long: `Validates the configuration and, unless --offline, tries every access token with
+one small request, looks at the database without changing it, and says how long a
+backfill will take. Each failure names its cure.
+
+Exit codes: 0 all is well, 1 Polar gave no answer, 2 the configuration or a token
+is wrong, 3 the database cannot be used.`,
+		Example: "  syncd config check\n  syncd config check --offline --config staging.yaml",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.check(cmd.Context(), offline)
+		},
+	}
+	check.Flags().BoolVar(&offline, "offline", false, "ask neither Polar nor the database")
+	return group(&cobra.Command{
+		Use:     "config",
+		Short:   "Look at the configuration",
+		Example: "  syncd config check",
+	}, check)
+}
+
+// check is the doctor. What keeps the configuration from being read at all is an
+// error like everywhere; what comes after are findings.
+func (p *program) check(ctx context.Context, offline bool) error {
+	cfg, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	p.openLog(cfg.Log, true)
+	d := &doctor{program: p, cfg: cfg, out: p.stdout}
+	d.checkConfiguration()
+	if !offline {
+		seen := d.checkPolar(ctx)
+		d.checkDatabase(ctx)
+		d.estimate(seen)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return d.verdict()
+}
+
+// A doctor prints findings as it makes them.
+type doctor struct {
+	*program
+	cfg    *config.Config
+	out    io.Writer
+	failed map[int]int // findings to cure, by the exit code they call for
+	writes error       // the first failure to print
+}
+
+func (d *doctor) checkConfiguration() {
+	names := ""
+	for i, o := range d.cfg.Organizations {
+		if i > 0 {
+			names += ", "
+		}
+		names += o.Name
+	}
+	d.good("configuration: %s is valid; organizations: %s", d.cfg.Source, names)
+	for _, w := range d.cfg.Warnings() {
+		d.doubt("%s", w)
+	}
+}
+
+func (d *doctor) good(format string, args ...any)  { d.print("✓", format, args...) }
+func (d *doctor) doubt(format string, args ...any) { d.print("!", format, args...) }
+
+// bad prints a finding to cure.
+func (d *doctor) bad(code int, format string, args ...any) {
+	if d.failed == nil {
+		d.failed = map[int]int{}
+	}
+	d.failed[code]++
+	d.print("✗", format, args...)
+}
+
+func (d *doctor) print(mark, format string, args ...any) {
+	line := console.Clean(namedOnce(oneLine(fmt.Sprintf(format, args...))))
+	if _, err := fmt.Fprintf(d.out, "%s %s\n", mark, line); err != nil && d.writes == nil {
+		d.writes = err
+	}
+}
+
+// verdict is the error that carries the exit code; everything has been said.
+func (d *doctor) verdict() error {
+	for _, code := range []int{exitUsage, exitDatabase, exitFailed} {
+		if d.failed[code] > 0 {
+			return &exitError{code}
+		}
+	}
+	return d.writes
+}

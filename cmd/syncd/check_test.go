@@ -1,0 +1,170 @@
+package main
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
+)
+
+func TestCheckOfflineAsksNobody(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, "postgres://nobody@127.0.0.1:1/db", 1))
+	r := call(t, nil, "config", "check", "--offline", "--config", path)
+	if r.code != exitDone || r.stderr != "" || f.sim.RequestCount() != 0 {
+		t.Errorf("exit code %d, stderr %q, %d requests", r.code, r.stderr, f.sim.RequestCount())
+	}
+	assertContains(t, r.stdout, "✓ configuration: "+path+" is valid; organizations: acme")
+}
+
+func TestCheckFindsAllWellAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1234, 40)
+	r := call(t, nil, "config", "check", "--config", f.config)
+	if r.code != exitDone || strings.Contains(r.stdout, "✗") {
+		t.Errorf("exit code %d, stdout:\n%s", r.code, r.stdout)
+	}
+	assertContains(t, r.stdout,
+		"✓ organization acme: its token is valid at "+f.url+" and sees ",
+		"✓ database: reachable, Postgres ",
+		" may create schema polar",
+		"✓ database: a connection keeps its session",
+		"✓ a backfill of ",
+	)
+	if got := f.sim.RequestCount(); got != 2 {
+		t.Errorf("%d requests, want one an organization", got)
+	}
+	var exists bool
+	if err := f.db.Pool.QueryRow(t.Context(), `SELECT to_regnamespace('polar') IS NOT NULL`).Scan(&exists); err != nil || exists {
+		t.Errorf("schema exists: %v, %v", exists, err)
+	}
+	if r := call(t, nil, "migrate", "up", "--config", f.config); r.code != exitDone {
+		t.Fatal(r.stderr)
+	}
+	assertContains(t, call(t, nil, "config", "check", "--config", f.config).stdout, " may write schema polar")
+}
+
+func TestCheckNamesTheCureForEachToken(t *testing.T) {
+	t.Parallel()
+	const expired, narrow = "polar_oat_expired" + canary, "polar_oat_narrow" + canary
+	f := newFixture(t, 30, 40, 50)
+	f.sim.SetToken(polarsim.Token{Secret: expired, Expired: true})
+	f.sim.SetToken(polarsim.Token{Secret: narrow, NoScope: true})
+	path := f.write(t, f.yaml(map[string]string{"acme": expired, "globex": narrow, "initech": f.orgs[0].Token}))
+	r := call(t, nil, "config", "check", "--config", path)
+	if r.code != exitUsage {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout,
+		"✗ organization acme: ", "production and sandbox tokens don't work on each other",
+		"✗ organization globex: ", "with the scope customer_meters:read",
+		"✗ organization initech: its token cannot see organization "+f.orgs[2].ID.String()+" but sees "+f.orgs[0].ID.String(),
+		"✓ database: reachable", // what is wrong elsewhere keeps nothing from being looked at
+	)
+}
+
+func TestCheckDoubtsAnOrganizationWithoutCustomerMeters(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 0)
+	r := call(t, nil, "config", "check", "--config", f.config)
+	if r.code != exitDone {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, "! organization acme: its token is valid and sees no customer meters")
+}
+
+func TestCheckWithoutPolarIsExitCode1(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	path := f.write(t, strings.Replace(f.yaml(nil), f.url, "http://127.0.0.1:1", 1))
+	r := call(t, nil, "config", "check", "--config", path)
+	if r.code != exitFailed {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, "✗ organization acme: Polar at http://127.0.0.1:1 gave no answer: check polar.base_url")
+}
+
+func TestCheckWithoutDatabaseIsExitCode3(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, "postgres://nobody@127.0.0.1:1/db", 1))
+	r := call(t, nil, "config", "check", "--config", path)
+	if r.code != exitDatabase {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, "✗ database nobody@127.0.0.1:1/db cannot be reached", "✓ organization acme")
+}
+
+func TestCheckFindsMissingRights(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	u, err := url.Parse(f.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := u.Query()
+	q.Set("options", "-c role=pg_monitor")                  // a role of every Postgres, which may create nothing
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // Postgres's addresses know no plus
+	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, u.String(), 1))
+	r := call(t, nil, "config", "check", "--config", path)
+	if r.code != exitDatabase {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, "✗ database: role pg_monitor may not create schema polar: let an administrator run CREATE SCHEMA polar AUTHORIZATION pg_monitor")
+
+	if r := call(t, nil, "migrate", "up", "--config", f.config); r.code != exitDone {
+		t.Fatal(r.stderr)
+	}
+	r = call(t, nil, "config", "check", "--config", path)
+	if r.code != exitDatabase {
+		t.Errorf("exit code %d for a schema of another role", r.code)
+	}
+	assertContains(t, r.stdout, "✗ database: schema polar exists and role pg_monitor does not own it")
+}
+
+func TestCheckWithoutEmbeddedDatabaseLooksForPostgres(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	dir := t.TempDir() + "/db"
+	path := f.write(t, strings.Replace(f.yaml(nil), `{url: "`+f.db.URL+`"}`, `{url: "", data_dir: `+dir+`}`, 1))
+	r := call(t, nil, "config", "check", "--config", path)
+	if r.code != exitDone || !strings.Contains(r.stdout, "will be made in "+dir) && !strings.Contains(r.stdout, "no Postgres is installed") {
+		t.Errorf("exit code %d, stdout:\n%s", r.code, r.stdout)
+	}
+}
+
+func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
+	t.Parallel()
+	org := func(token string, rows int, elapsed time.Duration) seenOrganization {
+		c := config.Credential{Value: secret.New(token)}
+		return seenOrganization{config.Organization{AccessToken: c}, rows, elapsed}
+	}
+	polar := config.Polar{RequestsPerMinute: 100, Concurrency: 10}
+	tests := []struct {
+		name     string
+		seen     []seenOrganization
+		polar    config.Polar
+		atATime  int
+		requests int
+		took     time.Duration
+	}{
+		{"the quota", []seenOrganization{org("a", 8600, 0)}, polar, 4, 100, time.Minute},
+		{"tokens of their own", []seenOrganization{org("a", 8600, 0), org("b", 8600, 0)}, polar, 4, 200, time.Minute},
+		{"a shared token", []seenOrganization{org("a", 8600, 0), org("a", 8600, 0)}, polar, 4, 200, 2 * time.Minute},
+		{"one at a time", []seenOrganization{org("a", 8600, 0), org("b", 8600, 0)}, polar, 1, 200, 2 * time.Minute},
+		{"slow answers", []seenOrganization{org("a", 8600, 12*time.Second)}, polar, 4, 100, 2 * time.Minute},
+		{"no quota", []seenOrganization{org("a", 8600, time.Second)}, config.Polar{Concurrency: 10}, 4, 100, 10 * time.Second},
+		{"hardly anything", []seenOrganization{org("a", 3, 0)}, polar, 4, 2, 1200 * time.Millisecond},
+	}
+	for _, tt := range tests {
+		requests, took := backfillEstimate(tt.seen, tt.polar, tt.atATime)
+		if requests != tt.requests || took != tt.took {
+			t.Errorf("%s: %d requests and %v, want %d and %v", tt.name, requests, took, tt.requests, tt.took)
+		}
+	}
+}

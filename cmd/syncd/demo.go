@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
+)
+
+const (
+	demoSeed    = 2026
+	demoLatency = 15 * time.Millisecond
+	// demoRowLatency makes deep pages slower, as they are at Polar.
+	demoRowLatency = 4 * time.Microsecond
+	// demoStep is how often something happens at the simulated Polar.
+	demoStep = 2 * time.Second
+	// demoSource stands for the base URL, whose port is another one each time,
+	// so that an interrupted walk is resumed.
+	demoSource = "demo"
+	// demoQuota is what both sides keep to, in requests a minute: enough for
+	// the demo to be over soon.
+	demoQuota = 30_000
+)
+
+// demoOrganizations are the sellers at the simulated Polar.
+func demoOrganizations() []polarsim.Organization {
+	return []polarsim.Organization{
+		{Name: "acme", CustomerMeters: 12_000},
+		{Name: "globex", CustomerMeters: 4_000, Meters: 4},
+		{Name: "initech", CustomerMeters: 60, Meters: 3},
+	}
+}
+
+// demoConfig is the configuration of --demo; openDemo fills in what only the
+// running simulation knows. It depends on no file and no environment.
+func demoConfig() *config.Config {
+	cfg := config.Default()
+	cfg.Source = "--demo"
+	for _, o := range demoOrganizations() {
+		cfg.Organizations = append(cfg.Organizations, config.Organization{Name: o.Name})
+	}
+	cfg.Polar.RequestsPerMinute = demoQuota
+	cfg.Polar.Concurrency = 2
+	cfg.Database.DataDir = filepath.Join(cfg.Database.DataDir, "demo")
+	cfg.Schedule.Incremental = "@every 10s"
+	cfg.Schedule.Full = "@every 1m"
+	return cfg
+}
+
+// A demo is a simulated Polar in this process.
+type demo struct {
+	journal *polarsim.Journal
+	address string
+}
+
+// openDemo serves the simulated Polar, with the data that an earlier demo left,
+// and fills in cfg's address, ids and tokens.
+func (p *program) openDemo(cfg *config.Config) (*demo, error) {
+	path := filepath.Join(cfg.Database.DataDir, "polar.journal")
+	journal, err := polarsim.OpenJournal(path, polarsim.Options{
+		Seed:              demoSeed,
+		Organizations:     demoOrganizations(),
+		RequestsPerMinute: 2 * demoQuota,
+		Latency:           demoLatency,
+		LatencyPerRow:     demoRowLatency,
+	})
+	if errors.Is(err, polarsim.ErrJournalInUse) {
+		return nil, errors.New("another syncd --demo runs here: end it first, or look at it with syncd status --demo")
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.onClose("journal of the simulated Polar", func(context.Context) error { return journal.Close() })
+	running, err := journal.Server().Start()
+	if err != nil {
+		return nil, err
+	}
+	p.onClose("simulated Polar", func(context.Context) error { return running.Close() })
+	cfg.Polar.BaseURL = running.URL
+	for _, simulated := range journal.Server().Organizations() {
+		for i := range cfg.Organizations {
+			if o := &cfg.Organizations[i]; o.Name == simulated.Name {
+				o.ID = simulated.ID
+				o.AccessToken.Value = secret.New(simulated.Token)
+			}
+		}
+	}
+	return &demo{journal: journal, address: running.URL}, nil
+}
+
+// live lets things happen at the simulated Polar until the program ends.
+func (d *demo) live(p *program) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var living sync.WaitGroup
+	living.Go(func() {
+		ticker := time.NewTicker(demoStep)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if _, err := d.journal.Advance(time.Now()); err != nil {
+				p.log.Error("simulated Polar stands still", zap.Error(err))
+				return
+			}
+		}
+	})
+	p.onClose("simulated life", func(context.Context) error {
+		cancel()
+		living.Wait()
+		return nil
+	})
+}
+
+// introduce tells a newcomer what runs and how to watch it.
+func (w *world) introduce(out io.Writer) error {
+	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s. Its customer meters change every
+%s; a tick every 10s brings the changes into Postgres, a walk every minute proves that none is missing.
+
+Open the database in another terminal:
+
+  %s
+
+and repeat this query to see rows change:
+
+%s
+
+Ctrl-C ends it.
+
+`, w.demo.address, demoStep, w.db.psql, indent(latestChanges))
+	return err
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// TestBackfillKilledAtRandomMomentsEndsEqualToTheSource kills syncd with
+// SIGKILL again and again while it backfills 120,000 customer meters of three
+// organizations, after a random number of requests each time. The last call is
+// left alone.
+func TestBackfillKilledAtRandomMomentsEndsEqualToTheSource(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 60_000, 40_000, 20_000)
+	var served atomic.Int64
+	killAt := make(chan struct{}, 1)
+	var limit atomic.Int64
+	f.sim.Before(func(int, *http.Request) {
+		if n := served.Add(1); n == limit.Load() {
+			killAt <- struct{}{}
+		}
+	})
+
+	kills := 0
+	for {
+		limit.Store(served.Load() + 50 + rand.Int64N(500))
+		done, killed := f.backfillUntil(t, killAt)
+		if done {
+			break
+		}
+		if killed {
+			kills++
+		}
+	}
+	if kills < 3 {
+		t.Errorf("killed only %d times: the test has not tested much", kills)
+	}
+
+	// A page at offset 0 for each organization and start, 1.15 requests a
+	// hundred rows, and for each kill a block and the pages in flight.
+	const blockPages, inFlight = 2000/80 + 1, 8
+	most := int64(3*(kills+1) + 120_000*115/10_000 + 3*3 + kills*3*(blockPages+inFlight))
+	if got := served.Load(); got > most {
+		t.Errorf("%d requests with %d kills, want at most %d", got, kills, most)
+	}
+	for _, org := range f.orgs {
+		f.compareAll(t, org.ID)
+	}
+}
+
+// backfillUntil starts a backfill and kills it when told to. done is set if it
+// ended by itself.
+func (f *fixture) backfillUntil(t *testing.T, kill <-chan struct{}) (done, killed bool) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "--config", f.config, "--backfill")
+	cmd.Env = append(os.Environ(), mainEnv+"=1")
+	var output buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Fatalf("backfill: %v\n%s", err, output.String())
+		}
+		return true, false
+	case <-kill:
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		return false, true
+	case <-time.After(patience):
+		_ = cmd.Process.Kill()
+		t.Fatalf("backfill does not end:\n%s", output.String())
+		return false, false
+	}
+}
+
+// compareAll compares an organization's mirror with the source, digit by digit
+// and name by name.
+func (f *fixture) compareAll(t *testing.T, org uuid.UUID) {
+	t.Helper()
+	got := make(map[string]string)
+	rows, err := f.db.Pool.Query(t.Context(), `
+SELECT m.id::text, m.consumed_units::text, m.credited_units::text, m.balance::text,
+       m.created_at, coalesce(m.modified_at, '0001-01-01 00:00:00+00'), coalesce(c.name, ''), t.name
+  FROM polar.customer_meters m
+  JOIN polar.customers c ON c.id = m.customer_id
+  JOIN polar.meters t ON t.id = m.meter_id
+ WHERE m.organization_id = $1 AND m.deleted_at IS NULL`, org)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id, consumed, credited, balance, customer, meter string
+	var created, modified time.Time
+	_, err = pgx.ForEachRow(rows, []any{&id, &consumed, &credited, &balance, &created, &modified, &customer, &meter}, func() error {
+		got[id] = rowText(t, consumed, credited, balance, created, modified, customer, meter)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := 0
+	for row := range f.sim.All(org) {
+		if row.Archived {
+			continue
+		}
+		name := ""
+		if row.CustomerName != nil {
+			name = *row.CustomerName
+		}
+		want := rowText(t, row.Units.Consumed, row.Units.Credited, row.Units.Balance, row.CreatedAt, row.ModifiedAt, name, row.MeterName)
+		if got[row.ID.String()] != want {
+			if wrong++; wrong <= 5 {
+				t.Errorf("row %s: mirror has %q, Polar %q", row.ID, got[row.ID.String()], want)
+			}
+		}
+		delete(got, row.ID.String())
+	}
+	if wrong > 0 || len(got) > 0 {
+		t.Errorf("organization %s: %d rows differ, %d rows too many", org, wrong, len(got))
+	}
+}
+
+// rowText is a row with its numbers as fractions: equal exactly if all is.
+func rowText(t *testing.T, consumed, credited, balance string, created, modified time.Time, customer, meter string) string {
+	t.Helper()
+	text := ""
+	for _, digits := range []string{consumed, credited, balance} {
+		n, ok := new(big.Rat).SetString(digits)
+		if !ok {
+			t.Fatalf("%q is no number", digits)
+		}
+		text += n.RatString() + " "
+	}
+	names, err := json.Marshal([]string{customer, meter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(text, created.UTC().UnixMicro(), " ", modified.UTC().UnixMicro(), " ", string(names))
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"polarmirror/internal/pgtest"
+	"polarmirror/internal/polarsim"
+)
+
+// mainEnv makes the test binary syncd itself, for tests of signals and of what a
+// process leaves behind.
+const mainEnv = "SYNCD_TEST_MAIN"
+
+// patience is for what must happen, however slow the machine.
+const patience = 2 * time.Minute
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainEnv) != "" {
+		main()
+		return
+	}
+	defer pgtest.Keep()()
+	m.Run()
+}
+
+// A result is what one call of syncd did.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// plainLines are the lines of stderr that are not of the log.
+func (r result) plainLines() []string {
+	var plain []string
+	for line := range strings.Lines(r.stderr) {
+		if !json.Valid([]byte(line)) {
+			plain = append(plain, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return plain
+}
+
+// env is an environment of its own for a call.
+type env map[string]string
+
+func (e env) lookup(name string) (string, bool) {
+	v, ok := e[name]
+	return v, ok
+}
+
+// call runs syncd in this process.
+func call(t testing.TB, e env, args ...string) result {
+	t.Helper()
+	return callContext(t.Context(), t, e, args...)
+}
+
+func callContext(ctx context.Context, t testing.TB, e env, args ...string) result {
+	t.Helper()
+	var stdout, stderr buffer
+	code := run(ctx, args, e.lookup, &stdout, &stderr)
+	r := result{code, stdout.String(), stderr.String()}
+	if strings.Contains(r.stdout+r.stderr, canary) {
+		t.Errorf("syncd %v shows a secret:\n%s%s", args, r.stdout, r.stderr)
+	}
+	if strings.Contains(r.stderr, "goroutine ") || strings.Contains(r.stderr, ".go:") {
+		t.Errorf("syncd %v shows a stack trace:\n%s", args, r.stderr)
+	}
+	return r
+}
+
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// canary is part of every secret in the tests; nothing may ever print it.
+const canary = "canary0secret"
+
+// A fixture is a simulated Polar, an empty database, and a configuration file
+// that joins them.
+type fixture struct {
+	sim    *polarsim.Server
+	url    string
+	db     *pgtest.Database
+	config string // path
+	orgs   []polarsim.Organization
+}
+
+// newFixture simulates organizations of so many customer meters, named acme,
+// globex and so on.
+func newFixture(t testing.TB, sizes ...int) *fixture {
+	t.Helper()
+	var orgs []polarsim.Organization
+	for i, n := range sizes {
+		name := []string{"acme", "globex", "initech"}[i]
+		orgs = append(orgs, polarsim.Organization{Name: name, Token: "polar_oat_" + canary + name, CustomerMeters: n})
+	}
+	sim := polarsim.New(polarsim.Options{Seed: 7, Organizations: orgs})
+	running, err := sim.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := running.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f := &fixture{sim: sim, url: running.URL, db: pgtest.New(t, nil, ""), orgs: sim.Organizations()}
+	f.config = f.write(t, f.yaml(nil))
+	return f
+}
+
+// yaml is the configuration; more has further sections, and tokens replaces
+// those of some organizations.
+func (f *fixture) yaml(tokens map[string]string, more ...string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "polar: {base_url: %q, requests_per_minute: 0}\n", f.url)
+	fmt.Fprintf(&b, "database: {url: %q}\n", f.db.URL)
+	b.WriteString("organizations:\n")
+	for _, o := range f.orgs {
+		token := o.Token
+		if other, ok := tokens[o.Name]; ok {
+			token = other
+		}
+		fmt.Fprintf(&b, "  - {name: %s, id: %s, access_token: %q}\n", o.Name, o.ID, token)
+	}
+	for _, m := range more {
+		b.WriteString(m + "\n")
+	}
+	return b.String()
+}
+
+func (f *fixture) write(t testing.TB, text string) string {
+	t.Helper()
+	return writeFile(t, "config.yaml", text)
+}
+
+func writeFile(t testing.TB, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// rows counts the mirrored customer meters of an organization.
+func (f *fixture) rows(t testing.TB, organization string) int {
+	t.Helper()
+	var n int
+	const sql = `
+SELECT count(*)
+  FROM polar.customer_meters m
+  JOIN polar.organizations o ON o.id = m.organization_id
+ WHERE o.name = $1`
+	if err := f.db.Pool.QueryRow(t.Context(), sql, organization).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func assertContains(t testing.TB, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in:\n%s", part, text)
+		}
+	}
+}
+
+// only returns the only one of lines.
+func only(t testing.TB, lines []string) string {
+	t.Helper()
+	if len(lines) != 1 {
+		t.Fatalf("want one line, got %d:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+	return lines[0]
+}

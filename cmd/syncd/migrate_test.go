@@ -1,0 +1,59 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// sorted compares lists of strings without regard to order.
+func sorted() cmp.Option {
+	return cmp.Transformer("sorted", func(in []string) []string { return slices.Sorted(slices.Values(in)) })
+}
+
+func TestMigrateUpAppliesWhatStatusCallsPending(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	before := call(t, nil, "migrate", "status", "--config", f.config)
+	if before.code != exitDone {
+		t.Fatalf("exit code %d, stderr:\n%s", before.code, before.stderr)
+	}
+	pending := strings.Count(before.stdout, "│ pending")
+	if pending == 0 {
+		t.Fatalf("nothing pending in:\n%s", before.stdout)
+	}
+	assertContains(t, before.stdout, "00001_organizations.sql", "pending: run syncd migrate up.")
+
+	up := call(t, nil, "migrate", "up", "--config", f.config)
+	if up.code != exitDone {
+		t.Fatalf("exit code %d, stderr:\n%s", up.code, up.stderr)
+	}
+	assertContains(t, up.stdout, "the schema is up to date.")
+
+	after := call(t, nil, "migrate", "status", "--config", f.config)
+	if strings.Contains(after.stdout, "pending") {
+		t.Errorf("still pending:\n%s", after.stdout)
+	}
+	again := call(t, nil, "migrate", "up", "--config", f.config)
+	assertContains(t, again.stdout, "nothing to apply")
+}
+
+func TestTooNewSchemaIsExitCode3(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	if r := call(t, nil, "migrate", "up", "--config", f.config); r.code != exitDone {
+		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	if _, err := f.db.Pool.Exec(t.Context(), `UPDATE polar.schema_compatibility SET oldest_migration = 9999`); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"--backfill", "", "migrate up"} {
+		r := call(t, nil, append(strings.Fields(line), "--config", f.config)...)
+		if r.code != exitDatabase {
+			t.Errorf("%s: exit code %d", line, r.code)
+		}
+		assertContains(t, only(t, r.plainLines()), "install a newer syncd")
+	}
+}

@@ -1,0 +1,223 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A process is syncd as a process of its own, in a folder of its own.
+type process struct {
+	cmd            *exec.Cmd
+	dir            string
+	stdout, stderr buffer
+}
+
+// start starts syncd with nothing in its environment but what finds Postgres.
+func start(t testing.TB, dir string, args ...string) *process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.Command(self, args...), dir: dir}
+	p.cmd.Dir = dir
+	p.cmd.Env = []string{mainEnv + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	if cover := os.Getenv("GOCOVERDIR"); cover != "" {
+		p.cmd.Env = append(p.cmd.Env, "GOCOVERDIR="+cover)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	return p
+}
+
+// end waits for the end of the process and returns what it did.
+func (p *process) end(t testing.TB) result {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- p.cmd.Wait() }()
+	select {
+	case err := <-done:
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+	case <-time.After(patience):
+		t.Fatalf("syncd %v does not end; stderr:\n%s", p.cmd.Args[1:], p.stderr.String())
+	}
+	return result{p.cmd.ProcessState.ExitCode(), p.stdout.String(), p.stderr.String()}
+}
+
+// demoFolder is where a demo lives; a server left behind by a killed one is
+// stopped when the test ends.
+func demoFolder(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		if pid := postmaster(t, dir); pid != 0 {
+			t.Errorf("Postgres %d is left", pid)
+			_ = syscall.Kill(pid, syscall.SIGINT)
+		}
+	})
+	return dir
+}
+
+// postmaster is the process of the demo's Postgres, 0 if there is none.
+func postmaster(t testing.TB, dir string) int {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, ".syncd", "demo", "data", "postmaster.pid"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := bytes.Cut(raw, []byte("\n"))
+	pid, err := strconv.Atoi(string(first))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		return 0
+	}
+	return pid
+}
+
+func TestDemoBackfillStartsFromNothingAndThenWritesNothing(t *testing.T) {
+	t.Parallel()
+	dir := demoFolder(t)
+	first := start(t, dir, "--demo", "--backfill").end(t)
+	if first.code != exitDone {
+		t.Fatalf("exit code %d, stderr:\n%s", first.code, first.stderr)
+	}
+	for _, row := range []string{
+		`acme +│ 12,000 │ +12,000 │ +0 │ .* yes`, `globex +│ +4,000 │ +4,000 │ +0 │ .* yes`, `initech +│ +60 │ +60 │ +0 │ .* yes`,
+	} {
+		if !regexp.MustCompile(row).MatchString(first.stdout) {
+			t.Errorf("no row like %s in:\n%s", row, first.stdout)
+		}
+	}
+	assertContains(t, first.stdout, "FROM polar.customer_meter_overview", "AI tokens", `psql "postgresql://`)
+
+	second := start(t, dir, "--demo", "--backfill").end(t)
+	if second.code != exitDone {
+		t.Fatalf("exit code %d, stderr:\n%s", second.code, second.stderr)
+	}
+	assertContains(t, second.stdout, "0 rows inserted, 0 updated.")
+
+	// The demo's folder lies within that of the real thing, which must not mind.
+	config := strings.Replace(minimal, "polar_oat_"+canary, "x", 1)
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	real := start(t, dir, "migrate", "up").end(t)
+	if real.code != exitDone {
+		t.Errorf("exit code %d, stderr:\n%s", real.code, real.stderr)
+	}
+}
+
+func TestDemoServiceEndsAtASignalAndLeavesNoProcess(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			dir := demoFolder(t)
+			p := start(t, dir, "--demo")
+			eventually(t, "a successful tick", func() bool {
+				return strings.Contains(p.stderr.String(), `"organization":"globex"`)
+			})
+			assertContains(t, p.stdout.String(), `psql "postgresql://`, "ORDER BY change_seen_at DESC", "Ctrl-C ends it.")
+			if postmaster(t, dir) == 0 {
+				t.Error("no Postgres runs")
+			}
+
+			// Others may look on, but not run a second demo.
+			list := readStatusJSON(t, start(t, dir, "status", "--demo", "--json").end(t))
+			if len(list) != 3 || list[1]["organization"] != "globex" || list[1]["rows"].(float64) < 1000 {
+				t.Errorf("status: %v", list)
+			}
+			twin := start(t, dir, "--demo", "--backfill").end(t)
+			if twin.code != exitFailed {
+				t.Errorf("second demo: exit code %d", twin.code)
+			}
+			assertContains(t, twin.stderr, "another syncd --demo runs here")
+
+			if err := p.cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			if r := p.end(t); r.code != exitDone || len(r.plainLines()) > 0 {
+				t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+			}
+			if pid := postmaster(t, dir); pid != 0 {
+				t.Errorf("Postgres %d is left", pid)
+			}
+		})
+	}
+}
+
+func TestKilledDemoIsTakenUpByTheNext(t *testing.T) {
+	t.Parallel()
+	dir := demoFolder(t)
+	p := start(t, dir, "--demo")
+	eventually(t, "the first run", func() bool {
+		return strings.Contains(p.stderr.String(), `"msg":"run finished"`)
+	})
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.end(t)
+	next := start(t, dir, "--demo", "--backfill").end(t)
+	if next.code != exitDone || strings.Count(next.stdout, "succeeded") != 3 {
+		t.Fatalf("exit code %d, stdout:\n%s\nstderr:\n%s", next.code, next.stdout, next.stderr)
+	}
+	again := start(t, dir, "--demo", "--backfill").end(t)
+	assertContains(t, again.stdout, "0 rows inserted, 0 updated.")
+}
+
+func TestSecondSignalAborts(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	blocked := make(chan struct{})
+	arrived := make(chan struct{}, 100)
+	f.sim.Before(func(int, *http.Request) {
+		arrived <- struct{}{}
+		<-blocked
+	})
+	t.Cleanup(func() { close(blocked) })
+	// A lock on the table of runs keeps the run's last words from being written.
+	p := start(t, t.TempDir(), "--backfill", "--config", f.config)
+	<-arrived
+	tx, err := f.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE polar.sync_runs`); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first signal", func() bool { return strings.Contains(p.stderr.String(), `"msg":"stopping"`) })
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	r := p.end(t)
+	if r.code != exitFailed || len(r.plainLines()) > 0 {
+		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"polarmirror/internal/config"
+)
+
+// flags are what the command line says.
+type flags struct {
+	config          string
+	organizations   []string
+	logLevel        string
+	logFormat       string
+	noProgress      bool
+	demo            bool
+	backfill        bool
+	acceptDeletions bool
+}
+
+const rootLong = `syncd mirrors the customer meters of Polar organizations into Postgres: every one
+of them, with the digits Polar sent, and keeps them current.
+
+Without a command it is the service: it brings the database's schema up to date
+and syncs every organization on its schedules until it is told to stop.
+With nothing configured, "syncd --demo" shows what it does.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration,
+3 database unreachable or not migratable.`
+
+const rootExample = `  syncd --demo --backfill                  see it work, with nothing to configure
+  POLAR_ACCESS_TOKEN=polar_oat_... syncd   mirror one organization, and keep it current
+  syncd --backfill --organization acme     walk every page of one organization once
+  syncd config check                       what is wrong with the configuration
+  syncd status                             how current the mirror is`
+
+func (p *program) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "syncd",
+		Short:         "Mirror the customer meters of Polar organizations into Postgres",
+		Long:          rootLong,
+		Example:       rootExample,
+		Args:          unknownCommand,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.flags.backfill {
+				return p.backfill(cmd.Context())
+			}
+			return p.serve(cmd.Context())
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := p.checkFlags(cmd); err != nil {
+				return err
+			}
+			p.started = true
+			return nil
+		},
+	}
+	p.addFlags(root)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{command: cmd.CommandPath(), problem: oneLine(err.Error())}
+	})
+	root.SetHelpCommand(helpCommand(root))
+	root.AddCommand(p.statusCommand(), p.migrateCommand(), p.configCommand(), p.versionCommand())
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		group(completion, completion.Commands()...)
+		completion.Example = "  source <(syncd completion bash)"
+	}
+	return root
+}
+
+func (p *program) addFlags(root *cobra.Command) {
+	f := &p.flags
+	all := root.PersistentFlags()
+	all.StringVar(&f.config, "config", "", "configuration `FILE` (default config.yaml if it is there)")
+	all.StringArrayVar(&f.organizations, "organization", nil, "only the organization `NAME`; may be repeated")
+	all.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error (default as configured)")
+	all.StringVar(&f.logFormat, "log-format", "", "json or console (default as configured; console for people at a terminal)")
+	all.BoolVar(&f.noProgress, "no-progress", false, "log lines instead of progress bars, also on a terminal")
+	own := root.Flags()
+	own.BoolVar(&f.backfill, "backfill", false, "walk every page of every organization once, then exit")
+	own.BoolVar(&f.demo, "demo", false, "a simulated Polar and the embedded database, in .syncd/demo; nothing to configure")
+	own.BoolVar(&f.acceptDeletions, "accept-deletions", false, "this run may mark more customer meters deleted than sync.max_delete_fraction allows")
+
+	// An unknown flag name is the only error, and these are known.
+	_ = root.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{config.FormatJSON, config.FormatConsole}, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("organization", p.completeOrganizations)
+}
+
+// completeOrganizations offers the configured names to the shell.
+func (p *program) completeOrganizations(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	cfg, err := p.loadConfig()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, o := range cfg.Organizations {
+		names = append(names, o.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// checkFlags refuses values and combinations that mean nothing.
+func (p *program) checkFlags(cmd *cobra.Command) error {
+	complain := func(format string, args ...any) error {
+		return &usageError{command: cmd.CommandPath(), problem: fmt.Sprintf(format, args...)}
+	}
+	if p.flags.logLevel != "" {
+		if _, err := config.ParseLevel(p.flags.logLevel); err != nil {
+			return complain("--log-level: %v", err)
+		}
+	}
+	if p.flags.logFormat != "" {
+		if _, err := config.ParseFormat(p.flags.logFormat); err != nil {
+			return complain("--log-format: %v", err)
+		}
+	}
+	if p.flags.demo && p.flags.config != "" {
+		return complain("--demo brings a configuration of its own: leave --config out")
+	}
+	if cmd.Flags().Changed("config") && p.flags.config == "" {
+		return complain("--config names no file")
+	}
+	return nil
+}
+
+// unknownCommand refuses what stands where a command would, and guesses what was
+// meant.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	problem := fmt.Sprintf("unknown command %.40q", args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		problem += fmt.Sprintf(", did you mean %q?", near[0])
+	}
+	return &usageError{command: cmd.CommandPath(), problem: problem}
+}
+
+// noArguments refuses arguments of a command that takes none.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &usageError{command: cmd.CommandPath(), problem: fmt.Sprintf("unexpected argument %.40q", args[0])}
+}
+
+// group makes a command that only holds others.
+func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	cmd.AddCommand(commands...)
+	cmd.Args = unknownCommand
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		var names []string
+		for _, c := range commands {
+			names = append(names, c.Name())
+		}
+		return &usageError{command: cmd.CommandPath(), problem: "which one: " + strings.Join(names, " or ") + "?"}
+	}
+	return cmd
+}
+
+// helpCommand is "syncd help COMMAND"; cobra's own prints usage for commands
+// that it does not know, and calls that success.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Help about any command",
+		Example: "  syncd help config check",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return &usageError{command: root.CommandPath(), problem: fmt.Sprintf("unknown command %.40q", strings.Join(args, " "))}
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/mirror"
+)
+
+// serve is the service. Being told to stop is its ordinary end.
+func (p *program) serve(ctx context.Context) error {
+	err := p.serveUntilStopped(ctx)
+	if ctx.Err() == nil {
+		return err
+	}
+	if rest := besidesStops(err); rest != nil {
+		p.log.Warn("not everything ended in order; the next start goes on from the last saved block", zap.Error(rest))
+	}
+	return nil
+}
+
+func (p *program) serveUntilStopped(ctx context.Context) error {
+	cfg, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	p.openLog(cfg.Log, false)
+	defer p.announceStop(ctx)()
+	p.warn(cfg)
+	world, err := p.openWorld(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	schedules, err := schedulesOf(cfg.Schedule)
+	if err != nil {
+		return err
+	}
+	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(false))
+	if err != nil {
+		return err
+	}
+	if world.demo != nil {
+		if err := world.introduce(p.stdout); err != nil {
+			return err
+		}
+		world.demo.live(p)
+	} else if world.db.psql != "" {
+		p.log.Info("embedded database ready", zap.String("open_with", world.db.psql))
+	}
+	p.log.Info("serving",
+		zap.Int("organizations", len(world.cfg.Organizations)),
+		zap.String("incremental", string(cfg.Schedule.Incremental)),
+		zap.String("full", string(cfg.Schedule.Full)),
+		zap.Stringer("timezone", cfg.Schedule.Location))
+	return untilStopped(ctx, func() error { return m.Serve(ctx, schedules) })
+}
+
+// warn logs what is allowed and probably not meant.
+func (p *program) warn(cfg *config.Config) {
+	for _, w := range cfg.Warnings() {
+		p.log.Warn("configuration", zap.String("warning", w))
+	}
+	if p.flags.acceptDeletions && !p.flags.backfill {
+		p.log.Warn("deletions are accepted whatever their number as long as this process runs; for one run use --backfill --accept-deletions")
+	}
+}
+
+func schedulesOf(s config.Schedule) (mirror.Schedules, error) {
+	incremental, err := s.Incremental.In(s.Location)
+	if err != nil {
+		return mirror.Schedules{}, fmt.Errorf("schedule.incremental: %w", err)
+	}
+	full, err := s.Full.In(s.Location)
+	if err != nil {
+		return mirror.Schedules{}, fmt.Errorf("schedule.full: %w", err)
+	}
+	return mirror.Schedules{Incremental: incremental, Full: full, RunOnStart: s.RunOnStart}, nil
+}
+
+// A world is what runs work with: the configuration, the database, and with
+// --demo the simulated Polar.
+type world struct {
+	cfg    *config.Config
+	db     *database
+	demo   *demo  // nil without --demo
+	source string // what is read; "" for what cfg says
+}
+
+func (p *program) openWorld(ctx context.Context, cfg *config.Config) (*world, error) {
+	if p.flags.demo && p.terminal {
+		fmt.Fprintf(p.screen, "Starting the embedded database in %s ...\n", cfg.Database.DataDir)
+	}
+	db, err := p.openMirrored(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{cfg: cfg, db: db}
+	if p.flags.demo {
+		// After the database, which wants to find its folder empty.
+		if w.demo, err = p.openDemo(cfg); err != nil {
+			return nil, err
+		}
+		w.source = demoSource
+	}
+	return w, nil
+}

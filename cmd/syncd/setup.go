@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/localpg"
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+)
+
+// loadConfig reads the configuration that the flags ask for.
+func (p *program) loadConfig() (*config.Config, error) {
+	if p.flags.demo {
+		return demoConfig().Only(p.flags.organizations...)
+	}
+	cfg, err := config.Load(config.LoadOptions{
+		Path:      p.flags.config,
+		PathGiven: p.flags.config != "",
+		LookupEnv: p.lookupEnv,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cfg.Only(p.flags.organizations...)
+}
+
+// A database is an open one.
+type database struct {
+	*store.Store
+	psql string // the line that opens it; "" unless it is the embedded one
+}
+
+// openDatabase connects to the configured database, or runs the embedded one.
+// Both are closed when the program ends.
+func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (*database, error) {
+	url, psql := cfg.Database.URL, ""
+	if cfg.Database.Embedded() {
+		server, err := localpg.Start(ctx, localpg.Options{DataDir: cfg.Database.DataDir, Log: p.log})
+		if err != nil {
+			return nil, &databaseError{err}
+		}
+		p.onClose("embedded database", server.Close)
+		url, psql = secret.New(server.URL()), server.PSQL()
+	}
+	st, err := store.Open(ctx, store.Options{URL: url, MaxConnections: cfg.Database.MaxConnections, Log: p.log})
+	if err != nil {
+		return nil, err
+	}
+	p.onClose("database", func(context.Context) error {
+		st.Close()
+		return nil
+	})
+	return &database{Store: st, psql: psql}, nil
+}
+
+// openMirrored is openDatabase with the schema brought up to date.
+func (p *program) openMirrored(ctx context.Context, cfg *config.Config) (*database, error) {
+	db, err := p.openDatabase(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Ready(ctx); err != nil {
+		return nil, &databaseError{err}
+	}
+	applied, err := db.Migrate(ctx)
+	if err != nil {
+		return nil, &databaseError{err}
+	}
+	if applied > 0 {
+		p.log.Info("schema migrated", zap.Int("applied", applied))
+	}
+	return db, nil
+}
+
+// embeddedMissing reports whether the database is the embedded one and has
+// never been started: looking at it would make it.
+func embeddedMissing(cfg *config.Config) bool {
+	if !cfg.Database.Embedded() {
+		return false
+	}
+	_, err := os.Stat(cfg.Database.DataDir)
+	return os.IsNotExist(err)
+}
+
+// clients returns a client for each organization, by label. They share one pool
+// of connections, and a pace where they share a token.
+func (p *program) clients(cfg *config.Config) (map[string]*fetch.Client, error) {
+	transport := fetch.NewTransport()
+	p.onClose("connections to Polar", func(context.Context) error {
+		transport.CloseIdleConnections()
+		return nil
+	})
+	limiters := fetch.NewLimiters(cfg.Polar.RequestsPerMinute)
+	clients := make(map[string]*fetch.Client, len(cfg.Organizations))
+	for _, o := range cfg.Organizations {
+		client, err := fetch.New(fetch.Options{
+			Organization: o.Name,
+			BaseURL:      cfg.Polar.BaseURL,
+			APIVersion:   cfg.Polar.APIVersion,
+			UserAgent:    userAgent(),
+			Token:        tokenSource(o.AccessToken),
+			Timeout:      cfg.Polar.Timeout,
+			Retry:        fetch.Retry(cfg.Polar.Retry),
+			Limiters:     limiters,
+			Log:          p.log,
+			Transport:    transport,
+		})
+		if err != nil {
+			return nil, err
+		}
+		clients[o.Name] = client
+	}
+	return clients, nil
+}
+
+// tokenSource re-reads a token that lies in a file when Polar refuses it.
+func tokenSource(c config.Credential) fetch.TokenSource {
+	if c.File != "" {
+		return fetch.RereadToken(c.Read)
+	}
+	return fetch.StaticToken(c.Value)
+}
+
+// newMirror joins the configured organizations and the database. source names
+// what is read, in place of the base URL where that means nothing.
+func (p *program) newMirror(cfg *config.Config, db *database, source string, progress mirror.Progress) (*mirror.Mirror, error) {
+	clients, err := p.clients(cfg)
+	if err != nil {
+		return nil, err
+	}
+	var organizations []mirror.Organization
+	for _, o := range cfg.Organizations {
+		organizations = append(organizations, mirror.Organization{
+			Name:   o.Name,
+			ID:     o.ID,
+			Client: clients[o.Name],
+			Filter: mirror.Filter{
+				CustomerIDs:         o.Filter.CustomerID,
+				ExternalCustomerIDs: o.Filter.ExternalCustomerID,
+				MeterIDs:            o.Filter.MeterID,
+			},
+		})
+	}
+	if source == "" {
+		source = fmt.Sprintf("%s %s", cfg.Polar.BaseURL, cfg.Polar.APIVersion)
+	}
+	return mirror.New(mirror.Options{
+		Organizations:     organizations,
+		Store:             db.Store,
+		Log:               p.log,
+		Progress:          progress,
+		Source:            source,
+		Concurrency:       cfg.Sync.Concurrency,
+		PagesInFlight:     cfg.Polar.Concurrency,
+		MaxDeleteFraction: cfg.Sync.MaxDeleteFraction,
+		AcceptDeletions:   p.flags.acceptDeletions,
+	})
+}

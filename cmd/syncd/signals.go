@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// errInterrupted is what a signal ends work with.
+var errInterrupted = errors.New("interrupted")
+
+// An interruption is the cause of a context that a signal ended.
+type interruption struct {
+	signal os.Signal
+	at     time.Time
+}
+
+func (i *interruption) Error() string   { return "interrupted by " + i.signal.String() }
+func (i *interruption) Is(e error) bool { return e == errInterrupted }
+
+// interruptible returns a context that the first signal to stop ends. The second
+// one aborts the program at once: what was being written is rolled back by
+// Postgres, and the embedded database is adopted by the next start.
+func interruptible(parent context.Context, exit func(int)) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, stopSignals()...)
+	done := make(chan struct{})
+	go func() {
+		for n := 1; ; n++ {
+			select {
+			case <-done:
+				return
+			case s := <-signals:
+				if n > 1 {
+					exit(exitFailed)
+					return
+				}
+				cancel(&interruption{signal: s, at: time.Now()})
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		cancel(nil)
+	}
+}
+
+// stopSignals leaves out a hang-up that nohup told us to ignore.
+func stopSignals() []os.Signal {
+	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
+	}
+	return list
+}

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/console"
+	"polarmirror/internal/store"
+)
+
+func (p *program) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show how current the mirror of each organization is",
+		Long: `Shows for each organization: rows, last success, lag behind Polar, last error,
+and when the schedules next ask for a run. It may be called while the service runs.`,
+		Example: "  syncd status\n  syncd status --json | jq '.[] | select(.lag_seconds > 300)'\n  syncd status --demo",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.status(cmd.Context(), asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
+	cmd.Flags().BoolVar(&p.flags.demo, "demo", false, "of the demo's database")
+	return cmd
+}
+
+func (p *program) status(ctx context.Context, asJSON bool) error {
+	cfg, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	p.openLog(cfg.Log, true)
+	known, err := p.readStatus(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	report, err := statusReport(cfg, p.flags.organizations, known, time.Now())
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printStatusJSON(p.stdout, report)
+	}
+	if err := printStatus(p.stdout, report); err != nil {
+		return err
+	}
+	if len(known) == 0 {
+		start := "syncd"
+		if p.flags.demo {
+			start = "syncd --demo"
+		}
+		_, err = fmt.Fprintf(p.stdout, "Nothing has been mirrored yet: run %s, or %s --backfill.\n", start, start)
+	}
+	return err
+}
+
+// readStatus returns what the database knows; nothing of a database that has no
+// schema yet.
+func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.Status, error) {
+	if embeddedMissing(cfg) {
+		return nil, nil
+	}
+	db, err := p.openDatabase(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	list, err := db.Status(ctx)
+	var schema *store.SchemaError
+	if errors.As(err, &schema) {
+		return nil, nil
+	}
+	return list, err
+}
+
+// An organizationStatus is one organization in syncd status --json. Null means
+// that there is nothing to tell.
+type organizationStatus struct {
+	Organization    string     `json:"organization"`
+	OrganizationID  *uuid.UUID `json:"organization_id"`
+	Configured      bool       `json:"configured"`
+	Rows            int64      `json:"rows"`
+	LastSuccess     *time.Time `json:"last_success"`
+	LastFull        *time.Time `json:"last_full"`
+	LastFullExact   *bool      `json:"last_full_exact"`
+	LastIncremental *time.Time `json:"last_incremental"`
+	LagSeconds      *float64   `json:"lag_seconds"`
+	Running         *string    `json:"running"`
+	RunningSince    *time.Time `json:"running_since"`
+	LastError       *string    `json:"last_error"`
+	LastErrorAt     *time.Time `json:"last_error_at"`
+	NextRun         *time.Time `json:"next_run"`
+	NextRunKind     *string    `json:"next_run_kind"`
+}
+
+// statusReport lists the configured organizations in the configuration's order,
+// then, unless some were asked for by name, those that only the database knows.
+func statusReport(cfg *config.Config, asked []string, known []store.Status, now time.Time) ([]organizationStatus, error) {
+	next, kind, err := nextRun(cfg.Schedule, now)
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[string]store.Status, len(known))
+	for _, st := range known {
+		byName[st.Organization] = st
+	}
+	report := []organizationStatus{} // not nil: an empty array in JSON
+	for _, o := range cfg.Organizations {
+		st, ok := byName[o.Name]
+		if !ok {
+			st = store.Status{Organization: o.Name, OrganizationID: o.ID}
+		}
+		delete(byName, o.Name)
+		one := describeStatus(st)
+		one.Configured, one.NextRun, one.NextRunKind = true, timeOrNil(next), orNil(kind)
+		report = append(report, one)
+	}
+	for _, st := range known {
+		if _, left := byName[st.Organization]; left && len(asked) == 0 {
+			report = append(report, describeStatus(st))
+		}
+	}
+	return report, nil
+}
+
+func describeStatus(st store.Status) organizationStatus {
+	one := organizationStatus{
+		Organization:    st.Organization,
+		OrganizationID:  orNil(st.OrganizationID),
+		Rows:            st.LiveRows,
+		LastSuccess:     timeOrNil(st.LastSuccess()),
+		LastFull:        timeOrNil(st.LastFullFinished),
+		LastFullExact:   st.LastFullExact,
+		LastIncremental: timeOrNil(st.LastIncrementalEnded),
+		Running:         orNil(st.Running),
+		RunningSince:    timeOrNil(st.RunningSince),
+		LastError:       orNil(st.LastError),
+		LastErrorAt:     timeOrNil(st.LastErrorAt),
+	}
+	if st.Lag != nil {
+		one.LagSeconds = new(float64)
+		*one.LagSeconds = float64(st.Lag.Milliseconds()) / 1000
+	}
+	return one
+}
+
+// nextRun is when the schedules next ask for a run, and of which kind; zero if
+// they never do.
+func nextRun(s config.Schedule, now time.Time) (at time.Time, kind string, err error) {
+	schedules, err := schedulesOf(s)
+	if err != nil {
+		return time.Time{}, "", err
+	}
+	at, kind = schedules.Full.Next(now), string(store.Full)
+	if tick := schedules.Incremental.Next(now); at.IsZero() || !tick.IsZero() && tick.Before(at) {
+		at, kind = tick, string(store.Incremental)
+	}
+	if at.IsZero() {
+		kind = ""
+	}
+	return at, kind, nil
+}
+
+func printStatusJSON(out io.Writer, report []organizationStatus) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(report)
+}
+
+func printStatus(out io.Writer, report []organizationStatus) error {
+	table := console.Table{
+		Columns: []string{"organization", "rows", "last success", "lag", "last error", "next run"},
+		Right:   []string{"rows", "lag"},
+	}
+	for _, o := range report {
+		lag := ""
+		if o.LagSeconds != nil {
+			lag = console.Span(time.Duration(*o.LagSeconds * float64(time.Second)))
+		}
+		table.Rows = append(table.Rows, []string{
+			o.Organization, console.Count(o.Rows), showSuccess(o), lag, showError(o), showNext(o),
+		})
+	}
+	return table.Print(out)
+}
+
+func showSuccess(o organizationStatus) string {
+	text := "never"
+	if o.LastSuccess != nil {
+		text = o.LastSuccess.Format("2006-01-02 15:04:05Z")
+	}
+	if o.Running != nil {
+		text += ", " + *o.Running + " run under way"
+	}
+	return text
+}
+
+func showError(o organizationStatus) string {
+	if o.LastError == nil {
+		return "none"
+	}
+	if o.LastErrorAt == nil {
+		return *o.LastError
+	}
+	return o.LastErrorAt.Format("15:04:05Z ") + *o.LastError
+}
+
+func showNext(o organizationStatus) string {
+	switch {
+	case !o.Configured:
+		return "not configured"
+	case o.NextRun == nil:
+		return "never"
+	default:
+		return fmt.Sprintf("%s (%s)", o.NextRun.UTC().Format("15:04:05Z"), *o.NextRunKind)
+	}
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func orNil[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
+	}
+	return &v
+}

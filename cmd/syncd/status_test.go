@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"polarmirror/internal/config"
+)
+
+func readStatusJSON(t testing.TB, r result) []map[string]any {
+	t.Helper()
+	if r.code != exitDone {
+		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(r.stdout), &list); err != nil {
+		t.Fatalf("%v in:\n%s", err, r.stdout)
+	}
+	return list
+}
+
+func TestStatusBeforeAnythingWasMirrored(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30, 40)
+	r := call(t, nil, "status", "--config", f.config)
+	if r.code != exitDone || r.stderr != "" {
+		t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
+	}
+	assertContains(t, r.stdout, "acme", "globex", "never", "Nothing has been mirrored yet: run syncd")
+	list := readStatusJSON(t, call(t, nil, "status", "--json", "--config", f.config))
+	if len(list) != 2 || list[0]["last_success"] != nil || list[0]["lag_seconds"] != nil || list[0]["rows"] != 0.0 {
+		t.Errorf("got %v", list)
+	}
+}
+
+func TestStatusDoesNotMakeTheEmbeddedDatabase(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "db")
+	path := writeFile(t, "config.yaml", minimal+"database: {data_dir: "+dir+"}\n")
+	r := call(t, nil, "status", "--config", path)
+	if r.code != exitDone {
+		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	assertContains(t, r.stdout, "Nothing has been mirrored yet")
+	if found, err := filepath.Glob(dir + "*"); err != nil || len(found) > 0 {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+func TestStatusAfterBackfill(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30, 40)
+	path := f.write(t, f.yaml(map[string]string{"globex": "polar_oat_wrong" + canary}, `schedule: {incremental: "", full: "17 3 * * *"}`))
+	if r := call(t, nil, "--backfill", "--config", path); r.code != exitFailed {
+		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	table := call(t, nil, "status", "--config", path)
+	assertContains(t, table.stdout, "acme", "30", "03:17:00Z (full)", "none", "status 401")
+
+	list := readStatusJSON(t, call(t, nil, "status", "--json", "--config", path))
+	var keys []string
+	for key := range list[0] {
+		keys = append(keys, key)
+	}
+	want := []string{"organization", "organization_id", "configured", "rows", "last_success", "last_full",
+		"last_full_exact", "last_incremental", "lag_seconds", "running", "running_since", "last_error",
+		"last_error_at", "next_run", "next_run_kind"}
+	if diff := cmp.Diff(want, keys, sorted()); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+	acme, globex := list[0], list[1]
+	if acme["organization"] != "acme" || acme["rows"] != 30.0 || acme["last_full_exact"] != true ||
+		acme["last_error"] != nil || acme["next_run_kind"] != "full" || acme["organization_id"] != f.orgs[0].ID.String() {
+		t.Errorf("acme: %v", acme)
+	}
+	if _, err := time.Parse(time.RFC3339, acme["last_success"].(string)); err != nil {
+		t.Error(err)
+	}
+	if lag, ok := acme["lag_seconds"].(float64); !ok || lag < 0 {
+		t.Errorf("lag_seconds: %v", acme["lag_seconds"])
+	}
+	if globex["last_success"] != nil || !strings.Contains(globex["last_error"].(string), "401") {
+		t.Errorf("globex: %v", globex)
+	}
+}
+
+func TestStatusOfNamedOrganizationsAndOfUnconfiguredOnes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30, 40, 50)
+	if r := call(t, nil, "--backfill", "--config", f.config); r.code != exitDone {
+		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	names := func(args ...string) []string {
+		var got []string
+		for _, o := range readStatusJSON(t, call(t, nil, append([]string{"status", "--json"}, args...)...)) {
+			got = append(got, o["organization"].(string))
+		}
+		return got
+	}
+	if diff := cmp.Diff([]string{"globex"}, names("--config", f.config, "--organization", "globex")); diff != "" {
+		t.Errorf("named (-want +got):\n%s", diff)
+	}
+	f.orgs = f.orgs[1:]
+	fewer := f.write(t, f.yaml(nil))
+	if diff := cmp.Diff([]string{"globex", "initech", "acme"}, names("--config", fewer)); diff != "" {
+		t.Errorf("with one that is no longer configured (-want +got):\n%s", diff)
+	}
+	assertContains(t, call(t, nil, "status", "--config", fewer).stdout, "not configured")
+}
+
+func TestNextRunIsTheEarlierSchedule(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 8, 1, 10, 16, 30, 0, time.UTC)
+	tests := []struct {
+		incremental, full config.Cron
+		at                string
+		kind              string
+	}{
+		{"* * * * *", "17 * * * *", "10:17:00", "full"}, // the full run does the tick's work as well
+		{"* * * * *", "30 * * * *", "10:17:00", "incremental"},
+		{"", "30 * * * *", "10:30:00", "full"},
+		{"@every 30s", "", "10:17:00", "incremental"},
+		{"", "", "00:00:00", ""},
+	}
+	for _, tt := range tests {
+		s := config.Schedule{Incremental: tt.incremental, Full: tt.full, Location: time.UTC}
+		at, kind, err := nextRun(s, now)
+		if err != nil || at.Format(time.TimeOnly) != tt.at || kind != tt.kind {
+			t.Errorf("%q and %q: got %v %q %v, want %s %q", tt.incremental, tt.full, at, kind, err, tt.at, tt.kind)
+		}
+	}
+}
+
+func TestStatusTextCannotSteerTheTerminal(t *testing.T) {
+	t.Parallel()
+	text := "broken\x1b[2J\nand more"
+	var out bytes.Buffer
+	if err := printStatus(&out, []organizationStatus{{Organization: "acme", LastError: &text}}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "\x1b") {
+		t.Errorf("got %q", out.String())
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
+	t.Parallel()
+	tests := map[string]string{ // command line: part of what is said
+		"--frobnicate":                        "unknown flag: --frobnicate; see syncd --help",
+		"statu":                               `unknown command "statu", did you mean "status"?; see syncd --help`,
+		"status now":                          `unexpected argument "now"; see syncd status --help`,
+		"status --backfill":                   "unknown flag: --backfill; see syncd status --help",
+		"--backfill=maybe":                    "see syncd --help",
+		"migrate":                             "up or status?; see syncd migrate --help",
+		"migrate down":                        `unknown command "down"; see syncd migrate --help`,
+		"config":                              "see syncd config --help",
+		"config check --deep":                 "unknown flag: --deep; see syncd config check --help",
+		"version 2":                           `unexpected argument "2"; see syncd version --help`,
+		"help nothing":                        `unknown command "nothing"; see syncd --help`,
+		"completion tcsh":                     `unknown command "tcsh"; see syncd completion --help`,
+		"completion":                          "see syncd completion --help",
+		"--organization":                      "flag needs an argument: --organization; see syncd --help",
+		"--log-level loud":                    "--log-level: want debug, info, warn or error; see syncd --help",
+		"--log-format xml":                    "--log-format: ",
+		"--demo --config x.yaml":              "leave --config out; see syncd --help",
+		"--config=":                           "--config names no file",
+		"--demo --organization nope":          `no organization "nope"; configured: acme, globex, initech`,
+		"status --demo --organization nobody": `no organization "nobody"; configured: acme, globex, initech`,
+	}
+	for line, want := range tests {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			r := call(t, nil, strings.Fields(line)...)
+			if r.code != exitUsage || r.stdout != "" {
+				t.Errorf("exit code %d, stdout %q", r.code, r.stdout)
+			}
+			assertContains(t, only(t, strings.Split(strings.TrimSuffix(r.stderr, "\n"), "\n")), "syncd: ", want)
+		})
+	}
+}
+
+func TestEveryCommandHelpsWithAnExample(t *testing.T) {
+	t.Parallel()
+	p := &program{}
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		path := strings.Fields(c.CommandPath())[1:]
+		t.Run(c.CommandPath(), func(t *testing.T) {
+			t.Parallel()
+			r := call(t, nil, append(path, "--help")...)
+			if r.code != exitDone || r.stderr != "" {
+				t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
+			}
+			assertContains(t, r.stdout, "Usage:")
+			if path := c.CommandPath(); !strings.HasPrefix(path, "syncd completion ") { // cobra's own, with examples in their text
+				assertContains(t, r.stdout, "Examples:")
+			}
+			viaHelp := call(t, nil, append([]string{"help"}, path...)...)
+			if viaHelp.code != exitDone || viaHelp.stdout != r.stdout {
+				t.Errorf("syncd help %v says something else (exit code %d)", path, viaHelp.code)
+			}
+		})
+		for _, sub := range c.Commands() {
+			if sub.Name() != "help" {
+				visit(sub)
+			}
+		}
+	}
+	visit(p.rootCommand())
+}
+
+func TestVersionNamesGo(t *testing.T) {
+	t.Parallel()
+	r := call(t, nil, "version")
+	if r.code != exitDone {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, "syncd ", "commit ", "go1.")
+}
+
+func TestCompletionOffersConfiguredOrganizations(t *testing.T) {
+	t.Parallel()
+	r := call(t, nil, "__complete", "status", "--demo", "--organization", "")
+	assertContains(t, r.stdout, "acme\n", "globex\n", "initech\n")
+}
