@@ -137,8 +137,8 @@ func TestDemoServiceEndsAtASignalAndLeavesNoProcess(t *testing.T) {
 			t.Parallel()
 			dir := demoFolder(t)
 			p := start(t, dir, "--demo")
-			eventually(t, "a successful tick", func() bool {
-				return strings.Contains(p.stderr.String(), `"organization":"globex"`)
+			eventually(t, "the first walk of globex", func() bool {
+				return strings.Contains(p.stderr.String(), `"msg":"run finished","organization":"globex"`)
 			})
 			assertContains(t, p.stdout.String(), `psql "postgresql://`, "ORDER BY change_seen_at DESC", "Ctrl-C ends it.")
 			if postmaster(t, dir) == 0 {
@@ -198,9 +198,9 @@ func TestSecondSignalAborts(t *testing.T) {
 		<-blocked
 	})
 	t.Cleanup(func() { close(blocked) })
-	// A lock on the table of runs keeps the run's last words from being written.
 	p := start(t, t.TempDir(), "--backfill", "--config", f.config)
 	<-arrived
+	// Keeps the run's last words from being written, so that it does not end.
 	tx, err := f.db.Pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)

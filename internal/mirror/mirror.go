@@ -139,7 +139,7 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 					return err
 				}
 			}
-			return w.walk(ctx, session, walkOptions{kind: store.Full})
+			return w.walk(ctx, session, walkOptions{kind: store.Full, catchUp: true})
 		})
 		if err == nil {
 			return nil

@@ -6,40 +6,6 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// anchored is "@every d" with slots counted from the Unix epoch, so that
-// replicas agree on them whenever they were started. (robfig/cron counts from
-// the moment the schedule is asked.)
-type anchored time.Duration
-
-// Next returns the first slot after t.
-func (a anchored) Next(t time.Time) time.Time {
-	d := time.Duration(a)
-	since := t.Sub(time.Unix(0, 0))
-	return time.Unix(0, 0).Add(since.Truncate(d) + d).In(t.Location())
-}
-
-// ParseSchedule reads a cron expression of robfig/cron's standard five fields,
-// a descriptor (@hourly) or "@every 30s", to be read in zone. An empty
-// expression is nil: never.
-func ParseSchedule(expression string, zone *time.Location) (cron.Schedule, error) {
-	if expression == "" {
-		return nil, nil
-	}
-	schedule, err := cron.ParseStandard(expression)
-	if err != nil {
-		return nil, err
-	}
-	switch s := schedule.(type) {
-	case cron.ConstantDelaySchedule:
-		return anchored(s.Delay), nil
-	case *cron.SpecSchedule:
-		if s.Location == time.Local { // no CRON_TZ= in the expression itself
-			s.Location = zone
-		}
-	}
-	return schedule, nil
-}
-
 // never is a schedule without slots.
 type never struct{}
 

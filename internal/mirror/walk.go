@@ -41,6 +41,7 @@ type walkOptions struct {
 	kind    store.Kind            // Full, or Incremental for a tick that is as cheap as a walk
 	slot    time.Time             // the scheduled time it answers; zero if no schedule asked for it
 	between func(context.Context) // runs what is due between two blocks; may be nil
+	catchUp bool                  // after a resumed walk, read what changed since it began
 }
 
 // walk runs a full run.
@@ -63,6 +64,9 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 	}
 	err = j.end(ctx, outcome)
 	w.progress.Walked(w.org.Name, wk.position(), err)
+	if err == nil && opts.catchUp && wk.resumed {
+		return w.tick(ctx, session, time.Time{}, true)
+	}
 	return err
 }
 

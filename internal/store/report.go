@@ -19,12 +19,22 @@ type FullRun struct {
 	LiveRows     int64         // of the organization, now
 }
 
-// NewestRun returns the number of the newest run of any organization, 0 if there
-// has been none.
+// NewestRun returns the number of the newest run of any organization that the
+// next backfill will not count as its own, 0 if there has been none: runs of a
+// backfill that was cut short, and will be gone on with, belong to it.
 func (s *Store) NewestRun(ctx context.Context) (int64, error) {
-	const sql = `SELECT coalesce(max(id), 0) FROM polar.sync_runs`
+	const sql = `
+SELECT coalesce(max(r.id), 0)
+  FROM polar.sync_runs r
+ WHERE r.started_at < coalesce(
+       (SELECT b.started_at
+          FROM polar.backfills b
+         WHERE b.id = (SELECT max(l.id) FROM polar.backfills l)
+           AND b.finished_at IS NULL
+           AND b.started_at > now() - $1::interval),
+       'infinity')`
 	var id int64
-	if err := s.pool.QueryRow(ctx, sql).Scan(&id); err != nil {
+	if err := s.pool.QueryRow(ctx, sql, cursorLifetime).Scan(&id); err != nil {
 		return 0, fmt.Errorf("read newest run: %w", err)
 	}
 	return id, nil
