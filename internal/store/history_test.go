@@ -14,7 +14,6 @@ type state struct {
 	consumed string
 	credited int
 	deleted  bool
-	source   string
 }
 
 func TestUsageDailyCountsAResetAsAResetNotAsNegativeUsage(t *testing.T) {
