@@ -180,9 +180,13 @@ func TestKilledDemoIsTakenUpByTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.end(t)
-	next := start(t, dir, "--demo", "--backfill").end(t)
-	if next.code != exitDone || strings.Count(next.stdout, "succeeded") != 3 {
-		t.Fatalf("exit code %d, stdout:\n%s\nstderr:\n%s", next.code, next.stdout, next.stderr)
+	// The first one may resume the walk that was killed, and so leave to the second
+	// what changed behind that walk's back.
+	for range 2 {
+		next := start(t, dir, "--demo", "--backfill").end(t)
+		if next.code != exitDone || strings.Count(next.stdout, "succeeded") != 3 {
+			t.Fatalf("exit code %d, stdout:\n%s\nstderr:\n%s", next.code, next.stdout, next.stderr)
+		}
 	}
 	again := start(t, dir, "--demo", "--backfill").end(t)
 	assertContains(t, again.stdout, "0 rows inserted, 0 updated.")
