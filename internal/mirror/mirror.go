@@ -121,8 +121,9 @@ func (m *Mirror) Backfill(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// reconnects is how often a backfill goes on after the database was lost.
-const reconnects = 5
+// repeats is how often a backfill goes on after the database was lost, or
+// begins anew after a walk that could not prove that it saw everything.
+const repeats = 5
 
 // backfill walks one organization. A lost database connection takes the lock
 // with it; the walk then goes on from its last block on a new one.
@@ -144,11 +145,12 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 		if err == nil {
 			return nil
 		}
-		if !store.Broken(err) || attempt > reconnects || ctx.Err() != nil {
+		again := store.Broken(err) || errors.Is(err, ErrNotProven)
+		if !again || attempt > repeats || ctx.Err() != nil {
 			return fmt.Errorf("organization %s: %w", org.Name, err)
 		}
 		wait := time.Second << attempt
-		w.log.Warn("database lost, walk goes on from its last block", zap.Int("attempt", attempt), zap.Duration("wait", wait), zap.Error(err))
+		w.log.Warn("backfill repeated", zap.Int("attempt", attempt), zap.Duration("wait", wait), zap.Error(err))
 		if err := sleep(ctx, wait); err != nil {
 			return fmt.Errorf("organization %s: %w", org.Name, ErrStopped)
 		}

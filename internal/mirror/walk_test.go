@@ -57,7 +57,7 @@ func TestWalkSeesWhatExistsThroughoutWhileTheListShifts(t *testing.T) {
 	archived := false
 	w.sim.Before(func(n int, _ *http.Request) {
 		switch {
-		case n%7 == 3:
+		case n%25 == 20:
 			if archived {
 				must1(w.sim.UnarchiveMeter(meters[0].ID))
 			} else {
