@@ -150,6 +150,9 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 			return fmt.Errorf("organization %s: %w", org.Name, err)
 		}
 		wait := time.Second << attempt
+		if !store.Broken(err) {
+			wait = 0 // the list has shifted, nothing is down
+		}
 		w.log.Warn("backfill repeated", zap.Int("attempt", attempt), zap.Duration("wait", wait), zap.Error(err))
 		if err := sleep(ctx, wait); err != nil {
 			return fmt.Errorf("organization %s: %w", org.Name, ErrStopped)
@@ -172,8 +175,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 // A worker does one organization's runs, one at a time.
 type worker struct {
 	*Mirror
-	org Organization // its ID is known once a session was had
-	log *zap.Logger
+	org        Organization // its ID is known once it was identified
+	identified bool
+	log        *zap.Logger
 }
 
 func (m *Mirror) worker(org Organization) *worker {
@@ -197,6 +201,9 @@ func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Ses
 // identify finds out which organization the token belongs to, if the
 // configuration doesn't say, and registers it.
 func (w *worker) identify(ctx context.Context) error {
+	if w.identified {
+		return nil
+	}
 	if w.org.ID == uuid.Nil {
 		id, err := w.discover(ctx)
 		if err != nil {
@@ -204,7 +211,11 @@ func (w *worker) identify(ctx context.Context) error {
 		}
 		w.org.ID = id
 	}
-	return w.store.RegisterOrganization(ctx, w.org.ID, w.org.Name)
+	if err := w.store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
+		return err
+	}
+	w.identified = true
+	return nil
 }
 
 func (w *worker) discover(ctx context.Context) (uuid.UUID, error) {

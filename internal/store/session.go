@@ -102,14 +102,16 @@ func (s *Session) Release() {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	batch := &pgx.Batch{}
-	batch.Queue(`SELECT pg_advisory_unlock_all()`)
-	batch.Queue(`
-SELECT
-    set_config('enable_seqscan', 'on', false),
-    set_config('enable_hashjoin', 'on', false),
-    set_config('enable_mergejoin', 'on', false),
-    set_config('plan_cache_mode', 'auto', false),
-    set_config('jit', 'on', false)`)
+	for _, sql := range []string{
+		`SELECT pg_advisory_unlock_all()`,
+		`RESET enable_seqscan`,
+		`RESET enable_hashjoin`,
+		`RESET enable_mergejoin`,
+		`RESET plan_cache_mode`,
+		`RESET jit`,
+	} {
+		batch.Queue(sql)
+	}
 	if conn.Conn().IsClosed() || conn.SendBatch(ctx, batch).Close() != nil {
 		cut(conn)
 		return
