@@ -87,7 +87,7 @@ func TestArchivedMeterMarksNothingDeleted(t *testing.T) {
 
 func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	t.Parallel()
-	w := small(t, 1000)
+	w := small(t, 10_000)
 	w.backfill()
 	w.settled()
 	for i, row := range w.sim.Listed(w.orgs[0].ID) {
@@ -99,7 +99,7 @@ func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	for range 2 {
 		err := w.mirror().Backfill(t.Context())
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "--accept-deletions") {
-			t.Fatalf("600 of 1,000 rows gone: %v", err)
+			t.Fatalf("6,000 of 10,000 rows gone: %v", err)
 		}
 	}
 	if got := w.deleted(); got != "0" {
@@ -107,8 +107,8 @@ func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	}
 	w.backfill(func(o *Options) { o.AcceptDeletions = true })
 	w.same()
-	if got := w.deleted(); got != "600" {
-		t.Errorf("%s rows marked, want 600", got)
+	if got := w.deleted(); got != "6000" {
+		t.Errorf("%s rows marked, want 6000", got)
 	}
 }
 

@@ -1,0 +1,163 @@
+package mirror
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+)
+
+// every is a schedule whose slots are multiples of it since the epoch.
+type every time.Duration
+
+func (e every) Next(t time.Time) time.Time {
+	return t.Truncate(time.Duration(e)).Add(time.Duration(e))
+}
+
+// eventually waits for something that must happen, however slow the machine.
+func (w *world) eventually(what string, happened func() bool) {
+	w.Helper()
+	for range 1200 {
+		if happened() {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	w.Fatalf("%s has not happened within a minute; runs %v", what, w.runs())
+}
+
+func (w *world) ticks() int {
+	w.Helper()
+	n := 0
+	for _, r := range w.runs() {
+		if r == "incremental succeeded -" {
+			n++
+		}
+	}
+	return n
+}
+
+// serve runs replicas until the returned function is called, which waits for
+// them to end.
+func (w *world) serve(schedules Schedules, replicas ...*Mirror) (stop func()) {
+	w.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	for _, m := range replicas {
+		group.Go(func() {
+			if err := m.Serve(ctx, schedules); err != nil {
+				w.Errorf("serve: %v", err)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 400, 0.3)
+	other := storetest.Open(t, w.db)
+	stop := w.serve(Schedules{Incremental: every(150 * time.Millisecond), Full: every(time.Second), RunOnStart: true},
+		w.mirror(), w.mirror(func(o *Options) { o.Store = other }), w.mirror())
+	changes := 0
+	w.eventually("a number of ticks", func() bool {
+		if changes < 200 {
+			changes++
+			must1(w.sim.Consume(w.sim.Listed(w.orgs[0].ID)[changes].ID, "0.25"))
+		}
+		return w.ticks() >= 10
+	})
+	stop()
+	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs WHERE status = 'running'`); got != "0" {
+		t.Errorf("%s runs are left running", got)
+	}
+	if got := w.value(`SELECT count(*)::text FROM (SELECT FROM polar.sync_runs WHERE slot IS NOT NULL GROUP BY kind, slot HAVING count(*) > 1) twice`); got != "0" {
+		t.Errorf("%s slots were answered more than once", got)
+	}
+	w.backfill()
+	w.same()
+}
+
+func TestTicksRunBetweenTheBlocksOfALongWalk(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 3000, 0.3)
+	w.backfill() // gives the ticks a floor
+	w.sim.Before(func(int, *http.Request) { time.Sleep(5 * time.Millisecond) })
+	m := w.mirror(func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 })
+	wk := m.worker(m.opts.Organizations[0])
+	s := &server{worker: wk, places: make(chan struct{}, 1), incremental: every(50 * time.Millisecond), full: never{}}
+	s.nextTick, s.fullDue = s.incremental.Next(time.Now()), true
+	err := wk.withSession(t.Context(), false, func(session *store.Session) error {
+		return wk.walk(t.Context(), session, walkOptions{kind: store.Full, between: func(ctx context.Context) { s.runTick(ctx, session, true) }})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := w.value(`
+SELECT count(*)::text
+  FROM polar.sync_runs t
+  JOIN polar.sync_runs f ON f.kind = 'full' AND t.started_at > f.started_at AND t.finished_at < f.finished_at
+ WHERE t.kind = 'incremental' AND t.status = 'succeeded'`)
+	if got == "0" {
+		t.Errorf("no tick ran between the blocks of the walk: %v", w.runs())
+	}
+	w.same()
+}
+
+func TestStoppedWalkSavesItsBlockAndTheNextGoesOn(t *testing.T) {
+	t.Parallel()
+	w := small(t, 3000)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.sim.Before(func(n int, _ *http.Request) {
+		if n == 20 {
+			cancel()
+		}
+	})
+	slow := func(o *Options) { o.BlockRows = 500 }
+	if err := w.mirror(slow).Backfill(ctx); err == nil {
+		t.Fatal("a walk that was told to stop succeeded")
+	}
+	w.sim.Before(nil)
+	if got := w.runs(); got[0] != "full abandoned false" {
+		t.Errorf("runs %v, want the first abandoned", got)
+	}
+	if got := w.value(`SELECT count(*)::text FROM polar.walk_cursors`); got != "1" {
+		t.Fatalf("%s cursors, want the stopped walk's", got)
+	}
+	w.sim.ForgetRequests()
+	w.backfill(slow)
+	w.same()
+	if got := w.sim.RequestCount(); got > 30 {
+		t.Errorf("%d requests after the stop: the walk did not go on from its cursor", got)
+	}
+}
+
+func TestFailedFullRunStaysDueAndSucceedsLater(t *testing.T) {
+	t.Parallel()
+	w := small(t, 150)
+	w.sim.SetToken(polarsim.Token{Secret: w.orgs[0].Token, Expired: true})
+	m := w.mirror()
+	s := &server{worker: m.worker(m.opts.Organizations[0]), places: make(chan struct{}, 1), incremental: never{}, full: never{}}
+	s.fullDue, s.fullSlot = true, time.Now().Truncate(time.Hour)
+	s.round(t.Context())
+	if !s.fullDue || s.retryAt.IsZero() {
+		t.Fatalf("after a failure: due %v, not before %v", s.fullDue, s.retryAt)
+	}
+	w.sim.SetToken(polarsim.Token{Secret: w.orgs[0].Token, Organizations: []uuid.UUID{w.orgs[0].ID}})
+	s.retryAt = time.Time{}
+	s.round(t.Context())
+	if s.fullDue {
+		t.Errorf("still due after it was done: %v", w.runs())
+	}
+	w.same()
+}
