@@ -64,6 +64,9 @@ func (p *program) reportBackfill(ctx context.Context, w *world, before int64) er
 	if err := printRuns(p.stdout, w.cfg.Organizations, runs); err != nil {
 		return err
 	}
+	if err := printRejected(p.stdout, runs); err != nil {
+		return err
+	}
 	if w.demo != nil {
 		if err := w.show(ctx, p.stdout); err != nil {
 			return err
@@ -121,6 +124,19 @@ func printRuns(out io.Writer, organizations []config.Organization, runs []store.
 		return nil
 	}
 	_, err := fmt.Fprintln(out, "Nothing had changed at Polar since the last run: 0 rows inserted, 0 updated.")
+	return err
+}
+
+// printRejected says where to look for rows that could not be mirrored.
+func printRejected(out io.Writer, runs []store.FullRun) error {
+	var rejected int64
+	for _, r := range runs {
+		rejected += r.Counts.RowsRejected
+	}
+	if rejected == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(out, "%s rows could not be mirrored, so the run is not exact; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;\n", console.Count(rejected))
 	return err
 }
 

@@ -192,6 +192,44 @@ func TestKilledDemoIsTakenUpByTheNext(t *testing.T) {
 	assertContains(t, again.stdout, "0 rows inserted, 0 updated.")
 }
 
+func TestTwoSignalsAtOnceAreOne(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	p := start(t, t.TempDir(), "--config", f.config)
+	eventually(t, "the first run", func() bool { return strings.Contains(p.stderr.String(), `"msg":"run finished"`) })
+	for range 2 {
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := p.end(t); r.code != exitDone {
+		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+}
+
+func TestClosedPipeBehindOutputEndsInOrder(t *testing.T) {
+	t.Parallel()
+	dir := demoFolder(t)
+	cmd := exec.Command(os.Args[0], "--demo", "--backfill", "--no-progress")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), mainEnv+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != exitFailed {
+		t.Errorf("ended with %v, want exit code %d", err, exitFailed)
+	}
+	if pid := postmaster(t, dir); pid != 0 {
+		t.Errorf("Postgres %d is left", pid)
+	}
+}
+
 func TestSecondSignalAborts(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 30)
@@ -217,6 +255,7 @@ func TestSecondSignalAborts(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the first signal", func() bool { return strings.Contains(p.stderr.String(), `"msg":"stopping"`) })
+	time.Sleep(oneSignal + oneSignal/10) // what comes sooner belongs to the first
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}

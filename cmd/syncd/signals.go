@@ -21,25 +21,37 @@ type interruption struct {
 func (i *interruption) Error() string   { return "interrupted by " + i.signal.String() }
 func (i *interruption) Is(e error) bool { return e == errInterrupted }
 
-// interruptible returns a context that the first signal to stop ends. The second
+// oneSignal is how long after the first signal others still belong to it: a
+// supervisor may send one to the process and one to its group.
+const oneSignal = time.Second
+
+// interruptible returns a context that the first signal to stop ends. A later
 // one aborts the program at once: what was being written is rolled back by
 // Postgres, and the embedded database is adopted by the next start.
+//
+// A closed pipe behind standard output is a failed write and no signal, so that
+// "syncd status | head" too ends in order.
 func interruptible(parent context.Context, exit func(int)) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, stopSignals()...)
 	done := make(chan struct{})
 	go func() {
-		for n := 1; ; n++ {
+		var first time.Time
+		for {
 			select {
 			case <-done:
 				return
 			case s := <-signals:
-				if n > 1 {
+				switch {
+				case first.IsZero():
+					first = time.Now()
+					cancel(&interruption{signal: s, at: first})
+				case time.Since(first) > oneSignal:
 					exit(exitFailed)
 					return
 				}
-				cancel(&interruption{signal: s, at: time.Now()})
 			}
 		}
 	}()

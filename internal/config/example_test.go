@@ -157,8 +157,7 @@ func TestWarningsNameWhatIsProbablyNotMeant(t *testing.T) {
 		{minimal + "schedule: {full: \"\"}\n", private, []string{"schedule.full is empty"}},
 		{minimal + "polar: {base_url: " + SandboxURL + "}\n", private, []string{"above the 100 that Polar's sandbox allows"}},
 		{minimal + "polar: {base_url: " + SandboxURL + ", requests_per_minute: 60}\n", private, nil},
-		{minimal + "    webhook_secret: ${TOKEN}\nhttp: {listen: \"\"}\n", private, []string{"no webhook will arrive"}},
-		{minimal + "http: {listen: \":8080\"}\n", private, []string{"open to other machines"}},
+		{minimal + "    webhook_secret: ${TOKEN}\nhttp: {listen: \"\"}\n", private, []string{"receives no webhooks"}},
 		{minimal + "http: {listen: \"localhost:8080\", webhook_listen: \":8081\"}\n", private, nil},
 	}
 	for _, tt := range tests {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"strings"
 )
 
@@ -20,15 +19,13 @@ func (c *Config) Warnings() []string {
 	if strings.HasPrefix(c.Polar.BaseURL, SandboxURL) && (rpm == 0 || rpm > sandboxLimit) {
 		add("polar.requests_per_minute is above the %d that Polar's sandbox allows: runs will spend their time waiting; set it to 60", sandboxLimit)
 	}
-	if c.HTTP.Listen == "" && c.HTTP.WebhookListen == "" {
-		for _, o := range c.Organizations {
-			if !o.WebhookSecret.IsZero() {
-				add("organization %s has a webhook secret, but http.listen and http.webhook_listen are empty: no webhook will arrive", o.Name)
-			}
+	for _, o := range c.Organizations {
+		if !o.WebhookSecret.IsZero() {
+			add("organization %s has a webhook secret, but this version receives no webhooks: changes arrive with schedule.incremental", o.Name)
 		}
 	}
-	if host, _, err := net.SplitHostPort(c.HTTP.Listen); err == nil && !loopback(host) {
-		add("http.listen is open to other machines, and so are the status page and the metrics; use 127.0.0.1, and http.webhook_listen for webhooks")
+	if !c.HeartbeatURL.IsZero() {
+		add("heartbeat_url is set, but this version sends no heartbeat: watch polar.sync_status instead")
 	}
 	return warnings
 }

@@ -10,7 +10,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"polarmirror/internal/fetch"
 	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
 )
 
 func TestPageOutOfOrderFailsTheRunAndNamesTheOffset(t *testing.T) {
@@ -186,5 +188,24 @@ func TestHistoryAnswersWhatPolarHadWhenObserved(t *testing.T) {
 		if len(got) != len(m.balances) {
 			t.Errorf("moment %d: %d balances, Polar had %d", i, len(got), len(m.balances))
 		}
+	}
+}
+
+func TestUnreachablePolarIsNoLostDatabase(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	w.sim.FailWhen(func(int, *http.Request) polarsim.Fault { return polarsim.Dropped })
+	err := w.mirror(func(o *Options) {
+		o.Organizations[0].Client = must1(fetch.New(fetch.Options{
+			Organization: "acme", BaseURL: "https://polar.test", Token: fetch.StaticToken(secret.New(w.orgs[0].Token)), Transport: w.sim.Transport(),
+			Retry: fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: time.Millisecond, MaxElapsedTime: time.Millisecond, Exponent: 1, RetryConnectionErrors: true},
+		}))
+	}).Backfill(t.Context())
+	var request *fetch.RequestError
+	if !errors.As(err, &request) {
+		t.Fatalf("got %v, want a request without an answer", err)
+	}
+	if got := w.runs(); len(got) != 1 {
+		t.Errorf("the walk was repeated as if the database had been lost: %v", got)
 	}
 }

@@ -145,12 +145,12 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 		if err == nil {
 			return nil
 		}
-		again := store.Broken(err) || errors.Is(err, ErrNotProven)
+		again := lostDatabase(err) || errors.Is(err, ErrNotProven)
 		if !again || attempt > repeats || ctx.Err() != nil {
 			return fmt.Errorf("organization %s: %w", org.Name, err)
 		}
 		wait := time.Second << attempt
-		if !store.Broken(err) {
+		if !lostDatabase(err) {
 			wait = 0 // the list has shifted, nothing is down
 		}
 		w.log.Warn("backfill repeated", zap.Int("attempt", attempt), zap.Duration("wait", wait), zap.Error(err))
@@ -158,6 +158,14 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 			return fmt.Errorf("organization %s: %w", org.Name, ErrStopped)
 		}
 	}
+}
+
+// lostDatabase reports whether err is about the connection to Postgres, and not
+// about one to Polar, whose requests have been retried already.
+func lostDatabase(err error) bool {
+	var request *fetch.RequestError
+	var status *fetch.StatusError
+	return store.Broken(err) && !errors.As(err, &request) && !errors.As(err, &status)
 }
 
 // sleep waits for d or until ctx ends.
