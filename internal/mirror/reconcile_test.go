@@ -49,6 +49,22 @@ func TestDeletedRowsAreMarkedOnlyAfterPolarSaidSo(t *testing.T) {
 	}
 }
 
+func TestYoungRowIsMarkedDeletedOnlyByALaterWalk(t *testing.T) {
+	t.Parallel()
+	w := small(t, 200)
+	w.backfill()
+	must1(w.sim.DeleteCustomerMeter(w.sim.Listed(w.orgs[0].ID)[50].ID))
+	w.backfill()
+	if got := w.deleted(); got != "0" {
+		t.Errorf("%s rows first seen a moment ago were marked deleted", got)
+	}
+	w.settled()
+	w.backfill()
+	if got := w.deleted(); got != "1" {
+		t.Errorf("%s rows marked by the later walk, want 1", got)
+	}
+}
+
 func TestOneOfThreeDeletedIsBelieved(t *testing.T) {
 	t.Parallel()
 	w := small(t, 3)
