@@ -45,7 +45,16 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT r.error, r.finished_at
       FROM polar.sync_runs r
-     WHERE r.organization_id = o.id AND r.status IN ('succeeded', 'failed')
+     WHERE r.organization_id = o.id
+       AND r.status = 'failed'
+       AND NOT EXISTS (
+           SELECT
+             FROM polar.sync_runs n
+            WHERE n.organization_id = o.id
+              AND n.status = 'succeeded'
+              AND n.kind IN (r.kind, 'full')
+              AND n.started_at > r.started_at
+       )
      ORDER BY r.finished_at DESC
      LIMIT 1
 ) last_ended ON true;
@@ -62,7 +71,7 @@ COMMENT ON COLUMN polar.sync_status.last_incremental_finished_at IS 'End of the 
 COMMENT ON COLUMN polar.sync_status.lag IS 'Age of the data: time since the start of the last successful run; null if there was none.';
 COMMENT ON COLUMN polar.sync_status.running IS 'Kind of the run under way; null if there is none.';
 COMMENT ON COLUMN polar.sync_status.running_since IS 'Since when it runs.';
-COMMENT ON COLUMN polar.sync_status.last_error IS 'Why the last run failed; null if it succeeded.';
+COMMENT ON COLUMN polar.sync_status.last_error IS 'Why the last run that failed did so; null once a run of its kind, or a full one, has succeeded since.';
 COMMENT ON COLUMN polar.sync_status.last_error_at IS 'When it failed.';
 
 -- +goose Down

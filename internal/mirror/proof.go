@@ -52,7 +52,7 @@ type proof struct {
 	known  bool      // false before the first page is accepted: nothing is proven yet
 	offset int       // where low, or a key above it, was last seen; at first a guess where the list ends
 	back   int       // how much higher than offset to look; 0 unless offset is too low
-	under  int       // where a key below low was last seen while searching; 0 if not searching
+	under  int       // low lies at no lower offset, while it is searched for; 0 if not searching
 	misses int       // pages that proved nothing; see maxMisses
 	done   bool      // the list is proven from end to end
 }
@@ -101,7 +101,12 @@ func (p *proof) take(s span, page *polar.Page) (verdict, error) {
 		p.done = true
 		return accepted, nil
 	case !ok:
-		p.offset, p.back = s.offset, 0
+		// The list has become shorter; where it ends now Polar says itself, and
+		// should that be wrong, the next page is at least lower.
+		p.offset, p.back = min(s.offset, max(page.TotalCount, 0)), 0
+		if p.offset < p.under {
+			p.under = 0
+		}
 		return passed, p.miss()
 	case short || (p.known && last.Compare(p.low) >= 0):
 		return accepted, p.accept(s, first, index)
@@ -110,7 +115,7 @@ func (p *proof) take(s span, page *polar.Page) (verdict, error) {
 		p.offset = s.end()
 		p.back = max(2*p.back, p.size)
 	}
-	p.under = s.offset
+	p.under = max(p.under, s.end()) // every key of the page is below low
 	return gap, p.miss()
 }
 

@@ -71,7 +71,7 @@ func (wk *walk) reconcile(ctx context.Context) error {
 	}
 }
 
-// explainByMeter asks for one suspect of each meter. If the meter turns out to
+// explainByMeter asks for a suspect of each meter that Polar still has. If the meter turns out to
 // be archived, none of its rows is listed and all of them still exist: only the
 // meter has changed.
 func (wk *walk) explainByMeter(ctx context.Context) error {
@@ -80,12 +80,12 @@ func (wk *walk) explainByMeter(ctx context.Context) error {
 		return err
 	}
 	for _, meter := range meters {
-		single, err := wk.client.Get(ctx, meter.Sample)
-		if errors.Is(err, fetch.ErrNotFound) {
-			continue
-		}
+		single, err := wk.firstThere(ctx, meter.Samples)
 		if err != nil {
 			return err
+		}
+		if single == nil {
+			continue
 		}
 		if err := wk.saveSingles(ctx, []*fetch.Single{single}, false); err != nil {
 			return err
@@ -97,6 +97,18 @@ func (wk *walk) explainByMeter(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// firstThere asks for one row after the other until Polar has one; nil if it
+// has none of them.
+func (j *job) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, error) {
+	for _, id := range ids {
+		single, err := j.client.Get(ctx, id)
+		if !errors.Is(err, fetch.ErrNotFound) {
+			return single, err
+		}
+	}
+	return nil, nil
 }
 
 // believable refuses deletions on a scale that a wrong token or an outage
@@ -114,7 +126,9 @@ func (wk *walk) believable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	empty := wk.seen == 0 && !wk.resumed
+	// A page at offset 0 ends every walk, resumed or not: if even that showed
+	// nothing, the token sees nothing, and its 404s mean nothing.
+	empty := wk.seen == 0
 	if empty || (missing >= fewSuspects && float64(missing) > wk.opts.MaxDeleteFraction*float64(live)) {
 		return &DeletionError{Missing: missing, Live: live, Empty: empty}
 	}

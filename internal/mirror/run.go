@@ -20,6 +20,25 @@ func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 }
 
+// outliving returns a context that ends a bounded time after ctx does, so that
+// what is being written when ctx ends is not torn down with the connection.
+func outliving(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		select {
+		case <-longer.Done():
+		case <-timer.C:
+			cancel()
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
+}
+
 // A job is one run under way.
 type job struct {
 	*worker
@@ -70,11 +89,8 @@ func (j *job) requests() store.Counts {
 // ctx ends is still written.
 func (j *job) save(ctx context.Context, block *store.Block) (store.Saved, error) {
 	block.Counts.Add(j.requests())
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = detached(ctx)
-		defer cancel()
-	}
+	ctx, cancel := outliving(ctx)
+	defer cancel()
 	saved, err := j.session.SaveBlock(ctx, j.run, block)
 	if err != nil {
 		return saved, err

@@ -203,22 +203,30 @@ func (wk *walk) take(page fetched) error {
 	return nil
 }
 
-// screen rejects rows that belong to another organization.
+// screen rejects rows that belong to another organization. Rejected rows keep
+// their places within the page.
 func (w *worker) screen(page *polar.Page) {
-	own := page.CustomerMeters[:0]
-	for i := range page.CustomerMeters {
-		m := &page.CustomerMeters[i]
-		if m.Meter.OrganizationID == w.org.ID && m.Customer.OrganizationID == w.org.ID {
-			own = append(own, *m)
+	var own []polar.CustomerMeter
+	var rejected []polar.RejectedRow
+	usable, unusable := page.CustomerMeters, page.Rejected
+	for i := range page.Size() {
+		if len(unusable) > 0 && (unusable[0].Index == i || len(usable) == 0) {
+			rejected, unusable = append(rejected, unusable[0]), unusable[1:]
 			continue
 		}
-		page.Rejected = append(page.Rejected, polar.RejectedRow{
-			ID: m.ID, Key: m.Key(), HasKey: true,
+		m := usable[0]
+		usable = usable[1:]
+		if m.Meter.OrganizationID == w.org.ID && m.Customer.OrganizationID == w.org.ID {
+			own = append(own, m)
+			continue
+		}
+		rejected = append(rejected, polar.RejectedRow{
+			Index: i, ID: m.ID, Key: m.Key(), HasKey: true,
 			Raw:    fmt.Appendf(nil, `{"id":%q,"customer":%s,"meter":%s}`, m.ID, m.Customer.Raw, m.Meter.Raw),
 			Reason: fmt.Sprintf("belongs to organization %s, not to %s", m.Meter.OrganizationID, w.org.ID),
 		})
 	}
-	page.CustomerMeters = own
+	page.CustomerMeters, page.Rejected = own, rejected
 }
 
 // flush saves the block in hand and moves the cursor, both or neither.

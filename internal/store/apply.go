@@ -3,9 +3,14 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 )
+
+// longAgo is older than any deletion: what was told unasked may have been on
+// its way for long, and revives nothing.
+const longAgo = 100 * 365 * 24 * time.Hour
 
 // Apply writes customer meters that Polar told of unasked, in one transaction.
 // It needs no session: what is newer wins, here and in a session's blocks, so
@@ -18,6 +23,7 @@ func (s *Store) Apply(ctx context.Context, organization uuid.UUID, b *Block) (Sa
 	}
 	defer conn.Release()
 	b.Stretch, b.Cursor, b.Force = nil, nil, false
+	b.Age = longAgo
 	unlocked := &Session{conn: conn, organization: organization}
 	return unlocked.SaveBlock(ctx, &Run{Kind: Webhook}, b)
 }

@@ -31,7 +31,7 @@ type Block struct {
 	Cursor *Cursor
 
 	// Force writes what differs even if it is older: Polar, asked for the very
-	// row, insists.
+	// row, insists. What was written since the request began stands all the same.
 	Force bool
 
 	// Rewrite writes the nested customers and meters even if their digest says

@@ -62,7 +62,7 @@ compared AS MATERIALIZED (
         coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older,
         m.id IS NULL
         OR ((m.deleted_at IS NULL OR m.deleted_at < clock_timestamp() - $12::interval)
-            AND ($13::boolean OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
+            AND (($13::boolean AND m.last_changed_at < clock_timestamp() - $12::interval) OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
             AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
                  IS DISTINCT FROM
                  (i.customer_id, i.meter_id, i.credited_units, i.created_at, i.modified_at, i.consumed_units, i.balance, i.extra)
@@ -77,6 +77,7 @@ compared AS MATERIALIZED (
             s.credited_units,
             s.created_at,
             s.modified_at,
+            s.last_changed_at,
             s.deleted_at,
             s.out_of_scope_at,
             s.consumed_units,
@@ -144,7 +145,7 @@ written AS (
         balance = excluded.balance,
         extra = excluded.extra
     WHERE (m.deleted_at IS NULL OR m.deleted_at < clock_timestamp() - $12::interval)
-      AND ($13::boolean OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
+      AND (($13::boolean AND m.last_changed_at < clock_timestamp() - $12::interval) OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
       AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
            IS DISTINCT FROM
            (excluded.customer_id, excluded.meter_id, excluded.credited_units, excluded.created_at, excluded.modified_at, excluded.consumed_units, excluded.balance, excluded.extra)

@@ -18,7 +18,7 @@ const suspectAge = 10 * time.Minute
 type SuspectMeter struct {
 	MeterID uuid.UUID
 	Count   int
-	Sample  uuid.UUID // one of the suspects
+	Samples []uuid.UUID // a few of the suspects
 }
 
 // SuspectMeters groups the walk's suspects by meter.
@@ -27,7 +27,7 @@ func (s *Session) SuspectMeters(ctx context.Context) ([]SuspectMeter, error) {
 SELECT
     meter_id,
     count(*),
-    (array_agg(customer_meter_id ORDER BY customer_meter_id))[1]
+    (array_agg(customer_meter_id ORDER BY customer_meter_id))[1:5]
   FROM polar.walk_suspects
  WHERE organization_id = $1
  GROUP BY meter_id
@@ -38,7 +38,7 @@ SELECT
 	}
 	meters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (SuspectMeter, error) {
 		var m SuspectMeter
-		err := row.Scan(&m.MeterID, &m.Count, &m.Sample)
+		err := row.Scan(&m.MeterID, &m.Count, &m.Samples)
 		return m, err
 	})
 	if err != nil {
