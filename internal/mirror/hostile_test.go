@@ -46,6 +46,28 @@ func TestTwoForeignRowsOnAPageAreRejectedNotFatal(t *testing.T) {
 		must1(w.sim.SetRaw(row.ID, strings.ReplaceAll(row.JSON, w.orgs[0].ID.String(), "11111111-1111-4111-8111-111111111111")))
 	}
 	w.backfill()
+	if got := w.value(`SELECT concat_ws(' ', (SELECT count(*) FROM polar.rejected_rows WHERE reason LIKE 'belongs to organization%'), (SELECT count(*) FROM polar.customer_meters))`); got != "2 48" {
+		t.Errorf("rejected and mirrored rows: %s, want 2 48", got)
+	}
+}
+
+// An outage that answers with empty pages begins in the middle of the very
+// first walk, when no row of the mirror could be missed yet.
+func TestListThatBecomesEmptyDuringTheFirstWalkIsNotExact(t *testing.T) {
+	t.Parallel()
+	w := small(t, 1000)
+	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+		if n > 5 {
+			return polarsim.EmptyPages
+		}
+		return polarsim.NoFault
+	})
+	if err := w.mirror(func(o *Options) { o.PagesInFlight = 1 }).Backfill(t.Context()); err == nil {
+		t.Errorf("a walk that saw a part of the list succeeded: %v", w.runs())
+	}
+	w.sim.FailWhen(nil)
+	w.backfill()
+	w.same()
 }
 
 // Verify --repair with a token of another organization.

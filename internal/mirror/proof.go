@@ -97,6 +97,11 @@ func (p *proof) take(s span, page *polar.Page) (verdict, error) {
 	first, last, index, ok := page.Edges()
 	short := page.Size() < s.limit
 	switch {
+	case !ok && s.offset == 0 && short && p.known:
+		// Rows were listed while this walk ran (or before it was resumed), and
+		// now there are none: an outage or another token says the same as an
+		// organization that lost everything. A walk begun anew can tell.
+		return gap, fmt.Errorf("%w: the list became empty while it was read", ErrNotProven)
 	case !ok && s.offset == 0 && short:
 		p.done = true
 		return accepted, nil

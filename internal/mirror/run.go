@@ -55,7 +55,7 @@ type job struct {
 func (w *worker) begin(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*job, error) {
 	run, err := session.StartRun(ctx, kind, slot)
 	if err != nil {
-		return nil, err
+		return nil, w.notStarted(kind, err)
 	}
 	counters := &fetch.Counters{}
 	return &job{
@@ -67,6 +67,15 @@ func (w *worker) begin(ctx context.Context, session *store.Session, kind store.K
 		began:    time.Now(),
 		log:      w.log.With(zap.Int64("run_id", run.ID), zap.String("kind", string(kind))),
 	}, nil
+}
+
+// notStarted logs why there is no run to log its own end, and returns err. A
+// slot that is taken is no fault.
+func (w *worker) notStarted(kind store.Kind, err error) error {
+	if !errors.Is(err, store.ErrSlotTaken) {
+		w.log.Error("run not started", zap.String("kind", string(kind)), zap.Error(err))
+	}
+	return err
 }
 
 // requests returns what the client counted since it was last asked.
@@ -105,8 +114,8 @@ func (j *job) save(ctx context.Context, block *store.Block) (store.Saved, error)
 	return saved, nil
 }
 
-// end books how the run ended and logs its closing line. It returns runErr, or
-// [ErrStopped] if the run ended because ctx did.
+// end books how the run ended and logs its closing line. It returns outcome.Err,
+// or [ErrStopped] if the run ended because ctx did.
 func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 	if outcome.Err != nil && ctx.Err() != nil {
 		outcome.Err = ErrStopped
