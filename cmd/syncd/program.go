@@ -72,16 +72,23 @@ func isTerminal(w io.Writer, lookupEnv func(string) (string, bool)) bool {
 }
 
 // announceStop says, once ctx has ended, that the end may take a moment. The
-// returned function takes that back.
-func (p *program) announceStop(ctx context.Context) (forget func() bool) {
+// returned function takes that back, or waits until it has been said.
+func (p *program) announceStop(ctx context.Context) (forget func()) {
 	log := p.log
-	return context.AfterFunc(ctx, func() {
+	said := make(chan struct{})
+	forgotten := context.AfterFunc(ctx, func() {
+		defer close(said)
 		if p.terminal {
 			fmt.Fprintln(p.screen, "stopping, press Ctrl-C again to abort")
 			return
 		}
 		log.Info("stopping")
 	})
+	return func() {
+		if !forgotten() {
+			<-said
+		}
+	}
 }
 
 // execute parses the command line and runs the command.

@@ -55,7 +55,7 @@ type job struct {
 func (w *worker) begin(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*job, error) {
 	run, err := session.StartRun(ctx, kind, slot)
 	if err != nil {
-		return nil, w.notStarted(kind, err)
+		return nil, w.notStarted(ctx, kind, err)
 	}
 	counters := &fetch.Counters{}
 	return &job{
@@ -70,9 +70,9 @@ func (w *worker) begin(ctx context.Context, session *store.Session, kind store.K
 }
 
 // notStarted logs why there is no run to log its own end, and returns err. A
-// slot that is taken is no fault.
-func (w *worker) notStarted(kind store.Kind, err error) error {
-	if !errors.Is(err, store.ErrSlotTaken) {
+// slot that is taken is no fault, nor is being told to stop.
+func (w *worker) notStarted(ctx context.Context, kind store.Kind, err error) error {
+	if ctx.Err() == nil && !errors.Is(err, store.ErrSlotTaken) {
 		w.log.Error("run not started", zap.String("kind", string(kind)), zap.Error(err))
 	}
 	return err

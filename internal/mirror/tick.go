@@ -40,7 +40,7 @@ type tick struct {
 func (w *worker) tick(ctx context.Context, session *store.Session, slot time.Time, betweenBlocks bool) error {
 	floor, known, err := session.LoadFloor(ctx)
 	if err != nil {
-		return w.notStarted(store.Incremental, err)
+		return w.notStarted(ctx, store.Incremental, err)
 	}
 	if !known {
 		return errNoFloor
