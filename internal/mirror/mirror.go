@@ -140,7 +140,7 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 					return err
 				}
 			}
-			return w.walk(ctx, session, walkOptions{kind: store.Full, catchUp: true})
+			return w.walk(ctx, session, walkOptions{kind: store.Full, catchUp: true, doubts: allDoubts})
 		})
 		if err == nil {
 			return nil

@@ -243,7 +243,7 @@ func (s *scene) run() error {
 		})
 		w := m.worker(m.opts.Organizations[0])
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			return w.walk(ctx, session, walkOptions{kind: store.Full, between: func(ctx context.Context) {
+			return w.walk(ctx, session, walkOptions{kind: store.Full, doubts: someDoubts, between: func(ctx context.Context) {
 				_ = w.tick(ctx, session, time.Time{}, true) // its failure is its own
 			}})
 		})

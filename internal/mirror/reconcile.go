@@ -20,6 +20,11 @@ import (
 const (
 	// fewSuspects are asked for whatever share of the rows they are.
 	fewSuspects = 100
+	// someDoubts and allDoubts are how many archived meters a scheduled walk and
+	// a backfill ask about: the first costs a request or two, the second is
+	// thorough.
+	someDoubts = 2
+	allDoubts  = 1000
 	// askAtOnce is how many rows are asked for before the answers are saved.
 	askAtOnce = 100
 )
@@ -109,6 +114,37 @@ func (j *job) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, e
 		}
 	}
 	return nil, nil
+}
+
+// doubtArchived asks whether meters that the mirror takes for archived still
+// are, by asking for one of their rows. Rows of an archived meter are not
+// listed and so never suspects; should it be un-archived, and all of its rows
+// gone by then, no page would ever tell. A meter of which Polar has none of the
+// rows asked for has all of its rows suspected. It is done before the first
+// block, whose suspects depend on it.
+func (wk *walk) doubtArchived(ctx context.Context) error {
+	if wk.doubts == 0 {
+		return nil
+	}
+	meters, err := wk.session.ArchivedMeters(ctx, wk.doubts)
+	if err != nil {
+		return err
+	}
+	for _, meter := range meters {
+		single, err := wk.firstThere(ctx, meter.Samples)
+		if err != nil {
+			return err
+		}
+		if single != nil {
+			err = wk.saveSingles(ctx, []*fetch.Single{single}, false)
+		} else {
+			err = wk.session.SuspectMeter(ctx, meter.MeterID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // believable refuses deletions on a scale that a wrong token or an outage

@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -99,6 +100,27 @@ func TestArchivedMeterMarksNothingDeleted(t *testing.T) {
 	must1(w.sim.UnarchiveMeter(meter.ID))
 	w.backfill()
 	w.same()
+}
+
+func TestRowsOfAMeterThatIsNoLongerArchivedAreMarkedThoughNoneIsListed(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	w.backfill()
+	w.settled()
+	meter := w.sim.Meters(w.orgs[0].ID)[0]
+	n := must1(w.sim.ArchiveMeter(meter.ID))
+	w.backfill()
+	must1(w.sim.UnarchiveMeter(meter.ID))
+	for _, row := range w.sim.Listed(w.orgs[0].ID) {
+		if row.MeterID == meter.ID {
+			must1(w.sim.DeleteCustomerMeter(row.ID))
+		}
+	}
+	w.backfill()
+	w.same()
+	if got := w.deleted(); got != strconv.Itoa(n) {
+		t.Errorf("%s rows marked, want %d", got, n)
+	}
 }
 
 func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {

@@ -172,6 +172,7 @@ func (s *server) runFull(ctx context.Context, session *store.Session) {
 		kind:    store.Full,
 		slot:    s.fullSlot,
 		between: func(ctx context.Context) { s.runTick(ctx, session, true) },
+		doubts:  someDoubts,
 	})
 	switch {
 	case err == nil || errors.Is(err, store.ErrSlotTaken):

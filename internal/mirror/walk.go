@@ -34,6 +34,7 @@ type walk struct {
 	pages   int
 	rows    int
 	between func(context.Context)
+	doubts  int // archived meters to ask about
 }
 
 // walkOptions say why a walk runs.
@@ -42,6 +43,7 @@ type walkOptions struct {
 	slot    time.Time             // the scheduled time it answers; zero if no schedule asked for it
 	between func(context.Context) // runs what is due between two blocks; may be nil
 	catchUp bool                  // after a resumed walk, read what changed since it began
+	doubts  int                   // archived meters to ask about; see doubtArchived
 }
 
 // walk runs a full run.
@@ -50,7 +52,7 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 	if err != nil {
 		return err
 	}
-	wk := &walk{job: j, between: opts.between}
+	wk := &walk{job: j, between: opts.between, doubts: opts.doubts}
 	outcome := store.Outcome{NullRows: -1}
 	outcome.Err = wk.do(ctx)
 	exact := outcome.Err == nil && wk.cursor.RowsRejected == 0
@@ -124,6 +126,9 @@ func (wk *walk) open(ctx context.Context) error {
 		PolarBeganAt: first.ServerTime,
 		TotalCount:   first.Page.TotalCount,
 		Fingerprint:  fingerprint,
+	}
+	if err := wk.doubtArchived(ctx); err != nil {
+		return err
 	}
 	if first.Page.Size() < wk.opts.PageSize {
 		if err := wk.checkVisible(ctx, first.Page); err != nil {

@@ -14,10 +14,11 @@ import (
 // marked deleted: younger ones wait for the next walk.
 const suspectAge = 10 * time.Minute
 
-// A SuspectMeter is a meter with customer meters that a walk did not find.
+// A SuspectMeter is a meter with customer meters that a walk did not find, or
+// that it can't find.
 type SuspectMeter struct {
 	MeterID uuid.UUID
-	Count   int
+	Count   int         // of suspects
 	Samples []uuid.UUID // a few of the suspects
 }
 
@@ -45,6 +46,62 @@ SELECT
 		return nil, fmt.Errorf("group suspects by meter: %w", err)
 	}
 	return meters, nil
+}
+
+// ArchivedMeters returns up to limit of the meters that are archived, with a few
+// of their live rows: any of those meters, so that all have their turn in time.
+func (s *Session) ArchivedMeters(ctx context.Context, limit int) ([]SuspectMeter, error) {
+	const sql = `
+SELECT
+    t.id,
+    ARRAY(
+        SELECT m.id
+          FROM polar.customer_meters m
+         WHERE m.organization_id = $1
+           AND m.meter_id = t.id
+           AND m.deleted_at IS NULL
+           AND m.out_of_scope_at IS NULL
+         LIMIT 5
+    )
+  FROM polar.meters t
+ WHERE t.organization_id = $1
+   AND t.archived_at IS NOT NULL
+ ORDER BY random()
+ LIMIT $2`
+	rows, err := s.conn.Query(ctx, sql, s.organization, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list archived meters: %w", err)
+	}
+	meters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (SuspectMeter, error) {
+		var m SuspectMeter
+		err := row.Scan(&m.MeterID, &m.Samples)
+		return m, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list archived meters: %w", err)
+	}
+	return meters, nil
+}
+
+// SuspectMeter makes every live row of a meter a suspect.
+func (s *Session) SuspectMeter(ctx context.Context, meter uuid.UUID) error {
+	const sql = `
+INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id)
+SELECT
+    m.organization_id,
+    m.id,
+    m.meter_id
+FROM polar.customer_meters m
+WHERE m.organization_id = $1
+  AND m.meter_id = $2
+  AND m.deleted_at IS NULL
+  AND m.out_of_scope_at IS NULL
+ORDER BY m.id
+ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
+	if _, err := s.conn.Exec(ctx, sql, s.organization, meter); err != nil {
+		return fmt.Errorf("suspect rows of meter %s: %w", meter, err)
+	}
+	return nil
 }
 
 // Suspects returns up to limit suspects with ids above after, in id order,
