@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/go-analyze/charts"
@@ -48,7 +50,7 @@ type drawing struct {
 
 const (
 	labelSize  = 11 // pixels, at the chart's own size
-	yLabels    = 4
+	steps      = 4  // between the labels at the side, at most
 	pxPerLabel = 80 // of the axis below
 )
 
@@ -65,12 +67,16 @@ func bars(d drawing) (template.HTML, error) {
 
 // line draws a line through the values.
 func line(d drawing) (template.HTML, error) {
-	values := d.Values
+	var known []float64
+	values := slices.Clone(d.Values)
 	for i, gap := range d.Gaps {
 		if gap {
 			values[i] = charts.GetNullValue()
+		} else {
+			known = append(known, values[i])
 		}
 	}
+	d.Values = known
 	opt := charts.NewLineChartOptionWithData([][]float64{values})
 	opt.Theme = plain()
 	opt.Padding = d.padding()
@@ -89,23 +95,64 @@ func (d drawing) padding() charts.Box {
 	return charts.NewBox(0, 2, 0, 1)
 }
 
+// categories labels every so many values, and none near the end: the library
+// moves the last label to where it fits, into the one before.
 func (d drawing) categories() charts.CategoryAxisOption {
+	every := max(1, (len(d.Labels)*pxPerLabel+d.Width-1)/d.Width)
+	labels := make([]string, len(d.Labels))
+	for i := range labels {
+		if i%every == 0 && (i+every/2 < len(labels)-1 || every == 1) {
+			labels[i] = d.Labels[i]
+		}
+	}
 	return charts.CategoryAxisOption{
 		Show:           charts.Ptr(d.Axes),
-		Labels:         d.Labels,
-		LabelCount:     max(2, min(len(d.Labels), d.Width/pxPerLabel)),
+		Labels:         labels,
+		LabelCount:     len(labels),
 		LabelFontStyle: charts.FontStyle{FontSize: labelSize},
 	}
 }
 
+// values is a scale of round numbers.
 func (d drawing) values() charts.ValueAxisOption {
+	low, high, step := scale(d.Values)
 	return charts.ValueAxisOption{
-		Show:           charts.Ptr(d.Axes),
-		LabelCount:     yLabels,
-		LabelFontStyle: charts.FontStyle{FontSize: labelSize},
-		SplitLineShow:  charts.Ptr(d.Axes),
-		ValueFormatter: short,
+		Show:                   charts.Ptr(d.Axes),
+		Min:                    &low,
+		Max:                    &high,
+		RangeValuePaddingScale: charts.Ptr(0.0),
+		LabelCount:             int(math.Round((high-low)/step)) + 1,
+		PreferNiceIntervals:    charts.Ptr(false),
+		LabelFontStyle:         charts.FontStyle{FontSize: labelSize},
+		SplitLineShow:          charts.Ptr(d.Axes),
+		ValueFormatter:         short,
 	}
+}
+
+// scale returns the ends of an axis for values, and a step of 1, 2 or 5 times a
+// power of ten that divides it. Values that are all of one sign are seen beside
+// zero unless they differ by little.
+func scale(values []float64) (low, high, step float64) {
+	low, high = math.Inf(1), math.Inf(-1)
+	for _, v := range values {
+		low, high = min(low, v), max(high, v)
+	}
+	if len(values) == 0 || low == high && low == 0 {
+		return 0, 1, 1
+	}
+	if low == high || low > 0 && low < (high-low)*2 || high < 0 && -high < (high-low)*2 {
+		low, high = min(low, 0), max(high, 0)
+	}
+	rough := (high - low) / steps
+	power := math.Pow(10, math.Floor(math.Log10(rough)))
+	step = 10 * power
+	for _, n := range []float64{1, 2, 5} {
+		if n*power >= rough {
+			step = n * power
+			break
+		}
+	}
+	return step * math.Floor(low/step), step * math.Ceil(high/step), step
 }
 
 func (d drawing) draw(chart func(*charts.Painter) error) (template.HTML, error) {
@@ -160,7 +207,7 @@ func open(out *strings.Builder, t xml.StartElement) error {
 		case "viewBox", "d", "x", "y", "cx", "cy", "r":
 			fmt.Fprintf(out, ` %s="%s"`, a.Name.Local, template.HTMLEscapeString(strings.ReplaceAll(a.Value, "\n", " ")))
 		case "style":
-			fmt.Fprintf(out, ` class="%s"`, class(t.Name.Local, a.Value))
+			fmt.Fprintf(out, ` class="%s"`, class(t, a.Value))
 		}
 	}
 	out.WriteString(">")
@@ -168,10 +215,12 @@ func open(out *strings.Builder, t xml.StartElement) error {
 }
 
 // class is the role of an element that was drawn with style.
-func class(element, style string) string {
+func class(t xml.StartElement, style string) string {
 	switch {
-	case element == "text":
+	case t.Name.Local == "text":
 		return "c-label"
+	case strings.Contains(style, "stroke:"+inkAxis) && upright(t):
+		return "c-tick"
 	case strings.Contains(style, "stroke:"+inkAxis):
 		return "c-axis"
 	case strings.Contains(style, "stroke:"+inkGrid):
@@ -183,4 +232,15 @@ func class(element, style string) string {
 	default:
 		return "c-none"
 	}
+}
+
+// upright reports whether a path is one vertical stroke: M x y L x y.
+func upright(t xml.StartElement) bool {
+	for _, a := range t.Attr {
+		if a.Name.Local == "d" {
+			f := strings.Fields(a.Value)
+			return len(f) == 6 && f[1] == f[4]
+		}
+	}
+	return false
 }

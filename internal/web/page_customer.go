@@ -107,7 +107,7 @@ func (p *Page) customerBody(view *customerView, before time.Time) customerBody {
 	body := customerBody{
 		Who: whoIs(c.Person), ID: c.ID.String(), Organization: c.Organization, OrgPath: organizationPath(c.Organization),
 		Name: c.Name, Email: c.Email, ExternalID: c.ExternalID, Type: c.Type, BillingName: c.BillingName,
-		Created: momentOf(now, c.CreatedAt), Modified: momentOf(now, c.ModifiedAt), Deleted: momentOf(now, c.DeletedAt),
+		Created: dated(c.CreatedAt), Modified: momentOf(now, c.ModifiedAt), Deleted: momentOf(now, c.DeletedAt),
 	}
 	names := map[uuid.UUID]string{}
 	for _, m := range c.Meters {
@@ -123,7 +123,7 @@ func (p *Page) customerBody(view *customerView, before time.Time) customerBody {
 	}
 	for _, ch := range changes {
 		body.Changes = append(body.Changes, changeRow{
-			At: momentOf(now, ch.ObservedAt), Meter: names[ch.CustomerMeterID], Source: ch.Source, Deleted: ch.Deleted,
+			At: dated(ch.ObservedAt), Meter: names[ch.CustomerMeterID], Source: ch.Source, Deleted: ch.Deleted,
 			Consumed: grouped(ch.Consumed), Credited: count(ch.Credited), Balance: grouped(ch.Balance),
 			ConsumedBy: signed(ch.ConsumedBy), CreditedBy: signed(ch.CreditedBy), BalanceBy: signed(ch.BalanceBy),
 		})
@@ -161,7 +161,7 @@ func (p *Page) balanceCard(m store.CustomerMeter, view *customerView) balanceCar
 
 // balanceChart is nil where there are no two moments to join.
 func (p *Page) balanceChart(m store.CustomerMeter, view *customerView) *chartPair {
-	d := drawing{Width: 420, Height: 150, Axes: true}
+	d := drawing{Width: 360, Height: 150, Axes: true}
 	layout := "Jan 2"
 	if view.to.Sub(view.from) < 3*day {
 		layout = "Jan 2 15:04"

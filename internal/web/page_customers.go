@@ -69,7 +69,7 @@ func (p *Page) customerSearch(r *http.Request) (*reply, error) {
 			body.Total = count(n)
 		}
 	}
-	return &reply{view: "customers", frame: frame{Title: "Customers", Place: "customers", Search: body.Text, Body: body}}, nil
+	return &reply{view: "customers", frame: frame{Title: "Customers", Place: "customers", NoFind: true, Body: body}}, nil
 }
 
 func (b *customersBody) fill(p *Page, want store.CustomersWanted, list customerList) {

@@ -34,12 +34,18 @@ func grouped(number string) string {
 	return b.String()
 }
 
-// signed is grouped with a sign before what is above zero.
+// signed is grouped with a sign, 0 for nothing, and "" for what is unknown.
 func signed(number string) string {
-	if number == "" || strings.HasPrefix(number, "-") || strings.Trim(number, "0.") == "" {
+	switch {
+	case number == "":
+		return ""
+	case strings.Trim(number, "-0.") == "":
+		return "0"
+	case strings.HasPrefix(number, "-"):
 		return grouped(number)
+	default:
+		return "+" + grouped(number)
 	}
-	return "+" + grouped(number)
 }
 
 func count(n int64) string { return grouped(strconv.FormatInt(n, 10)) }
@@ -97,22 +103,23 @@ func approximate(number string) float64 {
 	return x
 }
 
-// span writes a duration with the unit that matters: 14 s, 3 min, 2 h, 5 d.
+// span writes a duration with the unit that matters: 14 s, 3 min, 2 h, 5 d. A
+// no-break space keeps the two together.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
 	case d < 0:
 		return "-" + span(-d)
 	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
+		return fmt.Sprintf("%d\u00a0ms", d.Milliseconds())
 	case d < 90*time.Second:
-		return fmt.Sprintf("%d s", int64(d/time.Second))
+		return fmt.Sprintf("%d\u00a0s", int64(d/time.Second))
 	case d < 90*time.Minute:
-		return fmt.Sprintf("%d min", int64(d.Round(time.Minute)/time.Minute))
+		return fmt.Sprintf("%d\u00a0min", int64(d.Round(time.Minute)/time.Minute))
 	case d < 36*time.Hour:
-		return fmt.Sprintf("%d h", int64(d.Round(time.Hour)/time.Hour))
+		return fmt.Sprintf("%d\u00a0h", int64(d.Round(time.Hour)/time.Hour))
 	default:
-		return fmt.Sprintf("%d d", int64(d.Round(day)/day))
+		return fmt.Sprintf("%d\u00a0d", int64(d.Round(day)/day))
 	}
 }
 
@@ -151,6 +158,14 @@ func momentOf(now, t time.Time) moment {
 		return moment{Text: "never"}
 	}
 	return moment{Text: ago(now, t), Title: absolute(t), ISO: t.UTC().Format(time.RFC3339)}
+}
+
+// dated is how a time of long ago is shown: in full.
+func dated(t time.Time) moment {
+	if t.IsZero() {
+		return moment{Text: "never"}
+	}
+	return moment{Text: t.UTC().Format("2006-01-02 15:04:05"), Title: absolute(t), ISO: t.UTC().Format(time.RFC3339Nano)}
 }
 
 // decimals2 is a coordinate of a drawing.

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	homeRuns   = 12 // recent runs on the first page
+	homeRuns   = 8  // recent runs on the first page
 	homeMeters = 6  // meters shown there
 	tabs       = 12 // organizations offered as tabs; more make a list to choose from
 )

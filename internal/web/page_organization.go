@@ -19,7 +19,6 @@ const (
 type organizationBody struct {
 	status
 	Name  string
-	Row   organizationRow
 	Usage *usageSection // nil before anything is mirrored
 }
 
@@ -30,7 +29,7 @@ func (p *Page) organization(r *http.Request) (*reply, error) {
 		return nil, err
 	}
 	row := s.Organizations[0]
-	body := organizationBody{status: *s, Name: name, Row: row}
+	body := organizationBody{status: *s, Name: name}
 	if row.ID != "" {
 		body.Usage = p.usageOf(r.Context(), row, organizationMeters)
 	}

@@ -17,6 +17,7 @@ import (
 const (
 	panelDays   = 30 // shown in a panel
 	panelPlaces = 5  // in a panel's rankings
+	longest     = 26 // digits of a number that stands in one line
 )
 
 // A meterPanel is what one meter says, on a page with others.
@@ -65,6 +66,7 @@ type place struct {
 	Value       string
 	From, Width string
 	Negative    bool
+	Long        bool // the value may be broken over lines
 }
 
 // A who is how a customer is called, in one line, and what else is known.
@@ -258,6 +260,7 @@ func places(ranked []store.Ranked, value func(store.Ranked) string) []place {
 			From:     decimals2((min(x, 0) - low) * scale),
 			Width:    decimals2(math.Abs(x) * scale),
 			Negative: x < 0,
+			Long:     len(value(r)) > longest,
 		})
 	}
 	return list

@@ -59,7 +59,7 @@ type frame struct {
 	Title  string
 	Place  string // entry of the navigation
 	Live   string // where the script asks for what changes; "" if nothing does
-	Search string // what was searched for
+	NoFind bool   // the page has a search box of its own
 	Body   any
 
 	Version string

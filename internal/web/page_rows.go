@@ -114,7 +114,7 @@ func (p *Page) organizationRow(s *store.Standing, set *PageSettings, live map[uu
 		row.ID = s.OrganizationID.String()
 	}
 	if !dataFrom(s).IsZero() {
-		row.Age = span(max(now.Sub(dataFrom(s)), 0))
+		row.Age = span(max(now.Sub(dataFrom(s)), time.Second).Truncate(time.Second))
 	}
 	if !s.FullFinished.IsZero() {
 		row.Exact = map[bool]string{true: "exact", false: "not exact"}[s.FullExact]

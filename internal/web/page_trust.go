@@ -153,7 +153,7 @@ func proof(all []judged, now time.Time) string {
 	if len(all) == 1 {
 		return "Last proven exact " + ago(now, oldest) + "."
 	}
-	return "Each was proven exact within the last " + strings.TrimPrefix(span(max(now.Sub(oldest), time.Second)), "1 ") + "."
+	return "Each was proven exact within the last " + span(max(now.Sub(oldest), time.Second)) + "."
 }
 
 func several(worst grade, n, all int) string {
