@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,9 +28,10 @@ type CustomersWanted struct {
 	Limit        int
 }
 
-// customersSQL is completed by a comparison and an order. What is said of each
-// customer's meters is looked up for the few that are listed.
-const customersSQL = `
+// The query has an end for each direction. What is said of each customer's
+// meters is looked up for the few that are listed.
+const (
+	customersSQL = `
 SELECT
     l.id,
     coalesce(l.name, ''),
@@ -44,20 +44,46 @@ SELECT
     s.changed_at
   FROM (
       SELECT
-          c.id,
-          c.organization_id,
-          c.name,
-          c.email,
-          c.external_id,
-          c.deleted_at IS NOT NULL AS deleted,
-          lower(coalesce(nullif(c.name, ''), c.email, c.external_id, c.id::text)) COLLATE "C" AS label
-        FROM polar.customers c
-       WHERE ($1::uuid IS NULL OR c.organization_id = $1)
-         AND ($2::text = ''
-              OR c.name ILIKE $2
-              OR c.email ILIKE $2
-              OR c.external_id ILIKE $2
-              OR c.id = $3::uuid)
+          b.id,
+          b.organization_id,
+          b.name,
+          b.email,
+          b.external_id,
+          b.deleted,
+          b.label
+        FROM (
+            SELECT
+                c.id,
+                c.organization_id,
+                c.name,
+                c.email,
+                c.external_id,
+                c.deleted_at IS NOT NULL AS deleted,
+                lower(coalesce(nullif(c.name, ''), c.email, c.external_id, c.id::text)) COLLATE "C" AS label
+              FROM polar.customers c
+             WHERE ($1::uuid IS NULL OR c.organization_id = $1)
+               AND ($2::text = ''
+                    OR c.name ILIKE $2
+                    OR c.email ILIKE $2
+                    OR c.external_id ILIKE $2
+                    OR c.id = $3::uuid)
+        ) b
+`
+	customersAfterSQL = customersSQL + `
+       WHERE $4::uuid IS NULL OR (b.label, b.id) > (` + customerLabelSQL + `)
+       ORDER BY b.label, b.id
+       LIMIT $5` + customersEndSQL
+	customersBeforeSQL = customersSQL + `
+       WHERE (b.label, b.id) < (` + customerLabelSQL + `)
+       ORDER BY b.label DESC, b.id DESC
+       LIMIT $5` + customersEndSQL
+	customerLabelSQL = `
+          SELECT
+              lower(coalesce(nullif(a.name, ''), a.email, a.external_id, a.id::text)) COLLATE "C",
+              a.id
+            FROM polar.customers a
+           WHERE a.id = $4`
+	customersEndSQL = `
   ) l
   JOIN polar.organizations o ON o.id = l.organization_id
  CROSS JOIN LATERAL (
@@ -70,37 +96,25 @@ SELECT
          AND m.deleted_at IS NULL
          AND m.out_of_scope_at IS NULL
   ) s
-`
+ ORDER BY l.label, l.id`
+)
 
 // Customers lists customers; more says that there are others beyond the limit.
 // It reads every customer of the organization, some 0.2 s for 250,000 of them.
 func (v *View) Customers(ctx context.Context, want CustomersWanted) (list []ListedCustomer, more bool, err error) {
-	const (
-		label = `
-      SELECT
-          lower(coalesce(nullif(a.name, ''), a.email, a.external_id, a.id::text)) COLLATE "C",
-          a.id
-        FROM polar.customers a
-       WHERE a.id = $4`
-		forward = customersSQL + ` WHERE $4::uuid IS NULL OR (l.label, l.id) > (` + label + `)
- ORDER BY l.label, l.id
- LIMIT $5`
-		backward = customersSQL + ` WHERE (l.label, l.id) < (` + label + `)
- ORDER BY l.label DESC, l.id DESC
- LIMIT $5`
-	)
-	sql, edge := forward, want.After
+	sql, edge := customersAfterSQL, want.After
 	if want.Before != uuid.Nil {
-		sql, edge = backward, want.Before
+		sql, edge = customersBeforeSQL, want.Before
 	}
 	whole, _ := uuid.Parse(strings.TrimSpace(want.Text)) // else zero, which is nobody's
 	list, err = collect(ctx, v, "customers", sql, scanListedCustomer,
 		id(want.Organization), containing(want.Text), id(whole), id(edge), want.Limit+1)
-	if more = len(list) > want.Limit; more {
+	more = len(list) > want.Limit
+	switch {
+	case more && want.Before != uuid.Nil: // the one too many is the farthest
+		list = list[1:]
+	case more:
 		list = list[:want.Limit]
-	}
-	if want.Before != uuid.Nil {
-		slices.Reverse(list)
 	}
 	return list, more, err
 }

@@ -229,8 +229,9 @@ func (p *Page) spent(standings []store.Standing, set *PageSettings) map[string]*
 	return budgets
 }
 
+// title writes an English text's first letter large.
 func title(s string) string {
-	if s == "" {
+	if s == "" || s[0] < 'a' || s[0] > 'z' {
 		return s
 	}
 	return string(s[0]-'a'+'A') + s[1:]

@@ -2,7 +2,6 @@ package web
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -156,25 +155,24 @@ func proof(all []judged, now time.Time) string {
 	return "Each was proven exact within the last " + span(max(now.Sub(oldest), time.Second)) + "."
 }
 
+// several says how many of several organizations have a grade.
 func several(worst grade, n, all int) string {
-	of := fmt.Sprintf("%d of %d organizations", n, all)
-	verb := "are"
+	who, verb, need := fmt.Sprintf("%d of %d organizations", n, all), "are", "need"
 	if n == 1 {
-		of, verb = fmt.Sprintf("One of %d organizations", all), "is"
+		who, verb, need = fmt.Sprintf("one of %d organizations", all), "is", "needs"
 	}
-	if n == all {
-		of = "All organizations"
-	}
-	switch worst {
-	case bad:
-		return of + " " + verb + " not current."
-	case doubt:
-		need := "need"
-		if verb == "is" {
-			need = "needs"
-		}
-		return "Current, but " + strings.ToLower(of[:1]) + of[1:] + " " + need + " a look."
+	switch {
+	case worst == bad && n == all:
+		return "No organization is current."
+	case worst == bad:
+		return title(who) + " " + verb + " not current."
+	case worst == doubt && n == all:
+		return "Current, but every organization needs a look."
+	case worst == doubt:
+		return "Current, but " + who + " " + need + " a look."
+	case n == all:
+		return "No organization is mirrored yet."
 	default:
-		return of + " " + verb + " not mirrored yet."
+		return title(who) + " " + verb + " not mirrored yet."
 	}
 }
