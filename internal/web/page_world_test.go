@@ -72,6 +72,7 @@ func (w *world) mirror(transport http.RoundTripper, changes ...func(*mirror.Opti
 			BaseURL:      "https://polar.test",
 			Token:        fetch.StaticToken(secret.New(org.Token)),
 			Transport:    transport,
+			Timeout:      10 * time.Minute, // a gate may hold requests back
 			Retry:        fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: 5 * time.Millisecond, MaxElapsedTime: 10 * time.Second, RetryConnectionErrors: true},
 			Log:          log,
 		})
