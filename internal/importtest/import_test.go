@@ -30,6 +30,7 @@ func allowed() map[string][]string {
 		"internal/store":      {"internal/polar", "internal/secret", "migrations"},
 		"internal/mirror":     {"internal/polar", "internal/fetch", "internal/store", "internal/secret"},
 		"internal/console":    {"internal/mirror"},
+		"internal/web":        {"internal/mirror", "internal/store"},
 		"internal/pgtest":     {"internal/localpg"},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
