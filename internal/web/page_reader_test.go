@@ -73,8 +73,8 @@ func (l look) String() string {
 }
 
 var (
-	readme      = look{width: 1200, height: 1240}
-	readmeDark  = look{width: 1200, height: 1240, dark: true}
+	readme      = look{width: 1200, height: 1475}
+	readmeDark  = look{width: 1200, height: 1475, dark: true}
 	desktop     = look{width: 1280, height: 900}
 	desktopDark = look{width: 1280, height: 900, dark: true}
 	phone       = look{width: 390, height: 844}

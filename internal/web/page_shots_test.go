@@ -11,7 +11,6 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"polarmirror/internal/mirror"
-	"polarmirror/internal/polar"
 )
 
 // TestScreenshots writes pictures of a mirror that has lived for some weeks to
