@@ -145,7 +145,7 @@ func TestUsageSaysWhatUsageDailySays(t *testing.T) {
 	for range 15 {
 		a, b := chance.IntN(days+1), chance.IntN(days+1)
 		from, to := first.AddDate(0, 0, min(a, b)), first.AddDate(0, 0, max(a, b))
-		var got []string
+		got := []string{}
 		view(t, st, func(ctx context.Context, v *store.View) error {
 			list, err := v.Usage(ctx, organization, from.Add(time.Hour), to.Add(2*time.Hour)) // of the days, whatever the time
 			for _, d := range list {

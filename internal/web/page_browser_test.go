@@ -160,7 +160,7 @@ func withoutScripts(t *testing.T, r *reader, w *world) {
 	}
 	for _, want := range []string{"one of 2 organizations", "Recent runs", "Largest consumption"} {
 		if !strings.Contains(html, want) {
-			t.Errorf("the page lacks %q", want)
+			t.Errorf("the page lacks %q:\n%s", want, html)
 		}
 	}
 	name := w.value(`SELECT name FROM polar.customers WHERE name ~ '^[A-Za-z ]+$' ORDER BY id LIMIT 1`)

@@ -162,7 +162,9 @@ func (w *world) liveDays(days, steps int) {
 		if i+1 < len(rounds) {
 			to = rounds[i+1].from
 		}
-		w.shift(r.from, to, r.day.Sub(r.from))
+		if by := r.day.Sub(r.from); by < -time.Hour { // today stays as it was
+			w.shift(r.from, to, by)
+		}
 	}
 }
 
