@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"polarmirror/internal/polar"
 )
 
 // Defaults for options left zero; the same as the configuration's.
@@ -50,6 +52,7 @@ type Client struct {
 	log          *zap.Logger
 	http         *http.Client
 	buffers      *sync.Pool // of *bytes.Buffer, for bodies
+	decoder      *polar.Decoder
 	counters     *Counters
 }
 
@@ -84,6 +87,7 @@ func New(o Options) (*Client, error) {
 		limiters:     orDefault(o.Limiters, NewLimiters(0)),
 		log:          orDefault(o.Log, zap.NewNop()),
 		buffers:      new(sync.Pool),
+		decoder:      polar.NewDecoder(),
 		counters:     new(Counters),
 	}
 	transport := o.Transport

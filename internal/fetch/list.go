@@ -62,7 +62,7 @@ func (c *Client) List(ctx context.Context, p ListParams) (*Listing, error) {
 		page:    max(p.Page, 1),
 		timeout: orDefault(p.Timeout, c.timeout),
 		decode: func(body []byte) (err error) {
-			if page, err = polar.DecodePage(body); err != nil {
+			if page, err = c.decoder.Page(body); err != nil {
 				return err
 			}
 			if p.Limit > 0 && page.Size() > p.Limit {
