@@ -1,9 +1,10 @@
 package store
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -207,15 +208,15 @@ FROM counted c`
 func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, saved *Saved) {
 	rows := b.CustomerMeters
 	batch.Queue(saveCustomerMetersSQL,
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.CustomerID) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.MeterID) }),
-		column(rows, func(m *polar.CustomerMeter) int64 { return m.CreditedUnits }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.CreatedAt) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.ModifiedAt) }),
-		column(rows, func(m *polar.CustomerMeter) string { return m.ConsumedUnits.String() }),
-		column(rows, func(m *polar.CustomerMeter) string { return m.Balance.String() }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Text { return jsonText(m.Extra) }),
+		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }),
+		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID }),
+		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.MeterID }),
+		ints(rows, func(m *polar.CustomerMeter) int64 { return m.CreditedUnits }),
+		times(rows, func(m *polar.CustomerMeter) time.Time { return m.CreatedAt }),
+		times(rows, func(m *polar.CustomerMeter) time.Time { return m.ModifiedAt }),
+		texts(rows, func(m *polar.CustomerMeter) string { return m.ConsumedUnits.String() }),
+		texts(rows, func(m *polar.CustomerMeter) string { return m.Balance.String() }),
+		jsons(rows, func(m *polar.CustomerMeter) []byte { return m.Extra }),
 		s.organization,
 		string(run.Kind),
 		b.Age,

@@ -1,9 +1,10 @@
 package store
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -140,30 +141,25 @@ written AS (
 )
 SELECT ARRAY(SELECT o.id FROM compared o WHERE o.older AND o.differs AND NOT $15::boolean)`
 
-func (s *Session) queueCustomers(batch *pgx.Batch, b *Block, saved *Saved) {
-	all := make([]*polar.Customer, 0, len(b.CustomerMeters))
-	seen := make(map[*polar.Customer]bool, len(b.CustomerMeters))
-	for _, m := range b.CustomerMeters {
-		if !seen[m.Customer] {
-			seen[m.Customer] = true
-			all = append(all, m.Customer)
-		}
+func (s *Session) queueCustomers(batch *pgx.Batch, b *Block, customers nested[polar.Customer], saved *Saved) {
+	rows := customers.rows
+	if len(rows) == 0 {
+		return
 	}
-	rows := newest(all, customerID, (*polar.Customer).ChangedAt)
 	batch.Queue(saveCustomersSQL,
-		column(rows, func(c *polar.Customer) pgtype.UUID { return id(c.ID) }),
-		column(rows, func(c *polar.Customer) pgtype.Timestamptz { return timestamp(c.CreatedAt) }),
-		column(rows, func(c *polar.Customer) pgtype.Timestamptz { return timestamp(c.ModifiedAt) }),
-		column(rows, func(c *polar.Customer) pgtype.Timestamptz { return timestamp(c.DeletedAt) }),
-		column(rows, func(c *polar.Customer) []byte { return digest(c.Raw) }),
-		column(rows, func(c *polar.Customer) bool { return c.EmailVerified }),
-		column(rows, func(c *polar.Customer) string { return c.Type }),
-		column(rows, func(c *polar.Customer) pgtype.Text { return text(c.ExternalID) }),
-		column(rows, func(c *polar.Customer) pgtype.Text { return text(c.Email) }),
-		column(rows, func(c *polar.Customer) pgtype.Text { return text(c.Name) }),
-		column(rows, func(c *polar.Customer) pgtype.Text { return text(c.BillingName) }),
-		column(rows, func(c *polar.Customer) pgtype.Text { return jsonText(c.Metadata) }),
-		column(rows, func(c *polar.Customer) string { return string(c.Raw) }),
+		uuids(rows, func(c *polar.Customer) uuid.UUID { return c.ID }),
+		times(rows, func(c *polar.Customer) time.Time { return c.CreatedAt }),
+		times(rows, func(c *polar.Customer) time.Time { return c.ModifiedAt }),
+		times(rows, func(c *polar.Customer) time.Time { return c.DeletedAt }),
+		blobs(customers.digests, sameBytes),
+		bools(rows, func(c *polar.Customer) bool { return c.EmailVerified }),
+		texts(rows, func(c *polar.Customer) string { return c.Type }),
+		optionalTexts(rows, func(c *polar.Customer) *string { return c.ExternalID }),
+		optionalTexts(rows, func(c *polar.Customer) *string { return c.Email }),
+		optionalTexts(rows, func(c *polar.Customer) *string { return c.Name }),
+		optionalTexts(rows, func(c *polar.Customer) *string { return c.BillingName }),
+		jsons(rows, func(c *polar.Customer) []byte { return c.Metadata }),
+		jsons(rows, func(c *polar.Customer) []byte { return c.Raw }),
 		s.organization,
 		b.Force,
 		b.Rewrite,

@@ -1,9 +1,10 @@
 package store
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -125,28 +126,23 @@ written AS (
 )
 SELECT ARRAY(SELECT o.id FROM compared o WHERE o.older AND o.differs AND NOT $13::boolean)`
 
-func (s *Session) queueMeters(batch *pgx.Batch, b *Block, saved *Saved) {
-	var all []*polar.Meter
-	seen := make(map[uuid.UUID]*polar.Meter)
-	for _, m := range b.CustomerMeters {
-		if seen[m.MeterID] != m.Meter {
-			seen[m.MeterID] = m.Meter
-			all = append(all, m.Meter)
-		}
+func (s *Session) queueMeters(batch *pgx.Batch, b *Block, meters nested[polar.Meter], saved *Saved) {
+	rows := meters.rows
+	if len(rows) == 0 {
+		return
 	}
-	rows := newest(all, meterID, (*polar.Meter).ChangedAt)
 	batch.Queue(saveMetersSQL,
-		column(rows, func(t *polar.Meter) pgtype.UUID { return id(t.ID) }),
-		column(rows, func(t *polar.Meter) pgtype.Timestamptz { return timestamp(t.CreatedAt) }),
-		column(rows, func(t *polar.Meter) pgtype.Timestamptz { return timestamp(t.ModifiedAt) }),
-		column(rows, func(t *polar.Meter) pgtype.Timestamptz { return timestamp(t.ArchivedAt) }),
-		column(rows, func(t *polar.Meter) []byte { return digest(t.Raw) }),
-		column(rows, func(t *polar.Meter) string { return t.Name }),
-		column(rows, func(t *polar.Meter) pgtype.Text { return textOrNull(t.Unit) }),
-		column(rows, func(t *polar.Meter) pgtype.Text { return jsonText(t.Aggregation) }),
-		column(rows, func(t *polar.Meter) pgtype.Text { return jsonText(t.Filter) }),
-		column(rows, func(t *polar.Meter) pgtype.Text { return jsonText(t.Metadata) }),
-		column(rows, func(t *polar.Meter) string { return string(t.Raw) }),
+		uuids(rows, func(t *polar.Meter) uuid.UUID { return t.ID }),
+		times(rows, func(t *polar.Meter) time.Time { return t.CreatedAt }),
+		times(rows, func(t *polar.Meter) time.Time { return t.ModifiedAt }),
+		times(rows, func(t *polar.Meter) time.Time { return t.ArchivedAt }),
+		blobs(meters.digests, sameBytes),
+		texts(rows, func(t *polar.Meter) string { return t.Name }),
+		optionalTexts(rows, func(t *polar.Meter) *string { return unlessEmpty(t.Unit) }),
+		jsons(rows, func(t *polar.Meter) []byte { return t.Aggregation }),
+		jsons(rows, func(t *polar.Meter) []byte { return t.Filter }),
+		jsons(rows, func(t *polar.Meter) []byte { return t.Metadata }),
+		jsons(rows, func(t *polar.Meter) []byte { return t.Raw }),
 		s.organization,
 		b.Force,
 		b.Rewrite,
