@@ -94,16 +94,28 @@ func (j *job) requests() store.Counts {
 	return since
 }
 
-// save writes a block and books the requests behind it. A block in hand when
-// ctx ends is still written.
+// save writes a block and books the requests behind it.
 func (j *job) save(ctx context.Context, block *store.Block) (store.Saved, error) {
-	block.Counts.Add(j.requests())
+	j.book(block)
+	saved, err := j.write(ctx, block)
+	if err == nil {
+		j.written(saved)
+	}
+	return saved, err
+}
+
+// book has the requests since the last block counted with this one.
+func (j *job) book(block *store.Block) { block.Counts.Add(j.requests()) }
+
+// write writes a block. One in hand when ctx ends is still written.
+func (j *job) write(ctx context.Context, block *store.Block) (store.Saved, error) {
 	ctx, cancel := outliving(ctx)
 	defer cancel()
-	saved, err := j.session.SaveBlock(ctx, j.run, block)
-	if err != nil {
-		return saved, err
-	}
+	return j.session.SaveBlock(ctx, j.run, block)
+}
+
+// written takes note of a block that is saved.
+func (j *job) written(saved store.Saved) {
 	j.total.Add(saved.Counts)
 	j.log.Debug("block saved",
 		zap.Int64("pages", saved.Counts.Pages),
@@ -111,7 +123,6 @@ func (j *job) save(ctx context.Context, block *store.Block) (store.Saved, error)
 		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
 		zap.Int64("rows_updated", saved.Counts.RowsUpdated),
 		zap.Int64("rows_rejected", saved.Counts.RowsRejected))
-	return saved, nil
 }
 
 // end books how the run ended and logs its closing line. It returns outcome.Err,

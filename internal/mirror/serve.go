@@ -172,6 +172,7 @@ func (s *server) runFull(ctx context.Context, session *store.Session) {
 		kind:    store.Full,
 		slot:    s.fullSlot,
 		between: func(ctx context.Context) { s.runTick(ctx, session, true) },
+		due:     func() bool { return s.tickDue(time.Now()) },
 		doubts:  someDoubts,
 	})
 	switch {

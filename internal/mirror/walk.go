@@ -29,11 +29,14 @@ type walk struct {
 	proof   proof
 	cursor  store.Cursor
 	block   block
-	seen    int // rows on accepted pages
+	saving  *saving // nil if none is under way
+	lost    bool    // a block could not be saved
+	seen    int     // rows on accepted pages
 	resumed bool
 	pages   int
 	rows    int
 	between func(context.Context)
+	due     func() bool
 	doubts  int // archived meters to ask about
 }
 
@@ -42,6 +45,7 @@ type walkOptions struct {
 	kind    store.Kind            // Full, or Incremental for a tick that is as cheap as a walk
 	slot    time.Time             // the scheduled time it answers; zero if no schedule asked for it
 	between func(context.Context) // runs what is due between two blocks; may be nil
+	due     func() bool           // whether anything is due; nil: ask between itself
 	catchUp bool                  // after a resumed walk, read what changed since it began
 	doubts  int                   // archived meters to ask about; see doubtArchived
 }
@@ -52,7 +56,7 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 	if err != nil {
 		return err
 	}
-	wk := &walk{job: j, between: opts.between, doubts: opts.doubts}
+	wk := &walk{job: j, between: opts.between, due: opts.due, doubts: opts.doubts}
 	outcome := store.Outcome{NullRows: -1}
 	outcome.Err = wk.do(ctx)
 	exact := outcome.Err == nil && wk.cursor.RowsRejected == 0
@@ -177,14 +181,26 @@ func (wk *walk) descent(ctx context.Context) error {
 			return nil // what was planned ahead no longer fits
 		}
 		if wk.block.full(wk.opts.BlockRows) {
-			if err := wk.flush(ctx); err != nil {
+			if err := wk.breathe(ctx); err != nil {
 				return err
-			}
-			if wk.between != nil {
-				wk.between(ctx)
 			}
 		}
 	}
+	return nil
+}
+
+// breathe saves the block, and lets what is due between two blocks be done.
+func (wk *walk) breathe(ctx context.Context) error {
+	if err := wk.hand(ctx); err != nil {
+		return err
+	}
+	if wk.between == nil || (wk.due != nil && !wk.due()) {
+		return nil
+	}
+	if err := wk.drain(ctx); err != nil {
+		return err
+	}
+	wk.between(ctx)
 	return nil
 }
 
@@ -232,28 +248,6 @@ func (w *worker) screen(page *polar.Page) {
 		})
 	}
 	page.CustomerMeters, page.Rejected = own, rejected
-}
-
-// flush saves the block in hand and moves the cursor, both or neither.
-func (wk *walk) flush(ctx context.Context) error {
-	if wk.block.empty() {
-		return nil
-	}
-	block := wk.block.take()
-	wk.cursor.RowsRejected += int64(len(block.Rejected))
-	if wk.proof.known && !wk.proof.done {
-		wk.cursor.Low, wk.cursor.Offset = wk.proof.low, wk.proof.offset
-		cursor := wk.cursor
-		block.Cursor = &cursor
-	}
-	saved, err := wk.save(ctx, block)
-	if err != nil {
-		return err
-	}
-	// Rows that Postgres refused are counted after the fact; the cursor of the
-	// next block carries them.
-	wk.cursor.RowsRejected += saved.Counts.RowsRejected - int64(len(block.Rejected))
-	return wk.settle(ctx, saved.Older)
 }
 
 func (wk *walk) position() Position {
