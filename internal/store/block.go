@@ -133,10 +133,9 @@ func (s *Session) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, erro
 	return s.saveListed(ctx, run, b, b.CustomerMeters)
 }
 
-// saveListed saves b; listed are the rows its stretch shows. The statements of
-// one batch are one implicit transaction and one round trip. While a mirror is
-// filled that is all; after that a round trip before it spares sending what is
-// stored already.
+// saveListed saves b; listed are the rows its stretch shows. One round trip
+// spares sending what is stored already; the statements of the other are one
+// implicit transaction.
 func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*polar.CustomerMeter) (Saved, error) {
 	saved := Saved{Counts: b.Counts}
 	saved.Counts.RowsRejected += int64(len(b.Rejected))
@@ -144,14 +143,14 @@ func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*
 
 	batch := &pgx.Batch{}
 	if len(b.CustomerMeters) > 0 {
-		customers, meters := customersOf(b), metersOf(b)
-		if !b.Rewrite && !s.filling {
-			if err := s.sift(ctx, &customers, &meters); err != nil {
+		customers, meters := customersKind().in(b.CustomerMeters), metersKind().in(b.CustomerMeters)
+		if !b.Rewrite {
+			if err := s.sift(ctx, b, customers, meters, &saved); err != nil {
 				return Saved{}, err
 			}
 		}
-		s.queueCustomers(batch, b, customers, &saved)
-		s.queueMeters(batch, b, meters, &saved)
+		s.queueCustomers(batch, b, customers)
+		s.queueMeters(batch, b, meters)
 		s.queueCustomerMeters(batch, run, b, &saved)
 	}
 	s.queueSuspects(batch, b, listed)
@@ -162,6 +161,5 @@ func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*
 	if err != nil {
 		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
 	}
-	s.filling = saved.Counts.RowsInserted > int64(len(b.CustomerMeters)/2)
 	return saved, nil
 }

@@ -6,81 +6,95 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"polarmirror/internal/polar"
 )
 
-// nested are the customers, or the meters, of a block: each once, in id order,
-// with the digests of their JSON.
+// nested are the customers, or the meters, of a block: each once, its newest
+// state, in id order, with the digests of their JSON.
 type nested[T any] struct {
+	nestedKind[T]
 	rows    []*T
 	digests [][]byte
 }
 
-// nestedOf collects what the rows hold, the newest state of each.
-func nestedOf[T any](rows []*polar.CustomerMeter, of func(*polar.CustomerMeter) *T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time, raw func(*T) []byte) nested[T] {
+// A nestedKind says how customers, or meters, are dealt with.
+type nestedKind[T any] struct {
+	sift       string // the statement that compares them with what is stored
+	of         func(*polar.CustomerMeter) *T
+	id         func(*T) uuid.UUID
+	createdAt  func(*T) time.Time
+	modifiedAt func(*T) time.Time
+	changedAt  func(*T) time.Time
+	raw        func(*T) []byte
+}
+
+func (k nestedKind[T]) in(rows []*polar.CustomerMeter) *nested[T] {
 	var all []*T
 	seen := make(map[*T]bool)
 	for _, m := range rows {
-		if t := of(m); !seen[t] {
+		if t := k.of(m); !seen[t] {
 			seen[t] = true
 			all = append(all, t)
 		}
 	}
-	all = newest(all, idOf, changedAt)
-	return nested[T]{rows: all, digests: column(all, func(t *T) []byte { return digest(raw(t)) })}
-}
-
-func customersOf(b *Block) nested[polar.Customer] {
-	return nestedOf(b.CustomerMeters, func(m *polar.CustomerMeter) *polar.Customer { return m.Customer },
-		customerID, (*polar.Customer).ChangedAt, func(c *polar.Customer) []byte { return c.Raw })
-}
-
-func metersOf(b *Block) nested[polar.Meter] {
-	return nestedOf(b.CustomerMeters, func(m *polar.CustomerMeter) *polar.Meter { return m.Meter },
-		meterID, (*polar.Meter).ChangedAt, func(m *polar.Meter) []byte { return m.Raw })
-}
-
-// keep keeps the rows at places, counted from 1 and ascending.
-func (n *nested[T]) keep(places []int64) {
-	for i, place := range places {
-		n.rows[i], n.digests[i] = n.rows[place-1], n.digests[place-1]
+	all = newest(all, k.id, k.changedAt)
+	return &nested[T]{
+		nestedKind: k,
+		rows:       all,
+		digests:    column(all, func(t *T) []byte { return digest(k.raw(t)) }),
 	}
-	n.rows, n.digests = n.rows[:len(places)], n.digests[:len(places)]
 }
 
-// sift leaves only customers and meters that are not stored just so: most of the
-// bytes of a block that brings nothing new are their JSON. One that is changed
-// by another writer after this look becomes newer than what was listed, so there
-// is nothing to compare it for.
-func (s *Session) sift(ctx context.Context, customers *nested[polar.Customer], meters *nested[polar.Meter]) error {
-	const sql = `
-SELECT
-    ARRAY(
-        SELECT i.place
-          FROM unnest($1::uuid[], $2::bytea[]) WITH ORDINALITY AS i (id, digest, place)
-         WHERE NOT EXISTS (SELECT FROM polar.customers c WHERE c.id = i.id AND c.digest = i.digest)
-         ORDER BY i.place
-    ),
-    ARRAY(
-        SELECT i.place
-          FROM unnest($3::uuid[], $4::bytea[]) WITH ORDINALITY AS i (id, digest, place)
-         WHERE NOT EXISTS (SELECT FROM polar.meters t WHERE t.id = i.id AND t.digest = i.digest)
-         ORDER BY i.place
-    )`
-	var newCustomers, newMeters []int64
-	err := s.conn.QueryRow(ctx, sql,
-		uuids(customers.rows, customerID),
-		blobs(customers.digests, sameBytes),
-		uuids(meters.rows, meterID),
-		blobs(meters.digests, sameBytes),
-	).Scan(&newCustomers, &newMeters)
-	if err != nil {
-		return fmt.Errorf("compare customers and meters: %w", err)
+// sift leaves only customers and meters that have to be written, and returns in
+// saved.Older one customer meter of each that was listed with an older state
+// than is stored. Most of the bytes of a block are customers' JSON, and most of
+// it is stored already.
+//
+// It looks before the transaction of the block begins. What another writer
+// writes after this look is newer than what is stored now, and where it meets
+// the block the statement that writes lets the newer stand.
+func (s *Session) sift(ctx context.Context, b *Block, customers *nested[polar.Customer], meters *nested[polar.Meter], saved *Saved) error {
+	batch := &pgx.Batch{}
+	customers.queueSift(batch, b, saved)
+	meters.queueSift(batch, b, saved)
+	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("compare customers and meters of a block: %w", err)
 	}
-	customers.keep(newCustomers)
-	meters.keep(newMeters)
 	return nil
 }
 
-func sameBytes(b []byte) []byte { return b }
+func (n *nested[T]) queueSift(batch *pgx.Batch, b *Block, saved *Saved) {
+	batch.Queue(n.sift,
+		uuids(n.rows, n.id),
+		blobs(n.digests, func(d []byte) []byte { return d }),
+		times(n.rows, n.createdAt),
+		times(n.rows, n.modifiedAt),
+	).Query(func(rows pgx.Rows) error {
+		kept, older := 0, make(map[uuid.UUID]bool)
+		var place int64
+		var isOlder bool
+		_, err := pgx.ForEachRow(rows, []any{&place, &isOlder}, func() error {
+			i := place - 1 // not below kept: places ascend
+			if isOlder && !b.Force {
+				older[n.id(n.rows[i])] = true
+				return nil
+			}
+			n.rows[kept], n.digests[kept] = n.rows[i], n.digests[i]
+			kept++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		n.rows, n.digests = n.rows[:kept], n.digests[:kept]
+		for _, m := range b.CustomerMeters {
+			if id := n.id(n.of(m)); older[id] {
+				delete(older, id)
+				saved.Older = append(saved.Older, m.ID)
+			}
+		}
+		return nil
+	})
+}

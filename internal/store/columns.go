@@ -76,5 +76,3 @@ func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Ti
 }
 
 func customerMeterID(m *polar.CustomerMeter) uuid.UUID { return m.ID }
-func customerID(c *polar.Customer) uuid.UUID           { return c.ID }
-func meterID(m *polar.Meter) uuid.UUID                 { return m.ID }

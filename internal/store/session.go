@@ -33,7 +33,6 @@ const (
 type Session struct {
 	conn         *pgxpool.Conn
 	organization uuid.UUID
-	filling      bool    // most of the last block's rows were new
 	open         []int64 // runs started and not finished, a walk and a tick between its blocks at most
 }
 
