@@ -141,25 +141,28 @@ func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*
 	saved.Counts.RowsRejected += int64(len(b.Rejected))
 	saved.Counts.RowsSeen += int64(len(b.CustomerMeters) + len(b.Rejected))
 
-	batch := &pgx.Batch{}
-	if len(b.CustomerMeters) > 0 {
-		customers, meters := customersKind().in(b.CustomerMeters), metersKind().in(b.CustomerMeters)
-		if !b.Rewrite {
-			if err := s.sift(ctx, b, customers, meters, &saved); err != nil {
-				return Saved{}, err
-			}
+	customers, meters := customersKind().in(b.CustomerMeters), metersKind().in(b.CustomerMeters)
+	if !b.Rewrite && len(b.CustomerMeters) > 0 {
+		if err := s.conn.SendBatch(ctx, siftBatch(b, customers, meters, &saved)).Close(); err != nil {
+			return Saved{}, fmt.Errorf("compare customers and meters of a block: %w", err)
 		}
-		s.queueCustomers(batch, b, customers)
-		s.queueMeters(batch, b, meters)
-		s.queueCustomerMeters(batch, run, b, &saved)
 	}
+	batch := s.writeBatch(run, b, listed, customers, meters, &saved)
+	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
+	}
+	return saved, nil
+}
+
+// writeBatch returns the statements of the transaction that saves b.
+func (s *Session) writeBatch(run *Run, b *Block, listed []*polar.CustomerMeter, customers *nested[polar.Customer], meters *nested[polar.Meter], saved *Saved) *pgx.Batch {
+	batch := &pgx.Batch{}
+	s.queueCustomers(batch, b, customers)
+	s.queueMeters(batch, b, meters)
+	s.queueCustomerMeters(batch, run, b, saved)
 	s.queueSuspects(batch, b, listed)
 	s.queueRejected(batch, run, b.Rejected)
 	s.queueCursor(batch, b.Cursor)
 	queueCounts(batch, run.ID, saved.Counts)
-	err := s.conn.SendBatch(ctx, batch).Close()
-	if err != nil {
-		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
-	}
-	return saved, nil
+	return batch
 }

@@ -207,6 +207,9 @@ FROM counted c`
 
 func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, saved *Saved) {
 	rows := b.CustomerMeters
+	if len(rows) == 0 {
+		return
+	}
 	batch.Queue(saveCustomerMetersSQL,
 		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }),
 		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID }),

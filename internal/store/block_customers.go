@@ -39,7 +39,7 @@ SELECT
  WHERE m.digest IS DISTINCT FROM i.digest
  ORDER BY i.place`
 
-// saveCustomersSQL writes customers that [Session.sift] left, in the order of
+// saveCustomersSQL writes customers that siftBatch left, in the order of
 // the arrays.
 const saveCustomersSQL = `
 INSERT INTO polar.customers AS c (
@@ -120,7 +120,7 @@ WHERE ($16::boolean OR c.digest <> excluded.digest)
 
 func customersKind() nestedKind[polar.Customer] {
 	return nestedKind[polar.Customer]{
-		sift:       siftCustomersSQL,
+		siftSQL:    siftCustomersSQL,
 		of:         func(m *polar.CustomerMeter) *polar.Customer { return m.Customer },
 		id:         func(c *polar.Customer) uuid.UUID { return c.ID },
 		createdAt:  func(c *polar.Customer) time.Time { return c.CreatedAt },

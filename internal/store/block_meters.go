@@ -109,7 +109,7 @@ WHERE ($14::boolean OR t.digest <> excluded.digest)
 
 func metersKind() nestedKind[polar.Meter] {
 	return nestedKind[polar.Meter]{
-		sift:       siftMetersSQL,
+		siftSQL:    siftMetersSQL,
 		of:         func(m *polar.CustomerMeter) *polar.Meter { return m.Meter },
 		id:         func(t *polar.Meter) uuid.UUID { return t.ID },
 		createdAt:  func(t *polar.Meter) time.Time { return t.CreatedAt },

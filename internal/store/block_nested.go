@@ -1,8 +1,6 @@
 package store
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,7 +19,7 @@ type nested[T any] struct {
 
 // A nestedKind says how customers, or meters, are dealt with.
 type nestedKind[T any] struct {
-	sift       string // the statement that compares them with what is stored
+	siftSQL    string // compares them with what is stored
 	of         func(*polar.CustomerMeter) *T
 	id         func(*T) uuid.UUID
 	createdAt  func(*T) time.Time
@@ -47,26 +45,23 @@ func (k nestedKind[T]) in(rows []*polar.CustomerMeter) *nested[T] {
 	}
 }
 
-// sift leaves only customers and meters that have to be written, and returns in
-// saved.Older one customer meter of each that was listed with an older state
-// than is stored. Most of the bytes of a block are customers' JSON, and most of
-// it is stored already.
+// siftBatch returns the statements that leave only customers and meters that
+// have to be written, and note in saved.Older one customer meter of each that
+// was listed with an older state than is stored. Most of the bytes of a block
+// are customers' JSON, and most of it is stored already.
 //
-// It looks before the transaction of the block begins. What another writer
+// They look before the transaction of the block begins. What another writer
 // writes after this look is newer than what is stored now, and where it meets
 // the block the statement that writes lets the newer stand.
-func (s *Session) sift(ctx context.Context, b *Block, customers *nested[polar.Customer], meters *nested[polar.Meter], saved *Saved) error {
+func siftBatch(b *Block, customers *nested[polar.Customer], meters *nested[polar.Meter], saved *Saved) *pgx.Batch {
 	batch := &pgx.Batch{}
 	customers.queueSift(batch, b, saved)
 	meters.queueSift(batch, b, saved)
-	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("compare customers and meters of a block: %w", err)
-	}
-	return nil
+	return batch
 }
 
 func (n *nested[T]) queueSift(batch *pgx.Batch, b *Block, saved *Saved) {
-	batch.Queue(n.sift,
+	batch.Queue(n.siftSQL,
 		uuids(n.rows, n.id),
 		blobs(n.digests, func(d []byte) []byte { return d }),
 		times(n.rows, n.createdAt),
