@@ -106,6 +106,10 @@ func (c *Client) Counting(n *Counters) *Client {
 	return &counting
 }
 
+// Interval is how far apart the client's requests are sent if no other client
+// shares its token; 0 if there is no limit.
+func (c *Client) Interval() time.Duration { return c.limiters.Interval() }
+
 // Close closes the connections that are idle.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 

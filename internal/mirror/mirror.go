@@ -186,10 +186,16 @@ type worker struct {
 	org        Organization // its ID is known once it was identified
 	identified bool
 	log        *zap.Logger
+	tempo      *tempo
 }
 
 func (m *Mirror) worker(org Organization) *worker {
-	return &worker{Mirror: m, org: org, log: m.log.With(zap.String("organization", org.Name))}
+	return &worker{
+		Mirror: m,
+		org:    org,
+		log:    m.log.With(zap.String("organization", org.Name)),
+		tempo:  newTempo(m.opts.PagesInFlight),
+	}
 }
 
 // withSession calls use with the organization's lock held. With wait it waits

@@ -115,13 +115,13 @@ func (wk *walk) open(ctx context.Context) error {
 		wk.cursor, wk.resumed = *cursor, true
 		wk.proof = proof{size: wk.opts.PageSize, low: cursor.Low, known: true, offset: cursor.Offset}
 		wk.log.Info("walk resumed", zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
-		return nil
+		return wk.measureStart(ctx, wk.client)
 	}
 	if err := wk.session.Scope(ctx, wk.org.Filter.scope()); err != nil {
 		return err
 	}
 	wk.proof = proof{size: wk.opts.PageSize}
-	first, err := wk.list(ctx, wk.client, span{0, wk.opts.PageSize}, walkOrder())
+	first, err := wk.listWalked(ctx, wk.client, span{0, wk.opts.PageSize})
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (wk *walk) open(ctx context.Context) error {
 	}
 	wk.pages, wk.rows = 1, first.Page.Size()
 	wk.proof.offset = max(first.Page.TotalCount, wk.opts.PageSize)
-	return nil
+	return wk.measureStart(ctx, wk.client)
 }
 
 // checkVisible tells an organization without customer meters from one that the
@@ -260,6 +260,7 @@ func (wk *walk) position() Position {
 		Rows:      wk.rows,
 		Remaining: remaining,
 		Total:     max(wk.cursor.TotalCount, remaining),
+		Left:      wk.left(remaining),
 		Resumed:   wk.resumed,
 	}
 }
