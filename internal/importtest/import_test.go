@@ -34,6 +34,7 @@ func allowed() map[string][]string {
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"cmd/syncd":           nil, // wires everything
+		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},
 	}
 }
 
