@@ -19,10 +19,14 @@ type saving struct {
 // neither, and no block after one that was not: a cursor below rows that are
 // missing would lose them.
 func (wk *walk) hand(ctx context.Context) error {
-	if err := wk.drain(ctx); err != nil || wk.lost || wk.block.empty() {
-		return err
+	if wk.lost || wk.block.empty() {
+		return wk.drain(ctx)
 	}
 	block := wk.block.take()
+	block.Prepare()
+	if err := wk.drain(ctx); err != nil {
+		return err
+	}
 	wk.cursor.RowsRejected += int64(len(block.Rejected))
 	if wk.proof.known && !wk.proof.done {
 		wk.cursor.Low, wk.cursor.Offset = wk.proof.low, wk.proof.offset

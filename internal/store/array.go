@@ -20,6 +20,8 @@ type array struct {
 	n       int
 	size    int // of the encoded array in bytes, or a guess
 	put     func(buf []byte, i int) (encoded []byte, ok bool)
+
+	ready []byte // the encoded array, if that has been made ahead of time
 }
 
 // arrayOf makes an array of one element for each row. put appends the binary
@@ -109,6 +111,9 @@ func bytesOf[T any](element uint32, rows []T, value func(T) []byte) *array {
 // of the elements, their number, the lowest index; each element with its length,
 // -1 for null.
 func (a *array) appendTo(buf []byte) []byte {
+	if a.ready != nil {
+		return append(buf, a.ready...)
+	}
 	buf = slices.Grow(buf, a.size)
 	if a.n == 0 {
 		buf = binary.BigEndian.AppendUint32(buf, 0)

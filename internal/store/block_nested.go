@@ -53,10 +53,10 @@ func (k nestedKind[T]) in(rows []*polar.CustomerMeter) *nested[T] {
 // They look before the transaction of the block begins. What another writer
 // writes after this look is newer than what is stored now, and where it meets
 // the block the statement that writes lets the newer stand.
-func siftBatch(b *Block, customers *nested[polar.Customer], meters *nested[polar.Meter], saved *Saved) *pgx.Batch {
+func siftBatch(b *Block, saved *Saved) *pgx.Batch {
 	batch := &pgx.Batch{}
-	customers.queueSift(batch, b, saved)
-	meters.queueSift(batch, b, saved)
+	b.prepared.customers.queueSift(batch, b, saved)
+	b.prepared.meters.queueSift(batch, b, saved)
 	return batch
 }
 
