@@ -224,13 +224,15 @@ func (s *server) retryLater() {
 }
 
 // tooSoon reports whether the last full run took so long that another one now
-// would leave Polar no rest.
+// would leave Polar no rest. If it was resumed, what the whole would have taken
+// counts.
 func (s *server) tooSoon(ctx context.Context) (bool, error) {
 	last, err := s.lastSuccess(ctx)
 	if err != nil || last.full.IsZero() {
 		return false, err
 	}
-	return time.Since(last.full) < 2*last.fullTook, nil
+	took := max(last.fullTook, s.left(s.tempo.resumed))
+	return time.Since(last.full) < 2*took, nil
 }
 
 // success is when the last successful runs of an organization began.

@@ -161,30 +161,3 @@ func TestFailedFullRunStaysDueAndSucceedsLater(t *testing.T) {
 	}
 	w.same()
 }
-
-func TestFullRunWaitsUntilTwiceTheDurationOfTheLastHasPassed(t *testing.T) {
-	t.Parallel()
-	w := small(t, 150)
-	w.backfill()
-	m := w.mirror()
-	s := &server{worker: m.worker(m.opts.Organizations[0]), places: make(chan struct{}, 1), incremental: never{}, full: never{}}
-	for _, tt := range []struct {
-		began, took string
-		runs        int // afterwards
-	}{
-		{"19 minutes", "10 minutes", 1},
-		{"21 minutes", "10 minutes", 2},
-	} {
-		if _, err := w.db.Pool.Exec(t.Context(), `
-UPDATE polar.sync_runs
-   SET started_at = now() - $1::text::interval,
-       finished_at = now() - $1::text::interval + $2::text::interval`, tt.began, tt.took); err != nil {
-			t.Fatal(err)
-		}
-		s.fullDue, s.fullSlot = true, time.Now().Truncate(time.Minute)
-		s.round(t.Context())
-		if got := len(w.runs()); got != tt.runs || s.fullDue {
-			t.Errorf("%s after the last one, which took %s: %d runs, due: %v", tt.began, tt.took, got, s.fullDue)
-		}
-	}
-}

@@ -20,6 +20,8 @@ type tempo struct {
 	ours      average   // seconds that each page is worked on after it was taken
 	elapsed   average   // seconds between two pages
 	explained average   // what an [Outlook] says that they should be
+
+	resumed int // rows of the last walk if it was a resumed one, whose run is a part of it; else 0
 }
 
 func newTempo(inFlight int) *tempo {
@@ -93,6 +95,14 @@ func (w *worker) outlook() Outlook {
 		PageSize: w.opts.PageSize,
 		InFlight: w.tempo.width.current(),
 		Interval: max(w.org.Client.Interval(), ours),
+	}
+}
+
+// walked notes the walk that has succeeded.
+func (t *tempo) walked(rows int, resumed bool) {
+	t.resumed = 0
+	if resumed {
+		t.resumed = rows
 	}
 }
 

@@ -70,6 +70,9 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 	}
 	err = j.end(ctx, outcome)
 	w.progress.Walked(w.org.Name, wk.position(), err)
+	if err == nil {
+		w.tempo.walked(wk.cursor.TotalCount, wk.resumed)
+	}
 	if err == nil && opts.catchUp && wk.resumed {
 		return w.tick(ctx, session, time.Time{}, true)
 	}
