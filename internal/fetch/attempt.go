@@ -43,7 +43,7 @@ func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (
 	ctx, cancel := context.WithTimeoutCause(ctx, call.timeout, errTimeout{call.timeout})
 	defer cancel()
 	c.counters.Requests.Add(1)
-	request, err := c.request(withCounters(ctx, c.counters), call, token)
+	request, err := c.request(withClient(ctx, c), call, token)
 	if err != nil {
 		return exchange{}, &failure{err: err}
 	}

@@ -35,6 +35,7 @@ type Options struct {
 	Retry        Retry
 	Limiters     *Limiters         // shared by all clients of the process; nil: no pacing
 	Log          *zap.Logger       // nil: no logs
+	Observer     Observer          // nil: none
 	Transport    http.RoundTripper // nil: a transport of the client's own
 }
 
@@ -54,6 +55,7 @@ type Client struct {
 	buffers      *sync.Pool // of *bytes.Buffer, for bodies
 	decoder      *polar.Decoder
 	counters     *Counters
+	observer     Observer
 }
 
 // Counters count what a client, or a copy of it made by Counting, asked for.
@@ -89,6 +91,10 @@ func New(o Options) (*Client, error) {
 		buffers:      new(sync.Pool),
 		decoder:      polar.NewDecoder(),
 		counters:     new(Counters),
+		observer:     o.Observer,
+	}
+	if c.observer == nil {
+		c.observer = noObserver{}
 	}
 	transport := o.Transport
 	if transport == nil {

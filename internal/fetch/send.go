@@ -57,6 +57,7 @@ func (c *Client) send(ctx context.Context, call *call) (exchange, error) {
 			continue
 		}
 		c.counters.Retries.Add(1)
+		c.observer.Retried(c.organization)
 		if err := sleep(ctx, wait); err != nil {
 			return x, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
 		}
@@ -80,13 +81,16 @@ func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duratio
 func (c *Client) once(ctx context.Context, limiter *Limiter, call *call, token secret.Secret, paced *time.Duration) (exchange, *failure, error) {
 	came := time.Now()
 	first, err := limiter.wait(ctx)
-	*paced += time.Since(came)
+	waited := time.Since(came)
+	*paced += waited
+	c.observer.Waited(c.organization, waited)
 	if err != nil {
 		return exchange{}, nil, context.Cause(ctx)
 	}
 	answered := false
 	defer func() { limiter.done(first, answered) }()
 	x, f := c.attempt(ctx, call, token)
+	c.observer.Requested(c.organization, classify(ctx, f), x.elapsed)
 	if f != nil && ctx.Err() != nil {
 		return x, nil, context.Cause(ctx)
 	}

@@ -22,6 +22,7 @@ func allowed() map[string][]string {
 	return map[string][]string{
 		"migrations":          {},
 		"internal/secret":     {},
+		"internal/recent":     {},
 		"internal/polar":      {},
 		"internal/polarsim":   {},
 		"internal/localpg":    {},

@@ -116,7 +116,7 @@ func (j *job) write(ctx context.Context, block *store.Block) (store.Saved, error
 
 // written takes note of a block that is saved.
 func (j *job) written(saved store.Saved) {
-	j.total.Add(saved.Counts)
+	j.count(saved.Counts)
 	j.log.Debug("block saved",
 		zap.Int64("pages", saved.Counts.Pages),
 		zap.Int64("rows_seen", saved.Counts.RowsSeen),
@@ -133,25 +133,36 @@ func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 		outcome.Stopped = true
 	}
 	outcome.Counts.Add(j.requests())
-	j.total.Add(outcome.Counts)
+	j.count(outcome.Counts)
 	last, cancel := detached(ctx)
 	defer cancel()
 	if err := j.session.FinishRun(last, j.run, outcome); err != nil {
 		outcome.Err = errors.Join(outcome.Err, err)
 	}
-	fields := append(countFields(j.total), zap.Duration("elapsed", time.Since(j.began)))
+	elapsed := time.Since(j.began)
+	fields := append(countFields(j.total), zap.Duration("elapsed", elapsed))
 	if outcome.Exact != nil {
 		fields = append(fields, zap.Bool("exact", *outcome.Exact))
 	}
+	end := Succeeded
 	switch {
 	case outcome.Stopped:
+		end = Abandoned
 		j.log.Info("run stopped", fields...)
 	case outcome.Err != nil:
+		end = Failed
 		j.log.Error("run failed", append(fields, zap.Error(outcome.Err))...)
 	default:
 		j.log.Info("run finished", fields...)
 	}
+	j.observer.Ended(j.org.Name, j.run.Kind, end, elapsed)
 	return outcome.Err
+}
+
+// count adds to what the run has done so far.
+func (j *job) count(c store.Counts) {
+	j.total.Add(c)
+	j.observer.Counted(j.org.Name, c)
 }
 
 func countFields(c store.Counts) []zap.Field {

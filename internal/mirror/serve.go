@@ -146,8 +146,9 @@ func (s *server) round(ctx context.Context) {
 		return
 	}
 	if errors.Is(err, store.ErrBusy) {
-		s.skip("another syncd works on the organization")
+		s.skip(SkipBusy)
 	} else {
+		s.observer.Skipped(s.org.Name, SkipFailed)
 		s.log.Error("round failed", zap.Error(err))
 	}
 	now := time.Now()
@@ -163,8 +164,7 @@ func (s *server) round(ctx context.Context) {
 // again after a wait that grows.
 func (s *server) runFull(ctx context.Context, session *store.Session) {
 	if wait, err := s.tooSoon(ctx); err == nil && wait {
-		s.log.Info("schedule skipped", zap.String("kind", string(store.Full)),
-			zap.String("reason", "twice the duration of the last full run has not passed since it began"))
+		s.skip(SkipTooSoon, zap.String("kind", string(store.Full)))
 		s.fullDue = false
 		return
 	}
@@ -193,9 +193,9 @@ func (s *server) runTick(ctx context.Context, session *store.Session, betweenBlo
 	err := s.tick(ctx, session, slot, betweenBlocks)
 	switch {
 	case errors.Is(err, errNoFloor):
-		s.skip("no full run has succeeded yet")
+		s.skip(SkipNoFull)
 	case errors.Is(err, store.ErrSlotTaken):
-		s.skip("another syncd has answered the slot")
+		s.skip(SkipAnswered)
 	}
 }
 
@@ -213,8 +213,9 @@ func (s *server) passTick(now time.Time) time.Time {
 	return slot
 }
 
-func (s *server) skip(reason string) {
-	s.log.Info("schedule skipped", zap.String("reason", reason))
+func (s *server) skip(why Skip, fields ...zap.Field) {
+	s.log.Info("schedule skipped", append(fields, zap.Stringer("reason", why))...)
+	s.observer.Skipped(s.org.Name, why)
 }
 
 func (s *server) retryLater() {
