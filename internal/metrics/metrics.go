@@ -110,6 +110,9 @@ func (m *Metrics) SetOrganizations(names []string) {
 		for _, answer := range fetch.Answers() {
 			m.requests.WithLabelValues(name, string(answer))
 		}
+		for _, outcome := range settledOutcomes() {
+			m.settled.WithLabelValues(name, outcome)
+		}
 		m.retries.WithLabelValues(name)
 		m.waits.WithLabelValues(name)
 	}

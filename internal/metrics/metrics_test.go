@@ -110,6 +110,7 @@ func TestRunsAndRequestsAreCounted(t *testing.T) {
 	expect(t, m, "syncd_polar_request_duration_seconds", nil, 1)
 	expect(t, m, "syncd_polar_limiter_wait_seconds_total", labels{"organization": "acme"}, 1.5)
 	expect(t, m, "syncd_polar_retries_total", labels{"organization": "globex"}, 1)
+	expect(t, m, "syncd_webhook_events_total", labels{"organization": "globex", "outcome": "failed"}, 0)
 	expect(t, m, "syncd_heartbeats_total", labels{"outcome": "sent"}, 1)
 	expect(t, m, "syncd_heartbeats_total", labels{"outcome": "failed"}, 1)
 	expect(t, m, "syncd_http_requests_total", labels{"route": "GET /x/{id}", "status": "404"}, 1)
