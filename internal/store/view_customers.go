@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// A ListedCustomer is a customer in a list of many.
+type ListedCustomer struct {
+	Person
+	Organization string // label
+	Meters       int64  // customer meters that Polar has
+	Overdrawn    int64  // of these, with a balance below zero
+	ChangedAt    time.Time
+}
+
+// CustomersWanted says which customers to list. They come by what they are
+// called: name, else e-mail address, else id in the seller's system, else id.
+type CustomersWanted struct {
+	Organization uuid.UUID // zero: all
+	Text         string    // part of the name, e-mail address or external id, or the whole id; "": all
+	After        uuid.UUID // only those behind this customer; zero: from the start
+	Before       uuid.UUID // only those ahead of this customer, the nearest ones
+	Limit        int
+}
+
+// The query has an end for each direction. What is said of each customer's
+// meters is looked up for the few that are listed.
+const (
+	customersSQL = `
+SELECT
+    l.id,
+    coalesce(l.name, ''),
+    coalesce(l.email, ''),
+    coalesce(l.external_id, ''),
+    l.deleted,
+    o.name,
+    s.meters,
+    s.overdrawn,
+    s.changed_at
+  FROM (
+      SELECT
+          b.id,
+          b.organization_id,
+          b.name,
+          b.email,
+          b.external_id,
+          b.deleted,
+          b.label
+        FROM (
+            SELECT
+                c.id,
+                c.organization_id,
+                c.name,
+                c.email,
+                c.external_id,
+                c.deleted_at IS NOT NULL AS deleted,
+                lower(coalesce(nullif(c.name, ''), c.email, c.external_id, c.id::text)) COLLATE "C" AS label
+              FROM polar.customers c
+             WHERE ($1::uuid IS NULL OR c.organization_id = $1)
+               AND ($2::text = ''
+                    OR c.name ILIKE $2
+                    OR c.email ILIKE $2
+                    OR c.external_id ILIKE $2
+                    OR c.id = $3::uuid)
+        ) b
+`
+	customersAfterSQL = customersSQL + `
+       WHERE $4::uuid IS NULL OR (b.label, b.id) > (` + customerLabelSQL + `)
+       ORDER BY b.label, b.id
+       LIMIT $5` + customersEndSQL
+	customersBeforeSQL = customersSQL + `
+       WHERE (b.label, b.id) < (` + customerLabelSQL + `)
+       ORDER BY b.label DESC, b.id DESC
+       LIMIT $5` + customersEndSQL
+	customerLabelSQL = `
+          SELECT
+              lower(coalesce(nullif(a.name, ''), a.email, a.external_id, a.id::text)) COLLATE "C",
+              a.id
+            FROM polar.customers a
+           WHERE a.id = $4`
+	customersEndSQL = `
+  ) l
+  JOIN polar.organizations o ON o.id = l.organization_id
+ CROSS JOIN LATERAL (
+      SELECT
+          count(*) AS meters,
+          count(*) FILTER (WHERE m.balance < 0) AS overdrawn,
+          max(m.last_changed_at) AS changed_at
+        FROM polar.customer_meters m
+       WHERE m.customer_id = l.id
+         AND m.deleted_at IS NULL
+         AND m.out_of_scope_at IS NULL
+  ) s
+ ORDER BY l.label, l.id`
+)
+
+// Customers lists customers; more says that there are others beyond the limit.
+// It reads every customer of the organization, some 0.2 s for 250,000 of them.
+func (v *View) Customers(ctx context.Context, want CustomersWanted) (list []ListedCustomer, more bool, err error) {
+	sql, edge := customersAfterSQL, want.After
+	if want.Before != uuid.Nil {
+		sql, edge = customersBeforeSQL, want.Before
+	}
+	whole, _ := uuid.Parse(strings.TrimSpace(want.Text)) // else zero, which is nobody's
+	list, err = collect(ctx, v, "customers", sql, scanListedCustomer,
+		id(want.Organization), containing(want.Text), id(whole), id(edge), want.Limit+1)
+	more = len(list) > want.Limit
+	switch {
+	case more && want.Before != uuid.Nil: // the one too many is the farthest
+		list = list[1:]
+	case more:
+		list = list[:want.Limit]
+	}
+	return list, more, err
+}
+
+func scanListedCustomer(row pgx.CollectableRow) (ListedCustomer, error) {
+	var c ListedCustomer
+	var changed *time.Time
+	err := row.Scan(&c.ID, &c.Name, &c.Email, &c.ExternalID, &c.Deleted, &c.Organization, &c.Meters, &c.Overdrawn, &changed)
+	fill(&c.ChangedAt, changed)
+	return c, err
+}
+
+// containing is the pattern of ILIKE for texts that contain s, "" for all.
+func containing(s string) string {
+	if s = strings.TrimSpace(cleanText(s)); s == "" {
+		return ""
+	}
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
+}
+
+// CountCustomers returns how many customers an organization has, or with a zero
+// id all organizations together.
+func (v *View) CountCustomers(ctx context.Context, organization uuid.UUID) (int64, error) {
+	const sql = `SELECT count(*) FROM polar.customers c WHERE $1::uuid IS NULL OR c.organization_id = $1`
+	list, err := collect(ctx, v, "number of customers", sql, pgx.RowTo[int64], id(organization))
+	if err != nil {
+		return 0, err
+	}
+	return list[0], nil
+}

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// A BookedRun is a run as it stands in polar.sync_runs.
+type BookedRun struct {
+	ID           int64
+	Organization string // label
+	Kind         Kind
+	Status       string // running, succeeded, failed or abandoned
+	StartedAt    time.Time
+	FinishedAt   time.Time // zero while it runs
+	Slot         time.Time // the scheduled time it answers; zero if none
+	Counts       Counts
+	Exact        *bool  // nil for runs that do not try
+	Error        string // why it failed
+}
+
+// RunsWanted says which runs to list.
+type RunsWanted struct {
+	Organization uuid.UUID // zero: all
+	Idle         bool      // ticks that found nothing, too
+	Before       int64     // only runs with a lower number; 0: all
+	Limit        int
+}
+
+// Runs returns booked runs, the newest first.
+func (v *View) Runs(ctx context.Context, want RunsWanted) ([]BookedRun, error) {
+	const sql = `
+SELECT
+    r.id,
+    o.name,
+    r.kind,
+    r.status,
+    r.started_at,
+    r.finished_at,
+    r.slot,
+    r.requests,
+    r.pages,
+    r.rows_seen,
+    r.rows_inserted,
+    r.rows_updated,
+    r.rows_unchanged,
+    r.rows_deleted,
+    r.rows_rejected,
+    r.retries,
+    r.rate_limited,
+    r.exact,
+    coalesce(r.error, '')
+  FROM polar.sync_runs r
+  JOIN polar.organizations o ON o.id = r.organization_id
+ WHERE ($1::uuid IS NULL OR r.organization_id = $1)
+   AND ($2::boolean
+        OR r.kind <> 'incremental'
+        OR r.status <> 'succeeded'
+        OR r.rows_inserted + r.rows_updated + r.rows_deleted + r.rows_rejected > 0)
+   AND ($3::bigint = 0 OR r.id < $3)
+ ORDER BY r.id DESC
+ LIMIT $4`
+	return collect(ctx, v, "runs", sql, scanBookedRun, id(want.Organization), want.Idle, want.Before, want.Limit)
+}
+
+func scanBookedRun(row pgx.CollectableRow) (BookedRun, error) {
+	var r BookedRun
+	var kind string
+	var started, finished, slot *time.Time
+	c := &r.Counts
+	err := row.Scan(&r.ID, &r.Organization, &kind, &r.Status, &started, &finished, &slot, &c.Requests, &c.Pages, &c.RowsSeen,
+		&c.RowsInserted, &c.RowsUpdated, &c.RowsUnchanged, &c.RowsDeleted, &c.RowsRejected, &c.Retries, &c.RateLimited, &r.Exact, &r.Error)
+	r.Kind = Kind(kind)
+	fill(&r.StartedAt, started)
+	fill(&r.FinishedAt, finished)
+	fill(&r.Slot, slot)
+	return r, err
+}

@@ -1,0 +1,367 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"polarmirror/internal/pgtest"
+	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+)
+
+// view calls use with a snapshot that has plenty of time.
+func view(t testing.TB, st *store.Store, use func(context.Context, *store.View) error) {
+	t.Helper()
+	err := st.View(t.Context(), time.Minute, func(v *store.View) error { return use(t.Context(), v) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func standing(t testing.TB, st *store.Store) store.Standing {
+	t.Helper()
+	var list []store.Standing
+	view(t, st, func(ctx context.Context, v *store.View) (err error) {
+		list, err = v.Standings(ctx)
+		return err
+	})
+	if len(list) != 1 {
+		t.Fatalf("%d standings, want 1", len(list))
+	}
+	return list[0]
+}
+
+// exec runs statements that return nothing.
+func exec(t testing.TB, db *pgtest.Database, sql string, args ...any) {
+	t.Helper()
+	if _, err := db.Pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func TestStandingTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
+	t.Parallel()
+	st, _ := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	save(t, s, run, &store.Block{
+		CustomerMeters: rows(sample(t, 1), sample(t, 2)),
+		Cursor:         &store.Cursor{BeganAt: epoch, Offset: 700, TotalCount: 1000, Fingerprint: "x"},
+	})
+	tick := start(t, s, store.Incremental)
+
+	got := standing(t, st).Running
+	if len(got) != 2 || got[0].ID != run.ID || got[1].ID != tick.ID {
+		t.Fatalf("running %+v, want the walk %d and then the tick %d", got, run.ID, tick.ID)
+	}
+	if w := got[0]; !w.Held || w.Remaining != 700 || w.Total != 1000 || w.Counts.RowsSeen != 2 {
+		t.Errorf("walk under way: %+v", w)
+	}
+	if tick := got[1]; !tick.Held || tick.Total != 0 {
+		t.Errorf("tick under way: %+v", tick)
+	}
+
+	s.Release() // as the end of the process does
+	for _, r := range standing(t, st).Running {
+		if r.Held {
+			t.Errorf("run %d is said to go on, and nobody holds the lock", r.ID)
+		}
+	}
+}
+
+func TestStandingForgetsAFailureOnceItIsMadeGood(t *testing.T) {
+	t.Parallel()
+	st, _ := storetest.New(t)
+	s := openOn(t, st)
+	exact := true
+	finish := func(kind store.Kind, o store.Outcome) {
+		t.Helper()
+		o.NullRows = -1
+		if err := s.FinishRun(t.Context(), start(t, s, kind), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	finish(store.Full, store.Outcome{Exact: &exact, Counts: store.Counts{Requests: 120}})
+	finish(store.Incremental, store.Outcome{Err: errors.New("no answer")})
+	got := standing(t, st)
+	if got.Failed.Message != "no answer" || got.Failed.Kind != store.Incremental || got.Failed.At.IsZero() {
+		t.Errorf("failure %+v, want that of the tick", got.Failed)
+	}
+	if !got.FullExact || !got.ExactStarted.Equal(got.FullStarted) || !got.TickStarted.IsZero() {
+		t.Errorf("standing %+v, want one exact full run and no tick", got)
+	}
+	finish(store.Incremental, store.Outcome{Counts: store.Counts{Requests: 3}})
+	got = standing(t, st)
+	if got.Failed.Message != "" || got.TickFinished.IsZero() {
+		t.Errorf("standing after a tick that succeeded: %+v", got)
+	}
+	if got.Requests < 122.99 || got.Requests > 123.01 {
+		t.Errorf("%v requests in the last minute, want the 123 that were sent in it", got.Requests)
+	}
+}
+
+// TestRequestsOfALongRunCountForTheLastMinuteOnly: a run of ten minutes that sent
+// 1,000 requests sent 100 in the last of them.
+func TestRequestsOfALongRunCountForTheLastMinuteOnly(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	openOn(t, st)
+	exec(t, db, `
+INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, requests, kind, status)
+VALUES ($1, now() - interval '10 minutes', now(), 1000, 'full', 'succeeded'),
+       ($1, now() - interval '9 minutes', now() - interval '2 minutes', 5000, 'incremental', 'succeeded')`, organization)
+	if got := standing(t, st).Requests; got < 95 || got > 100 {
+		t.Errorf("%v requests, want a little under 100", got)
+	}
+}
+
+func TestUsageSaysWhatUsageDailySays(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	var block []*polar.CustomerMeter
+	for n := range 20 {
+		block = append(block, sample(t, n))
+	}
+	save(t, s, run, &store.Block{CustomerMeters: block})
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	chance := rand.New(rand.NewPCG(seed, 0))
+	first := monthStart(time.Now())
+	const days = 40 // over the border of a month: its partition is there already
+	randomHistory(t, db, chance, first, days)
+
+	for range 15 {
+		a, b := chance.IntN(days+1), chance.IntN(days+1)
+		from, to := first.AddDate(0, 0, min(a, b)), first.AddDate(0, 0, max(a, b))
+		var got []string
+		view(t, st, func(ctx context.Context, v *store.View) error {
+			list, err := v.Usage(ctx, organization, from.Add(time.Hour), to.Add(2*time.Hour)) // of the days, whatever the time
+			for _, d := range list {
+				got = append(got, fmt.Sprintf("%s %s %s %s %d", d.MeterID, d.Day.Format(time.DateOnly), d.Consumed, d.Credited, d.Resets))
+			}
+			return err
+		})
+		want := texts(t, db, `
+SELECT format('%s %s %s %s %s', m.meter_id, u.day, sum(u.consumed_units), sum(u.credited_units), sum(u.resets))
+  FROM polar.usage_daily u
+  JOIN polar.customer_meters m ON m.id = u.customer_meter_id
+ WHERE u.day >= $1 AND u.day < $2
+ GROUP BY m.meter_id, u.day
+ ORDER BY m.meter_id, u.day`, from, to)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("from %s to %s (-view +Usage):\n%s", from, to, diff)
+		}
+	}
+}
+
+// randomHistory puts changes of all kinds in place of the history: use, resets,
+// credits taken back, deletions, carried states, births.
+func randomHistory(t *testing.T, db *pgtest.Database, chance *rand.Rand, first time.Time, days int) {
+	t.Helper()
+	exec(t, db, `DELETE FROM polar.customer_meter_history`)
+	for _, id := range texts(t, db, `SELECT id::text FROM polar.customer_meters`) {
+		at := first.Add(time.Duration(chance.Int64N(int64(days) * int64(24*time.Hour))))
+		born := at.Add(-time.Duration(chance.Int64N(int64(48 * time.Hour))))
+		exec(t, db, `UPDATE polar.customer_meters SET created_at = $2, first_seen_at = $3 WHERE id = $1`, id, born, at)
+		consumed, credited := chance.IntN(100), chance.IntN(1000)
+		for at.Before(first.AddDate(0, 0, days)) {
+			source, deleted := "incremental", chance.IntN(30) == 0
+			if chance.IntN(12) == 0 {
+				source = "carried"
+			}
+			exec(t, db, `
+INSERT INTO polar.customer_meter_history (customer_meter_id, organization_id, credited_units, observed_at, deleted, consumed_units, balance, source)
+VALUES ($1, $2, $3, $4, $5, $6::text::numeric / 8, 0, $7)`, id, organization, credited, at, deleted, fmt.Sprint(consumed), source)
+			switch chance.IntN(8) {
+			case 0:
+				consumed = chance.IntN(5)
+			case 1:
+				credited = chance.IntN(1000)
+			default:
+				consumed += chance.IntN(50)
+			}
+			at = at.Add(time.Duration(1 + chance.Int64N(int64(60*time.Hour))))
+		}
+	}
+}
+
+func monthStart(t time.Time) time.Time {
+	return time.Date(t.UTC().Year(), t.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
+}
+
+// texts runs a query that returns one column of texts.
+func texts(t testing.TB, db *pgtest.Database, sql string, args ...any) []string {
+	t.Helper()
+	rows, err := db.Pool.Query(t.Context(), sql, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestCustomersComeOnceEachInBothDirections(t *testing.T) {
+	t.Parallel()
+	st, _ := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	names := []*string{nil, new(""), new("Ada"), new("ada"), new("Ada"), new("Zoë"), new("_%"), new("Émile")}
+	var block []*polar.CustomerMeter
+	for n := range 40 {
+		block = append(block, sample(t, n, func(m *polar.CustomerMeter) { m.Customer.Name = names[n%len(names)] }))
+	}
+	save(t, s, run, &store.Block{CustomerMeters: block})
+	page := func(want store.CustomersWanted) (ids []uuid.UUID, more bool) {
+		want.Limit = 7
+		view(t, st, func(ctx context.Context, v *store.View) error {
+			list, m, err := v.Customers(ctx, want)
+			for _, c := range list {
+				ids = append(ids, c.ID)
+			}
+			more = m
+			return err
+		})
+		return ids, more
+	}
+	var down, up []uuid.UUID
+	for ids, more := page(store.CustomersWanted{}); ; ids, more = page(store.CustomersWanted{After: down[len(down)-1]}) {
+		if down = append(down, ids...); !more {
+			break
+		}
+	}
+	for edge := down[len(down)-1]; ; {
+		ids, more := page(store.CustomersWanted{Before: edge})
+		if up = append(slices.Clone(ids), up...); !more {
+			break
+		}
+		edge = ids[0]
+	}
+	if diff := cmp.Diff(down, append(up, down[len(down)-1])); diff != "" {
+		t.Errorf("the list is another one backward (-down +up):\n%s", diff)
+	}
+	slices.SortFunc(down, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+	if n := len(slices.Compact(down)); n != 40 {
+		t.Errorf("%d customers in the list, want each of 40 once", n)
+	}
+}
+
+func TestSearchTakesPatternsLiterally(t *testing.T) {
+	t.Parallel()
+	st, _ := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	save(t, s, run, &store.Block{CustomerMeters: rows(
+		sample(t, 1, func(m *polar.CustomerMeter) { m.Customer.Name = new(`100% \o/ a_b`) }),
+		sample(t, 2, func(m *polar.CustomerMeter) { m.Customer.Name, m.Customer.Email = new("axb 100"), new("x@Example.com") }),
+		sample(t, 3, func(m *polar.CustomerMeter) { m.Customer.ExternalID = new("usr_42") }),
+	)})
+	for text, want := range map[string][]int{
+		"":                                      {1, 2, 3},
+		"100":                                   {1, 2},
+		"100%":                                  {1},
+		"a_b":                                   {1},
+		`\o/`:                                   {1},
+		"EXAMPLE":                               {2},
+		" usr_4 ":                               {3},
+		numbered('c', 2).String():               {2},
+		"' OR 1=1 --":                           nil,
+		"a\x00b":                                nil,
+		numbered('c', 99).String() + "\xff\xfe": nil,
+	} {
+		var got []int
+		view(t, st, func(ctx context.Context, v *store.View) error {
+			list, _, err := v.Customers(ctx, store.CustomersWanted{Text: text, Limit: 10})
+			for _, c := range list {
+				got = append(got, int(c.ID[15]))
+			}
+			return err
+		})
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("search for %q (-want +got):\n%s", text, diff)
+		}
+	}
+}
+
+func TestBalancesAreThoseOfBalancesAt(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	var ids []uuid.UUID
+	var block []*polar.CustomerMeter
+	for n := range 6 {
+		block = append(block, sample(t, n))
+		ids = append(ids, block[n].ID)
+	}
+	save(t, s, run, &store.Block{CustomerMeters: block})
+	first := monthStart(time.Now())
+	randomHistory(t, db, rand.New(rand.NewPCG(3, 4)), first, 20)
+	exec(t, db, `UPDATE polar.customer_meter_history SET balance = extract(epoch FROM observed_at)::bigint % 1000`)
+	view(t, st, func(ctx context.Context, v *store.View) error {
+		points, err := v.Balances(ctx, ids, first, first.AddDate(0, 0, 20), 21)
+		if len(points) != 6*21 {
+			t.Errorf("%d points, want 21 for each of 6", len(points))
+		}
+		for _, p := range points {
+			want := lookup(t, db, `SELECT coalesce((SELECT b.balance::text FROM polar.balances_at($1) b WHERE b.customer_meter_id = $2), '')`, p.At, p.CustomerMeterID)
+			if p.Balance != want {
+				t.Errorf("balance of %s at %s: %q, want %q", p.CustomerMeterID, p.At, p.Balance, want)
+			}
+		}
+		return err
+	})
+}
+
+func TestViewEndsAStatementThatTakesTooLong(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	tx, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE polar.customers IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	err = st.View(t.Context(), 50*time.Millisecond, func(v *store.View) error {
+		_, err := v.CountCustomers(t.Context(), uuid.Nil)
+		return err
+	})
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "57014" {
+		t.Errorf("%v, want the server to cancel the statement (57014)", err)
+	}
+}
+
+func TestViewCannotWrite(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	exec(t, db, `
+ALTER TABLE polar.organizations RENAME TO organizations_2;
+CREATE VIEW polar.organizations AS SELECT id, name FROM polar.organizations_2 WHERE (SELECT nextval('polar.sync_runs_id_seq')) > 0`)
+	err := st.View(t.Context(), time.Minute, func(v *store.View) error {
+		_, err := v.Standings(t.Context())
+		return err
+	})
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "25006" {
+		t.Errorf("%v, want read-only transaction (25006)", err)
+	}
+}

@@ -1,0 +1,405 @@
+//go:build browser
+
+package web_test
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
+
+	"polarmirror/internal/polarsim"
+)
+
+//go:embed testdata/audit.js
+var auditScript string
+
+// violations is a script that notes what the page does that it must not.
+const violations = `
+window.violations = [];
+addEventListener("securitypolicyviolation", (e) => violations.push("policy: " + e.violatedDirective + " " + e.blockedURI));
+addEventListener("error", (e) => violations.push("error: " + (e.message || e.target?.src || e.target?.href)), true);
+addEventListener("unhandledrejection", (e) => violations.push("rejection: " + e.reason));`
+
+// newBrowser starts a headless Chromium.
+func newBrowser(t *testing.T) context.Context {
+	t.Helper()
+	opts := chromedp.DefaultExecAllocatorOptions[:]
+	if os.Getuid() == 0 {
+		opts = append(opts, chromedp.NoSandbox) // Chromium refuses to start as root with one
+	}
+	allocator, closeAllocator := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), opts...)
+	browser, closeBrowser := chromedp.NewContext(allocator)
+	t.Cleanup(func() {
+		closeBrowser()
+		closeAllocator()
+	})
+	if err := chromedp.Do(browser); err != nil {
+		t.Fatalf("these tests need Chromium (apt-get install chromium): %v", err)
+	}
+	return browser
+}
+
+// A reader is a tab of the browser.
+type reader struct {
+	testing.TB
+	ctx  context.Context
+	base string // of the page
+}
+
+// A look is how a reader sees the page.
+type look struct {
+	width, height int64
+	dark          bool
+}
+
+// String names the look.
+func (l look) String() string {
+	name := "desktop"
+	if l.width < 500 {
+		name = "phone"
+	}
+	if l.dark {
+		name += "-dark"
+	}
+	return name
+}
+
+var (
+	desktop     = look{width: 1280, height: 900}
+	desktopDark = look{width: 1280, height: 900, dark: true}
+	phone       = look{width: 390, height: 844}
+	phoneDark   = look{width: 390, height: 844, dark: true}
+)
+
+func newReader(t testing.TB, browser context.Context, base string, as look) *reader {
+	t.Helper()
+	tab, closeTab := chromedp.NewContext(browser)
+	t.Cleanup(closeTab)
+	r := &reader{TB: t, ctx: tab, base: base}
+	r.do()
+	scheme := "light"
+	if as.dark {
+		scheme = "dark"
+	}
+	call(r, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: as.width, Height: as.height, DeviceScaleFactor: 1, Mobile: as.width < 500})
+	call(r, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	// A tab behind another is hidden, and then does not ask for news.
+	call(r, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	call(r, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: violations})
+	return r
+}
+
+// call sends a command of the DevTools protocol.
+func call[P, R any](r *reader, command cdp.Command[P, R], params P) {
+	r.Helper()
+	if _, err := chromedp.Call(r.ctx, command, params); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *reader) do(steps ...chromedp.Action[chromedp.Void]) {
+	r.Helper()
+	if err := chromedp.Do(r.ctx, steps...); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// open loads a path.
+func (r *reader) open(path string) {
+	r.Helper()
+	r.do(chromedp.Navigate(r.base + path))
+}
+
+func (r *reader) key(keys string) {
+	r.Helper()
+	r.do(chromedp.KeyEvent(keys))
+}
+
+// eval is what an expression says in the page.
+func eval[T any](r *reader, expression string) T {
+	r.Helper()
+	value, err := chromedp.Run(r.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		r.Fatalf("%s: %v", expression, err)
+	}
+	return value
+}
+
+// patience is when a reader gives up.
+const patience = 2 * time.Minute
+
+// wait waits until an expression is true in the page.
+func (r *reader) wait(expression string) {
+	r.Helper()
+	giveUp := time.NewTimer(patience)
+	defer giveUp.Stop()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for !eval[bool](r, expression) {
+		select {
+		case <-ticker.C:
+		case <-giveUp.C:
+			r.Fatalf("never: %s\n%s", expression, eval[string](r, `document.body.innerText`))
+		}
+	}
+}
+
+// clean fails if the page did what it must not.
+func (r *reader) clean() {
+	r.Helper()
+	for _, v := range eval[[]string](r, `window.violations`) {
+		r.Errorf("%s: %s", eval[string](r, `location.pathname`), v)
+	}
+}
+
+func TestPageInBrowser(t *testing.T) {
+	t.Parallel()
+	browser := newBrowser(t)
+	t.Run("a run moves its bar", func(t *testing.T) { barMoves(t, browser) })
+	w := newWorld(t,
+		polarsim.Organization{Name: "acme", CustomerMeters: 900},
+		polarsim.Organization{Name: "globex", CustomerMeters: 150, Meters: 3},
+	)
+	w.liveDays(6, 3)
+	w.exec(`
+INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status, error)
+SELECT id, now(), now(), 'incremental', 'failed', 'organization globex: Polar answered 401: the token is wrong, expired or revoked'
+  FROM polar.organizations WHERE name = 'globex'`)
+	w.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) SELECT id, now(), 'full', 'running' FROM polar.organizations WHERE name = 'globex'`)
+	server := w.page()
+	for _, path := range w.paths() {
+		if path != "/nothing" {
+			complete(t, server, path)
+		}
+	}
+	t.Run("tables hold what SQL says", func(t *testing.T) { tablesHold(t, newReader(t, browser, server.URL, desktop), w) })
+	t.Run("without scripts", func(t *testing.T) { withoutScripts(t, newReader(t, browser, server.URL, phone), w) })
+	t.Run("by keyboard", func(t *testing.T) { byKeyboard(t, newReader(t, browser, server.URL, desktop)) })
+	t.Run("lost server", func(t *testing.T) { lostServer(t, browser, w) })
+	t.Run("audit finds faults", func(t *testing.T) { auditFinds(t, newReader(t, browser, server.URL, phone)) })
+	for _, as := range []look{desktop, desktopDark, phone, phoneDark} {
+		t.Run("accessible on "+as.String(), func(t *testing.T) {
+			r := newReader(t, browser, server.URL, as)
+			for _, path := range w.paths() {
+				if strings.HasPrefix(path, "/live") {
+					continue
+				}
+				r.open(path)
+				for _, problem := range eval[[]string](r, auditScript) {
+					t.Errorf("%s: %s", path, problem)
+				}
+				r.clean()
+			}
+			if dark := eval[bool](r, `matchMedia("(prefers-color-scheme: dark)").matches`); dark != as.dark {
+				t.Errorf("dark is %t", dark)
+			}
+		})
+	}
+}
+
+// auditFinds spoils the page in ways that the audit has to find.
+func auditFinds(t *testing.T, r *reader) {
+	for fault, spoil := range map[string]string{
+		"contrast":            `document.querySelector("h2:not(.hidden)").style.color = "#999"`,
+		"drawing's contrast":  `document.querySelector(".of-consumed .c-mark").style.fill = "#eee"`,
+		"no label":            `document.querySelector("#find").labels[0].remove()`,
+		"no name":             `document.querySelector("article a").textContent = ""`,
+		"id usage twice":      `document.querySelector("footer").id = "usage"`,
+		"heading skips":       `document.querySelector("h2").remove(), document.querySelectorAll("h2").forEach((h) => h.remove())`,
+		"without a caption":   `document.querySelector("table.runs").caption.remove()`,
+		"without a scope":     `document.querySelector("thead th").removeAttribute("scope")`,
+		"a drawing is read":   `document.querySelector(".chart svg").removeAttribute("aria-hidden")`,
+		"wide in":             `document.querySelector("h1").style.width = "2000px"`,
+		"nothing is read out": `document.querySelectorAll("[role=status]").forEach((n) => n.remove())`,
+	} {
+		r.open("/")
+		eval[any](r, spoil+`, null`)
+		if found := strings.Join(eval[[]string](r, auditScript), "\n"); !strings.Contains(found, fault) {
+			t.Errorf("the audit does not find %q after %s: %s", fault, spoil, found)
+		}
+	}
+}
+
+// barMoves begins a walk while somebody looks at the page.
+func barMoves(t *testing.T, browser context.Context) {
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 1200})
+	r := newReader(t, browser, w.page().URL, desktop)
+	r.open("/")
+	r.do(chromedp.Focus(".name"))
+	g, finish := w.slowly()
+	r.wait(`document.querySelector("progress") !== null`)
+	// The bar stands at whole percents, and this walk has 13 pages.
+	const bar = `Number(document.querySelector("progress")?.getAttribute("value") ?? -1)`
+	for at, moves := -1, 0; moves < 4; moves++ {
+		select {
+		case g.pass <- struct{}{}:
+		case <-time.After(patience):
+			t.Fatal("the walk ended early")
+		}
+		r.wait(fmt.Sprintf("%s > %d", bar, at))
+		at = eval[int](r, bar)
+	}
+	if text := eval[string](r, `document.querySelector(".run .text").textContent`); !strings.Contains(text, " of 1,200 rows") {
+		t.Errorf("beside the bar stands %q", text)
+	}
+	if spoken := eval[string](r, `document.querySelector("[data-live=spoken]").textContent`); !strings.Contains(spoken, "acme: Full run, ") {
+		t.Errorf("read out is %q", spoken)
+	}
+	finish()
+	r.wait(`document.querySelector("progress") === null && document.querySelector("h1").textContent === "acme is current."`)
+	if title := eval[string](r, `document.title`); !strings.HasPrefix(title, "acme is current.") {
+		t.Errorf("title %q", title)
+	}
+	if focus := eval[string](r, `document.activeElement.textContent`); focus != "acme" {
+		t.Errorf("the focus went from acme to %q while the page changed", focus)
+	}
+	r.clean()
+}
+
+// tablesHold compares what is to be read with what SQL says.
+func tablesHold(t *testing.T, r *reader, w *world) {
+	r.open("/runs?all=1")
+	got := eval[[]string](r, `[...document.querySelectorAll("tr[data-run]")].map((tr) => tr.dataset.run + " " + tr.cells[0].innerText + " " + [...tr.cells].slice(5, 8).map((c) => c.innerText.replaceAll(",", "")).join(" "))`)
+	want := w.values(`SELECT concat_ws(' ', r.id, o.name, r.rows_seen, r.rows_inserted, r.rows_updated) FROM polar.sync_runs r JOIN polar.organizations o ON o.id = r.organization_id ORDER BY r.id DESC LIMIT 50`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("runs (-SQL +page):\n%s", diff)
+	}
+	r.open("/")
+	for _, org := range w.orgs {
+		got := eval[string](r, `document.querySelector("[data-organization=`+org.Name+`]").cells[5].innerText.replaceAll(",", "")`)
+		if want := w.value(`SELECT live_rows::text FROM polar.sync_status WHERE organization = $1`, org.Name); got != want {
+			t.Errorf("%s has %s rows, want %s", org.Name, got, want)
+		}
+	}
+	for i, panel := range eval[[]string](r, `[...document.querySelectorAll(".panel")].map((p) => p.dataset.meter + " " + [...p.querySelectorAll(".ranking td")].map((td) => td.innerText.replaceAll(",", "")).join(" "))`) {
+		meter, values, _ := strings.Cut(panel, " ")
+		want := w.value(`
+SELECT concat_ws(' ',
+    (SELECT string_agg(consumed_units::text, ' ' ORDER BY consumed_units DESC) FROM (SELECT consumed_units FROM polar.customer_meters WHERE meter_id = $1 AND consumed_units > 0 ORDER BY consumed_units DESC LIMIT 5) a),
+    (SELECT string_agg(balance::text, ' ' ORDER BY balance) FROM (SELECT balance FROM polar.customer_meters WHERE meter_id = $1 ORDER BY balance LIMIT 5) b))`, meter)
+		if values != want {
+			t.Errorf("panel %d: rankings %s, want %s", i, values, want)
+		}
+	}
+	r.clean()
+}
+
+// withoutScripts turns scripts off and uses the page.
+func withoutScripts(t *testing.T, r *reader, w *world) {
+	call(r, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	r.open("/")
+	html, err := chromedp.Run(r.ctx, chromedp.Text("main"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"one of 2 organizations", "Recent runs", "Largest consumption"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	name := w.value(`SELECT name FROM polar.customers WHERE name ~ '^[A-Za-z ]+$' ORDER BY id LIMIT 1`)
+	r.do(chromedp.SendKeys("#find", name+kb.Enter), chromedp.WaitVisible(".customers"))
+	found, err := chromedp.Run(r.ctx, chromedp.Text(".customers .name"))
+	if err != nil || !strings.Contains(found, name) {
+		t.Errorf("found %q (%v), want %q", found, err, name)
+	}
+	r.do(chromedp.Click(".customers .name"), chromedp.WaitVisible(".balances"))
+}
+
+// byKeyboard walks through the page with the tabulator key.
+func byKeyboard(t *testing.T, r *reader) {
+	const focus = `(() => {
+  const a = document.activeElement, s = getComputedStyle(a), box = a.getBoundingClientRect();
+  return [a === document.body ? "" : a.outerHTML.slice(0, 80),
+    s.outlineStyle !== "none" && parseFloat(s.outlineWidth) >= 2 ? "visible" : "invisible",
+    box.width > 0 && box.right > 0 && box.bottom > 0 && box.left < innerWidth && box.top < innerHeight ? "inside" : "outside",
+    String([...document.querySelectorAll("*")].indexOf(a))];
+})()`
+	for _, path := range []string{"/", "/customers", "/runs"} {
+		r.open(path)
+		want := eval[int](r, `[...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter((n) => n.checkVisibility()).length`)
+		last, reached := -1, 0
+		for range want + 1 {
+			r.key(kb.Tab)
+			at := eval[[]string](r, focus)
+			if at[0] == "" {
+				break
+			}
+			reached++
+			place, _ := strconv.Atoi(at[3])
+			if at[1] != "visible" || at[2] != "inside" || place <= last {
+				t.Errorf("%s: stop %d is %s, %s, at %d after %d: %s", path, reached, at[1], at[2], place, last, at[0])
+			}
+			last = place
+		}
+		if reached != want {
+			t.Errorf("%s: %d of %d stops reached", path, reached, want)
+		}
+	}
+	r.open("/")
+	r.key(kb.Tab)
+	r.key(kb.Enter)
+	if at := eval[string](r, `document.activeElement.id`); at != "main" {
+		t.Errorf("the first link skips to %q, want main", at)
+	}
+	r.clean()
+}
+
+// lostServer takes the server away from an open page.
+func lostServer(t *testing.T, browser context.Context, w *world) {
+	server := w.page()
+	r := newReader(t, browser, server.URL, desktop)
+	r.open("/")
+	r.wait(`document.querySelector("[data-live-note]").textContent === "Kept up to date."`)
+	server.CloseClientConnections()
+	server.Listener.Close()
+	r.wait(`Boolean(document.querySelector("[data-live-note].lost")?.textContent.includes("lost"))`)
+}
+
+// TestScreenshots writes pictures of a mirror that has lived for some weeks to
+// the folder in SYNCD_SHOTS.
+func TestScreenshots(t *testing.T) {
+	t.Parallel()
+	folder := os.Getenv("SYNCD_SHOTS")
+	if folder == "" {
+		return // nobody wants any
+	}
+	browser := newBrowser(t)
+	w := demoWorld(t)
+	server := w.page()
+	for _, path := range w.paths()[:2] {
+		complete(t, server, path)
+	}
+	g, finish := w.slowly()
+	for range 40 {
+		g.pass <- struct{}{}
+	}
+	for _, as := range []look{desktop, desktopDark, phone, phoneDark} {
+		r := newReader(t, browser, server.URL, as)
+		r.open("/")
+		r.wait(`document.querySelector("[data-live-note]").textContent === "Kept up to date."`)
+		for name, shot := range map[string]chromedp.Action[[]byte]{"": chromedp.CaptureScreenshot(), "-whole": chromedp.FullScreenshot(100)} {
+			picture, err := chromedp.Run(r.ctx, shot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, "status-"+as.String()+name+".png"), picture, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	finish()
+}

@@ -1,0 +1,211 @@
+package web_test
+
+import (
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+
+	"polarmirror/internal/polarsim"
+)
+
+// paths are those of one page of each kind, and of what they link to.
+func (w *world) paths() []string {
+	w.Helper()
+	customer := w.value(`SELECT id::text FROM polar.customers ORDER BY id LIMIT 1`)
+	meter := w.value(`SELECT id::text FROM polar.meters ORDER BY id LIMIT 1`)
+	return []string{"/", "/live", "/organizations/acme", "/live?organization=acme", "/meters/" + meter, "/meters/" + meter + "?days=90",
+		"/customers", "/customers?q=a", "/customers/" + customer, "/runs", "/runs?all=1", "/nothing"}
+}
+
+// hostile is what somebody may call themselves.
+const hostile = `"><script>alert(1)</script><img src=x onerror=alert(2)>'` + "`" + `javascript:alert(3)//{{.}}` + "\u202e"
+
+// hostileWorld is a mirror in which everything a stranger can name is hostile.
+func hostileWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12, Meters: 2})
+	w.backfill()
+	w.exec(`UPDATE polar.customers SET name = $1, email = $1 || id, external_id = $1 || id, billing_name = $1, type = $1`, hostile)
+	w.exec(`UPDATE polar.meters SET name = $1, unit = $1`, hostile)
+	w.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status, error) VALUES ($1, now(), now(), 'full', 'failed', $2)`, w.orgs[0].ID, hostile)
+	return w
+}
+
+// markup are the elements of a page and the names of their attributes: its
+// shape, whatever its texts.
+func markup(d *document) map[string]bool {
+	shape := map[string]bool{}
+	for _, n := range find(d.root, func(*html.Node) bool { return true }) {
+		for _, a := range n.Attr {
+			shape[n.Data+" "+a.Key] = true
+		}
+		shape[n.Data] = true
+	}
+	return shape
+}
+
+func TestHostileNamesStayText(t *testing.T) {
+	t.Parallel()
+	w := hostileWorld(t)
+	server := w.page()
+	for _, path := range append(w.paths(), "/customers?q="+url.QueryEscape(hostile[:40]), "/customers?q="+url.QueryEscape(`"onfocus="x`), `/?usage=%22%3E%3Cscript%3E`) {
+		d := get(t, server, path)
+		for part := range markup(d) {
+			if element, name, _ := strings.Cut(part, " "); strings.HasPrefix(name, "on") || element == "img" || element == "iframe" || name == "style" || element == "style" || name == "srcdoc" {
+				t.Errorf("%s: <%s> got in", path, part)
+			}
+		}
+		for _, script := range find(d.root, tag("script")) {
+			if src, ok := attribute(script, "src"); !ok || !strings.HasPrefix(src, "/assets/page.") || text(script) != "" {
+				t.Errorf("%s: a script of somebody else's: %q %s", path, src, text(script))
+			}
+		}
+		for _, a := range find(d.root, with("href", "*")) {
+			if href, _ := attribute(a, "href"); !strings.HasPrefix(href, "/") && !strings.HasPrefix(href, "#") || strings.HasPrefix(href, "//") {
+				t.Errorf("%s: a link to %q", path, href)
+			}
+		}
+	}
+	d := ok(t, server, "/customers")
+	if got := text(find(d.one(class("customers")), class("name"))[0]); !strings.Contains(got, "<script>alert(1)</script>") {
+		t.Errorf("the name is shown as %q", got)
+	}
+}
+
+func TestEveryAnswerForbidsWhatItDoesNotNeed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12})
+	w.backfill()
+	server := w.page()
+	for _, path := range w.paths() {
+		h := get(t, server, path).header
+		policy := h.Get("Content-Security-Policy")
+		if !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") || strings.Contains(policy, "*") {
+			t.Errorf("%s: policy %q", path, policy)
+		}
+		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") == "" {
+			t.Errorf("%s: header %v", path, h)
+		}
+	}
+}
+
+// TestPageNeedsNoScript: everything is there as it is served, forms are plain
+// ones, and the script is one file from here.
+func TestPageNeedsNoScript(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
+	w.liveDays(3, 2)
+	server := w.page()
+	d := complete(t, server, "/")
+	for what, match := range map[string]func(*html.Node) bool{"organizations": class("organizations"), "runs": class("runs")} {
+		if len(rows(d.one(match))) == 0 {
+			t.Errorf("no %s without the script", what)
+		}
+	}
+	panels := find(d.root, class("panel"))
+	if len(panels) != 6 {
+		t.Fatalf("%d meters, want 6", len(panels))
+	}
+	for _, panel := range panels {
+		if charts, rankings := find(panel, class("chart")), find(panel, class("ranking")); len(charts) != 2 || len(rankings) != 2 {
+			t.Errorf("%d charts and %d rankings of a meter, want 2 and 2", len(charts), len(rankings))
+		}
+	}
+	for _, path := range w.paths() {
+		d := get(t, server, path)
+		for _, form := range find(d.root, tag("form")) {
+			if method, _ := attribute(form, "method"); method != "get" {
+				t.Errorf("%s: a form with method %q", path, method)
+			}
+		}
+		for _, name := range []string{"src", "href"} {
+			for _, n := range find(d.root, with(name, "*")) {
+				file, _ := attribute(n, name)
+				if strings.HasPrefix(file, "/assets/") {
+					if a := ok(t, server, file); !strings.Contains(a.header.Get("Cache-Control"), "immutable") {
+						t.Errorf("%s is fetched again and again", file)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestNoPageHoldsASecret(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 30, Token: "polar_oat_THESECRET"})
+	w.backfill()
+	w.orgs[0].Token = "polar_oat_WRONGSECRET"
+	if err := w.mirror(nil).Backfill(t.Context()); err == nil {
+		t.Fatal("the backfill did not fail")
+	}
+	password := ""
+	if u, err := url.Parse(w.db.URL); err == nil && u.User != nil {
+		password, _ = u.User.Password()
+	}
+	server := w.page()
+	for _, path := range w.paths() {
+		d := get(t, server, path)
+		if strings.Contains(d.raw, "THESECRET") || strings.Contains(d.raw, "WRONGSECRET") || password != "" && strings.Contains(d.raw, password) {
+			t.Errorf("%s holds a secret", path)
+		}
+	}
+	if d := ok(t, server, "/"); len(find(d.root, class("error"))) == 0 {
+		t.Error("the failure is not shown")
+	}
+}
+
+func TestTenThousandCustomersAreFoundAndTurnedOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 10_000, Meters: 1})
+	w.backfill()
+	if n := w.value(`SELECT count(*)::text FROM polar.customers`); n != "10000" {
+		t.Fatalf("%s customers, want 10000", n)
+	}
+	server := w.page()
+	for _, path := range []string{"/", "/organizations/acme", "/customers"} {
+		if d := complete(t, server, path); len(d.raw) > 200_000 {
+			t.Errorf("%s weighs %d bytes", path, len(d.raw))
+		}
+	}
+	d := ok(t, server, "/customers")
+	if got := digits(text(d.one(tag("h1")))); got != "Customers 10000" {
+		t.Errorf("heading %q", got)
+	}
+	for column, where := range map[string]string{"name": "name IS NOT NULL", "email": "email IS NOT NULL", "external_id": "external_id IS NOT NULL", "id::text": "true"} {
+		who := w.value(`SELECT id::text FROM polar.customers WHERE ` + where + ` ORDER BY md5(id::text) LIMIT 1`)
+		q := w.value(`SELECT `+column+` FROM polar.customers WHERE id = $1`, who)
+		found := w.value(`SELECT count(*)::text FROM polar.customers WHERE strpos(lower(name), lower($1)) > 0 OR strpos(lower(email), lower($1)) > 0 OR strpos(lower(external_id), lower($1)) > 0 OR id::text = $1`, q)
+		seen := turnOver(t, server, "/customers?q="+url.QueryEscape(q))
+		if !slices.Contains(seen, who) {
+			t.Errorf("%s %q is not found", column, q)
+		}
+		if got := strconv.Itoa(len(seen)); got != found {
+			t.Errorf("%s %q: %s found, SQL says %s", column, q, got, found)
+		}
+	}
+	seen := turnOver(t, server, "/customers?organization=acme")
+	slices.Sort(seen)
+	if n := len(slices.Compact(seen)); n != 10_000 {
+		t.Errorf("%d customers on all pages together", n)
+	}
+}
+
+// turnOver follows the list of customers to its end and returns their ids.
+func turnOver(t *testing.T, server *httptest.Server, path string) (ids []string) {
+	t.Helper()
+	for path != "" {
+		d := ok(t, server, path)
+		for _, a := range find(d.root, class("name")) {
+			href, _ := attribute(a, "href")
+			ids = append(ids, strings.TrimPrefix(href, "/customers/"))
+		}
+		path = link(d, "next")
+	}
+	return ids
+}

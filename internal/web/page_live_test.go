@@ -1,0 +1,254 @@
+package web_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/html"
+
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+	"polarmirror/internal/web"
+)
+
+// A gate lets requests through one at a time, when told to.
+type gate struct {
+	next http.RoundTripper
+	pass chan struct{} // each value lets one through; closed: all
+}
+
+func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case <-g.pass:
+		return g.next.RoundTrip(r)
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// slowly begins a backfill whose requests pass the returned gate, and returns
+// how to let it end.
+func (w *world) slowly(changes ...func(*mirror.Options)) (*gate, func()) {
+	w.Helper()
+	g := &gate{next: w.sim.Transport(), pass: make(chan struct{})}
+	m := w.mirror(g, append(changes, func(o *mirror.Options) { o.PagesInFlight = 1 })...)
+	done := make(chan error, 1)
+	go func() { done <- m.Backfill(w.Context()) }()
+	var once sync.Once
+	finish := func() {
+		once.Do(func() {
+			close(g.pass)
+			if err := <-done; err != nil {
+				w.Error(err)
+			}
+		})
+	}
+	w.Cleanup(finish)
+	return g, finish
+}
+
+// bar is the value of the bar of an organization; "" if it has none, "?" if it
+// does not say.
+func bar(d *document, organization string) string {
+	for _, row := range find(d.root, with("data-organization", organization)) {
+		for next := row.NextSibling; next != nil; next = next.NextSibling {
+			if next.Type != html.ElementNode {
+				continue
+			}
+			bars := find(next, tag("progress"))
+			if !class("below")(next) || len(bars) == 0 {
+				return ""
+			}
+			if value, ok := attribute(bars[0], "value"); ok {
+				return value
+			}
+			return "?"
+		}
+	}
+	return ""
+}
+
+// until asks for a path until it is as wanted.
+func until(t testing.TB, server *httptest.Server, path string, wanted func(*document) bool) *document {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		d := ok(t, server, path)
+		if wanted(d) {
+			return d
+		}
+		select {
+		case <-ticker.C:
+		case <-t.Context().Done():
+			t.Fatalf("GET %s: never as wanted\n%s", path, text(d.root))
+		}
+	}
+}
+
+func TestBarFollowsThisProcessPageByPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 1000})
+	server := w.page()
+	if d := ok(t, server, "/"); text(d.one(tag("h1"))) != "acme has not been mirrored yet." || bar(d, "acme") != "" {
+		t.Errorf("before all: %s", text(d.root))
+	}
+	g, finish := w.slowly()
+	d := until(t, server, "/live", func(d *document) bool { return bar(d, "acme") == "?" })
+	if got := text(d.one(tag("h1"))); got != "acme is being walked for the first time." {
+		t.Errorf("sentence %q", got)
+	}
+	last := ""
+	for range 5 {
+		g.pass <- struct{}{}
+		d := until(t, server, "/live", func(d *document) bool { return bar(d, "acme") != last && bar(d, "acme") != "?" || last == "" })
+		last = bar(d, "acme")
+	}
+	if last == "" || last == "?" || last == "0" {
+		t.Errorf("the bar stands at %q after five pages of ten", last)
+	}
+	finish()
+	d = until(t, server, "/live", func(d *document) bool { return bar(d, "acme") == "" })
+	if got := text(d.one(tag("h1"))); got != "acme is current." {
+		t.Errorf("sentence %q", got)
+	}
+}
+
+// TestBarFollowsAnotherReplicaBlockByBlock: this page's process walks nothing.
+func TestBarFollowsAnotherReplicaBlockByBlock(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 1000})
+	server := w.page(func(o *web.PageOptions) { o.Walks = nil })
+	g, finish := w.slowly(func(o *mirror.Options) { o.BlockRows = 100 })
+	seen := map[string]bool{}
+	for range 9 {
+		select {
+		case g.pass <- struct{}{}:
+		case <-t.Context().Done():
+			t.Fatal("the walk ended early")
+		}
+		seen[bar(ok(t, server, "/live"), "acme")] = true
+	}
+	until(t, server, "/live", func(d *document) bool {
+		at := bar(d, "acme")
+		return len(at) == 2 && at > "50"
+	})
+	finish()
+	until(t, server, "/live", func(d *document) bool { return bar(d, "acme") == "" })
+}
+
+func TestRunOfADeadProcessIsNotShownAsGoingOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 10})
+	w.backfill()
+	w.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) VALUES ($1, now(), 'full', 'running')`, w.orgs[0].ID)
+	d := ok(t, w.page(), "/")
+	if got := text(d.one(class("lost"))); !strings.Contains(got, "its process is gone") || bar(d, "acme") != "" {
+		t.Errorf("shown as %q with a bar at %q", got, bar(d, "acme"))
+	}
+}
+
+func TestLiveAnswersWithThePartsOfThePage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 120}, polarsim.Organization{Name: "globex", CustomerMeters: 12})
+	w.backfill()
+	server := w.page()
+	for path, live := range map[string]string{"/": "/live", "/organizations/acme": "/live?organization=acme"} {
+		d := complete(t, server, path)
+		if from, _ := attribute(d.one(tag("body")), "data-live-from"); from != live {
+			t.Errorf("%s asks %q for news", path, from)
+		}
+		fresh := ok(t, server, live)
+		for _, part := range find(fresh.root, with("data-live", "*")) {
+			name, _ := attribute(part, "data-live")
+			old := d.one(with("data-live", name))
+			if old.Data != part.Data || len(find(old, tag("tr"))) != len(find(part, tag("tr"))) {
+				t.Errorf("%s: part %s is of another shape", live, name)
+			}
+		}
+		if n := len(find(fresh.root, with("data-live", "*"))); n < 5 {
+			t.Errorf("%s: %d parts", live, n)
+		}
+	}
+}
+
+func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12}, polarsim.Organization{Name: "globex", CustomerMeters: 12}, polarsim.Organization{Name: "initech", CustomerMeters: 12})
+	w.backfill()
+	w.exec(`UPDATE polar.sync_runs SET requests = 30`)
+	shared := func() web.PageSettings {
+		set := w.settings()
+		for i := range set.Organizations {
+			set.Organizations[i].Token = i / 2
+		}
+		set.Organizations[2].RequestsPerMinute = 0
+		return set
+	}
+	budget := func(server *httptest.Server, name string) string {
+		cells := find(ok(t, server, "/").one(with("data-organization", name)), tag("td"))
+		return text(cells[len(cells)-1])
+	}
+	server := w.page(func(o *web.PageOptions) { o.Settings = shared })
+	for name, want := range map[string]string{"acme": "60 / 300", "globex": "60 / 300", "initech": "30"} {
+		if got := budget(server, name); got != want {
+			t.Errorf("estimated from runs, %s: %q, want %q", name, got, want)
+		}
+	}
+	server = w.page(func(o *web.PageOptions) {
+		o.Settings = shared
+		o.Requests = func(name string) (int, bool) { return 111, name != "initech" }
+	})
+	for name, want := range map[string]string{"acme": "111 / 300", "globex": "111 / 300", "initech": "30"} {
+		if got := budget(server, name); got != want {
+			t.Errorf("as the process counts, %s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestWhatIsNotConfiguredHereIsShownAndNotJudged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12})
+	w.backfill()
+	if err := w.store.RegisterOrganization(t.Context(), store.Standing{}.OrganizationID, "former"); err != nil {
+		t.Fatal(err)
+	}
+	d := ok(t, w.page(), "/")
+	if got := text(d.one(tag("h1"))); got != "acme is current." {
+		t.Errorf("sentence %q", got)
+	}
+	if got := text(d.one(with("data-organization", "former"))); !strings.Contains(got, "not configured here") {
+		t.Errorf("shown as %q", got)
+	}
+}
+
+// TestManyReadersCostTheDatabaseOneLook: whoever looks within a second shares a
+// look at the database.
+func TestManyReadersCostTheDatabaseOneLook(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
+	w.backfill()
+	st := storetest.Open(t, w.db)
+	at := time.Now() // a clock that stands still: one second never ends
+	server := w.page(func(o *web.PageOptions) {
+		o.Store = st
+		o.Now = func() time.Time { return at }
+	})
+	complete(t, server, "/")
+	st.Close()
+	var readers sync.WaitGroup
+	for range 200 {
+		readers.Go(func() {
+			if d := get(t, server, "/"); d.status != http.StatusOK || len(find(d.root, class("panel"))) == 0 {
+				t.Errorf("a reader asked the database again: %d", d.status)
+			}
+		})
+	}
+	readers.Wait()
+}

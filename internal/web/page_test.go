@@ -1,0 +1,286 @@
+package web_test
+
+import (
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/net/html"
+
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/storetest"
+	"polarmirror/internal/web"
+)
+
+func TestFirstPageSaysThatEveryOrganizationIsCurrent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 250}, polarsim.Organization{Name: "globex", CustomerMeters: 40})
+	w.backfill()
+	d := complete(t, w.page(), "/")
+	if got := text(d.one(tag("h1"))); got != "Every organization is current." {
+		t.Errorf("sentence %q", got)
+	}
+	for _, org := range w.orgs {
+		row := d.one(with("data-organization", org.Name))
+		cells := find(row, func(n *html.Node) bool { return n.Data == "td" || n.Data == "th" })
+		got := text(row)
+		for _, want := range []string{org.Name + " Current", "exact", "full in", "incremental in", "/ 300"} {
+			if !strings.Contains(strings.ReplaceAll(got, "\u00a0", " "), want) {
+				t.Errorf("%s: %q lacks %q", org.Name, got, want)
+			}
+		}
+		live := w.value(`SELECT count(*)::text FROM polar.customer_meters WHERE organization_id = $1 AND deleted_at IS NULL`, org.ID)
+		if got := digits(text(cells[5])); got != live {
+			t.Errorf("%s: %s rows, want %s", org.Name, got, live)
+		}
+		sent := w.value(`SELECT sum(requests)::text FROM polar.sync_runs WHERE organization_id = $1`, org.ID)
+		if got := text(cells[6]); got != sent+" / 300" {
+			t.Errorf("%s: requests %q, want %s of 300", org.Name, got, sent)
+		}
+	}
+}
+
+func TestRunsTableHoldsWhatSQLSays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 300}, polarsim.Organization{Name: "globex", CustomerMeters: 120})
+	w.backfill()
+	w.sim.Advance(time.Now())
+	w.backfill()
+	w.exec(`
+INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status, error, retries, rate_limited, rows_deleted, rows_rejected)
+VALUES ($1, now(), now(), 'incremental', 'failed', 'organization acme: no answer <b>in time</b>', 7, 8, 1234, 9),
+       ($1, now(), now(), 'incremental', 'succeeded', NULL, 0, 0, 0, 0),
+       ($1, now(), now(), 'full', 'abandoned', 'stopped', 0, 0, 0, 0)`, w.orgs[0].ID)
+	server := w.page()
+	const said = `
+SELECT format('%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s',
+       o.name, initcap(r.kind),
+       CASE WHEN r.status = 'failed' THEN 'Failed' WHEN r.status = 'abandoned' THEN 'Broken off'
+            WHEN r.exact THEN 'Exact' WHEN NOT r.exact THEN 'Not exact' ELSE 'Done' END,
+       r.rows_seen, r.rows_inserted, r.rows_updated, r.rows_deleted, r.rows_rejected, r.requests, r.retries, r.rate_limited)
+  FROM polar.sync_runs r
+  JOIN polar.organizations o ON o.id = r.organization_id
+ WHERE ($1 OR r.kind <> 'incremental' OR r.status <> 'succeeded' OR r.rows_inserted + r.rows_updated + r.rows_deleted + r.rows_rejected > 0)
+ ORDER BY r.id DESC`
+	for path, idle := range map[string]bool{"/runs": false, "/runs?all=1": true} {
+		var got []string
+		for _, row := range rows(ok(t, server, path).one(class("runs"))) {
+			if len(row) > 1 { // else an error below its run
+				row = slices.Delete(row, 3, 5) // when, and how long
+				got = append(got, digits(strings.Join(row, "|")))
+			}
+		}
+		if diff := cmp.Diff(w.values(said, idle), got); diff != "" {
+			t.Errorf("%s (-SQL +page):\n%s", path, diff)
+		}
+	}
+	d := ok(t, server, "/organizations/acme")
+	if got := text(d.one(tag("h1"))); got != "acme is current, but its last incremental run failed." {
+		t.Errorf("sentence %q", got)
+	}
+	errs := find(d.root, class("error"))
+	if len(errs) == 0 || !strings.Contains(text(errs[0]), "no answer <b>in time</b>") {
+		t.Errorf("the error is not shown as it stands: %d of them", len(errs))
+	}
+	if all := rows(ok(t, server, "/runs?organization=globex").one(class("runs"))); len(all) != 2 {
+		t.Errorf("%d runs of globex, want 2", len(all))
+	}
+}
+
+func TestRunsPagesHoldEachRunOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 10})
+	w.backfill()
+	w.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status) SELECT $1, now(), now(), 'full', 'succeeded' FROM generate_series(1, 130)`, w.orgs[0].ID)
+	server := w.page()
+	var ids []string
+	for path := "/runs"; path != ""; {
+		d := ok(t, server, path)
+		for _, tr := range find(d.root, with("data-run", "*")) {
+			id, _ := attribute(tr, "data-run")
+			ids = append(ids, id)
+		}
+		path = link(d, "next")
+	}
+	if want := w.values(`SELECT r.id::text FROM polar.sync_runs r ORDER BY r.id DESC`); !slices.Equal(ids, want) {
+		t.Errorf("%d runs on the pages, want %d in their order", len(ids), len(want))
+	}
+}
+
+// link is where a link with a relation leads; "" if there is none.
+func link(d *document, rel string) string {
+	for _, a := range find(d.root, with("rel", rel)) {
+		if a.Data == "a" {
+			path, _ := attribute(a, "href")
+			return path
+		}
+	}
+	return ""
+}
+
+func TestMeterPageHoldsWhatSQLSays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 400, Meters: 2})
+	w.liveDays(9, 3)
+	server := w.page()
+	for _, meter := range w.sim.Meters(w.orgs[0].ID) {
+		d := complete(t, server, "/meters/"+meter.ID.String())
+		var got []string
+		for _, row := range rows(d.one(class("days"))) {
+			if line := strings.Join(row[:4], "|"); row[4] != "0" {
+				got = append(got, digits(line))
+			}
+		}
+		want := w.values(`
+SELECT format('%s|%s|%s|%s', u.day, sum(u.consumed_units), sum(u.credited_units), sum(u.resets))
+  FROM polar.usage_daily u
+  JOIN polar.customer_meters m ON m.id = u.customer_meter_id
+ WHERE m.meter_id = $1
+ GROUP BY u.day
+ ORDER BY u.day DESC`, meter.ID)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s a day (-SQL +page):\n%s", meter.Name, diff)
+		}
+		if charts := find(d.root, tag("svg")); len(charts) < 4 {
+			t.Errorf("%s: %d drawings, want two charts in two widths", meter.Name, len(charts))
+		}
+		w.checkRanking(d, 0, `SELECT format('%s|%s', customer_id, consumed_units) FROM polar.customer_meters WHERE meter_id = $1 AND consumed_units > 0 ORDER BY consumed_units DESC, customer_id LIMIT 20`, meter.ID)
+		w.checkRanking(d, 1, `SELECT format('%s|%s', customer_id, balance) FROM polar.customer_meters WHERE meter_id = $1 AND (consumed_units, credited_units, balance) <> (0, 0, 0) ORDER BY balance, customer_id LIMIT 20`, meter.ID)
+	}
+}
+
+// checkRanking compares the n-th ranking of a page with what SQL says: who, and
+// how much. Equals may stand in any order.
+func (w *world) checkRanking(d *document, n int, sql string, args ...any) {
+	w.Helper()
+	var got []string
+	table := find(d.root, class("ranking"))[n]
+	for _, tr := range find(find(table, tag("tbody"))[0], tag("tr")) {
+		path, _ := attribute(find(tr, tag("a"))[0], "href")
+		got = append(got, strings.TrimPrefix(path, "/customers/")+"|"+digits(text(find(tr, tag("td"))[0])))
+	}
+	if diff := cmp.Diff(w.values(sql, args...), got); diff != "" {
+		w.Errorf("%s, ranking %d (-SQL +page):\n%s", d.path, n, diff)
+	}
+}
+
+func TestCustomerPageHoldsWhatSQLSays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 60, Meters: 3})
+	w.liveDays(20, 2)
+	busiest := w.value(`
+SELECT m.customer_id::text
+  FROM polar.customer_meter_history h JOIN polar.customer_meters m ON m.id = h.customer_meter_id
+ GROUP BY m.customer_id ORDER BY count(*) DESC LIMIT 1`)
+	server := w.page()
+	d := ok(t, server, "/customers/"+busiest)
+	var balances []string
+	for _, card := range find(d.root, class("balance")) {
+		balances = append(balances, text(find(card, tag("a"))[0])+"|"+digits(text(find(card, class("figure"))[0])))
+		if len(find(card, tag("svg"))) == 0 {
+			t.Error("a balance without a chart")
+		}
+	}
+	slices.Sort(balances)
+	want := w.values(`SELECT t.name || '|' || m.balance FROM polar.customer_meters m JOIN polar.meters t ON t.id = m.meter_id WHERE m.customer_id = $1`, busiest)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, balances); diff != "" {
+		t.Errorf("balances (-SQL +page):\n%s", diff)
+	}
+	var changes []string
+	for path := "/customers/" + busiest; path != ""; {
+		d := ok(t, server, path)
+		for _, row := range rows(d.one(class("changes"))) {
+			changes = append(changes, digits(strings.Join([]string{row[0], row[1], row[2], row[4], row[6], row[8]}, "|")))
+		}
+		path, _, _ = strings.Cut(link(d, "next"), "#")
+	}
+	all := w.values(`
+SELECT format('%s|%s|%s|%s|%s|%s', to_char(h.observed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), t.name, h.consumed_units, h.credited_units, h.balance, h.source)
+  FROM polar.customer_meter_history h
+  JOIN polar.customer_meters m ON m.id = h.customer_meter_id
+  JOIN polar.meters t ON t.id = m.meter_id
+ WHERE m.customer_id = $1
+ ORDER BY h.observed_at DESC, h.customer_meter_id`, busiest)
+	if diff := cmp.Diff(all, changes); diff != "" || len(all) < 55 {
+		t.Errorf("%d changes (-SQL +page):\n%s", len(all), diff)
+	}
+}
+
+// values runs a query that returns one column of texts.
+func (w *world) values(sql string, args ...any) []string {
+	w.Helper()
+	result, err := w.db.Pool.Query(w.Context(), sql, args...)
+	if err != nil {
+		w.Fatal(err)
+	}
+	list, err := pgx.CollectRows(result, pgx.RowTo[string])
+	if err != nil {
+		w.Fatalf("%s: %v", sql, err)
+	}
+	return list
+}
+
+func TestPageOfOneCannotBeToldFromNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
+	w.backfill()
+	server := w.page()
+	for _, path := range []string{"/nothing", "/customers/x", "/customers/00000000-0000-4000-8000-000000000000", "/meters/x",
+		"/meters/00000000-0000-4000-8000-000000000000", "/organizations/other", "/live?organization=other", "/runs?organization=other",
+		"/customers?organization=other", "/assets/page.css", "/assets/../page.go", "/organizations/"} {
+		if d := get(t, server, path); d.status != http.StatusNotFound {
+			t.Errorf("GET %s: %d", path, d.status)
+		}
+	}
+}
+
+func TestPageTakesNothingButReading(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
+	server := w.page()
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions, "BREW"} {
+		for _, path := range []string{"/", "/customers", "/live", "/nothing"} {
+			request, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader("x=1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := server.Client().Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Body.Close()
+			if answer.StatusCode != http.StatusMethodNotAllowed || answer.Header.Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s %s: %d, allowed %q", method, path, answer.StatusCode, answer.Header.Get("Allow"))
+			}
+		}
+	}
+	answer, err := server.Client().Head(server.URL + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if body, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK || len(body) > 0 {
+		t.Errorf("HEAD /: %d with %d bytes", answer.StatusCode, len(body))
+	}
+}
+
+func TestPageWithoutDatabaseSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
+	w.backfill()
+	broken := storetest.Open(t, w.db)
+	server := w.page(func(o *web.PageOptions) { o.Store = broken })
+	broken.Close()
+	for _, path := range []string{"/", "/live", "/customers", "/runs", "/organizations/acme"} {
+		d := get(t, server, path)
+		if d.status != http.StatusServiceUnavailable || text(d.one(tag("h1"))) != "The database does not answer." {
+			t.Errorf("GET %s: %d %s", path, d.status, text(d.root))
+		}
+	}
+}
