@@ -24,6 +24,8 @@ type outlook struct {
 	server  *web.Server
 	metrics *metrics.Metrics
 	pulse   *heartbeat.Pulse // nil without heartbeat_url
+	walks   *web.Walks
+	pages   *web.Page // nil until mounted
 	end     context.CancelFunc
 	ended   chan struct{} // closed when the server has ended
 	err     error         // why, if not because it was told to; set before ended
@@ -35,7 +37,7 @@ type outlook struct {
 // is opened and migrated. Its close, or the end of ctx, ends it.
 func (p *program) openOutlook(ctx context.Context, cfg *config.Config) (*outlook, error) {
 	b := thisBuild()
-	o := &outlook{ended: make(chan struct{})}
+	o := &outlook{ended: make(chan struct{}), walks: web.NewWalks()}
 	o.metrics = metrics.New(metrics.Options{Version: b.Version, Commit: b.Commit, Go: b.Go, MaxLag: cfg.HTTP.MaxLag, Log: p.log})
 	o.configure(cfg)
 	var err error
@@ -98,10 +100,14 @@ func (o *outlook) configure(cfg *config.Config) {
 func (o *outlook) configured() []store.Organization { return *o.organizations.Load() }
 
 // mount shows what needs the database, which has been opened and migrated.
-func (o *outlook) mount(ctx context.Context, p *program, cfg *config.Config, db *database) {
+func (o *outlook) mount(ctx context.Context, p *program, cfg *config.Config, db *database, schedules mirror.Schedules) error {
+	page, err := o.openPage(p, cfg, db, schedules)
+	if err != nil {
+		return err
+	}
 	o.metrics.WatchDatabase(db, o.configured)
 	o.server.Mount(web.Handlers{
-		Page:     o.page(),
+		Page:     page,
 		Webhooks: o.webhooks(),
 		Metrics:  o.metrics.Handler(),
 		Health:   web.NewHealth(db, o.configured, cfg.HTTP.MaxLag, p.log),
@@ -110,10 +116,8 @@ func (o *outlook) mount(ctx context.Context, p *program, cfg *config.Config, db 
 		o.pulse = newPulse(p, cfg, db, o.configured, o.metrics)
 		o.pulse.Begin(ctx)
 	}
+	return nil
 }
-
-// page is the status page; nil as long as there is none.
-func (o *outlook) page() http.Handler { return nil }
 
 // webhooks is the webhook endpoint; nil as long as there is none.
 func (o *outlook) webhooks() http.Handler { return nil }
@@ -156,6 +160,9 @@ func (o *outlook) watch(ctx context.Context) error {
 func (o *outlook) close() {
 	o.end()
 	<-o.ended
+	if o.pages != nil {
+		o.pages.Close()
+	}
 }
 
 // Observers of what the mirror does: the metrics, and the heartbeat.

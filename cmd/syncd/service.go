@@ -46,11 +46,13 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(false))
+	m, err := p.newMirror(world.cfg, world.db, world.source, progresses{p.newProgress(false), p.outlook.walks})
 	if err != nil {
 		return err
 	}
-	p.outlook.mount(ctx, p, world.cfg, world.db)
+	if err := p.outlook.mount(ctx, p, world.cfg, world.db, schedules); err != nil {
+		return err
+	}
 	if world.demo != nil {
 		if err := world.introduce(p.stdout, p.outlook.server.URL()); err != nil {
 			return err

@@ -33,7 +33,7 @@ func allowed() map[string][]string {
 		"internal/console":    {"internal/mirror"},
 		"internal/heartbeat":  {"internal/secret", "internal/store"},
 		"internal/metrics":    {"internal/fetch", "internal/mirror", "internal/recent", "internal/store"},
-		"internal/web":        {"internal/recent", "internal/secret", "internal/store"},
+		"internal/web":        {"internal/mirror", "internal/recent", "internal/secret", "internal/store"},
 		"internal/pgtest":     {"internal/localpg"},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},

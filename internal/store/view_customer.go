@@ -158,11 +158,7 @@ type BookedChange struct {
 	BalanceBy       string
 }
 
-// Changes returns what changed on some customer meters before a moment (zero:
-// now), the newest first, at most limit. States carried over from a month that
-// was dropped are no changes.
-func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]BookedChange, error) {
-	const sql = `
+const changesSQL = `
 SELECT
     h.customer_meter_id,
     h.observed_at,
@@ -206,7 +202,12 @@ SELECT
   ) p ON true
  ORDER BY h.observed_at DESC, h.customer_meter_id
  LIMIT $3`
-	return collect(ctx, v, "changes", sql, func(row pgx.CollectableRow) (BookedChange, error) {
+
+// Changes returns what changed on some customer meters before a moment (zero:
+// now), the newest first, at most limit. States carried over from a month that
+// was dropped are no changes.
+func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]BookedChange, error) {
+	return collect(ctx, v, "changes", changesSQL, func(row pgx.CollectableRow) (BookedChange, error) {
 		var c BookedChange
 		var modified *time.Time
 		err := row.Scan(&c.CustomerMeterID, &c.ObservedAt, &modified, &c.Source, &c.Deleted, &c.Consumed, &c.Credited, &c.Balance,

@@ -169,20 +169,7 @@ func scanStanding(row pgx.CollectableRow) (Standing, error) {
 	return s, err
 }
 
-// running returns the runs under way by organization. A process that was killed
-// leaves its run booked as running until the next one begins, but never its
-// lock, so that the locks tell the two apart. The halves of an advisory lock's
-// key stand in pg_locks as classid and objid (source: Postgres's documentation
-// of pg_locks).
-func (v *View) running(ctx context.Context) (map[uuid.UUID][]Running, error) {
-	const locks = `
-SELECT (l.classid::bigint << 32) | l.objid::bigint
-  FROM pg_catalog.pg_locks l
- WHERE l.locktype = 'advisory'
-   AND l.objsubid = 1
-   AND l.granted
-   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())`
-	const runs = `
+const runningSQL = `
 SELECT
     r.organization_id,
     r.id,
@@ -204,6 +191,20 @@ SELECT
   LEFT JOIN polar.walk_cursors c ON c.organization_id = r.organization_id
  WHERE r.status = 'running'
  ORDER BY r.organization_id, r.kind = 'full' DESC, r.started_at DESC`
+
+// running returns the runs under way by organization. A process that was killed
+// leaves its run booked as running until the next one begins, but never its
+// lock, so that the locks tell the two apart. The halves of an advisory lock's
+// key stand in pg_locks as classid and objid (source: Postgres's documentation
+// of pg_locks).
+func (v *View) running(ctx context.Context) (map[uuid.UUID][]Running, error) {
+	const locks = `
+SELECT (l.classid::bigint << 32) | l.objid::bigint
+  FROM pg_catalog.pg_locks l
+ WHERE l.locktype = 'advisory'
+   AND l.objsubid = 1
+   AND l.granted
+   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())`
 	keys, err := collect(ctx, v, "locks", locks, pgx.RowTo[int64])
 	if err != nil {
 		return nil, err
@@ -213,7 +214,7 @@ SELECT
 		held[k] = true
 	}
 	found := map[uuid.UUID][]Running{}
-	_, err = collect(ctx, v, "runs under way", runs, func(row pgx.CollectableRow) (struct{}, error) {
+	_, err = collect(ctx, v, "runs under way", runningSQL, func(row pgx.CollectableRow) (struct{}, error) {
 		var r Running
 		var organization uuid.UUID
 		var kind string

@@ -129,7 +129,9 @@ func ago(now, t time.Time) string {
 	switch {
 	case t.IsZero():
 		return "never"
-	case d < 0 && d > -time.Second, d >= 0 && d < 2*time.Second:
+	case d < 0 && d > -time.Second:
+		return "now"
+	case d >= 0 && d < 2*time.Second:
 		return "just now"
 	case d < 0:
 		return "in " + span(-d)

@@ -1,0 +1,97 @@
+package store_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+)
+
+func TestCustomersComeOnceEachInBothDirections(t *testing.T) {
+	t.Parallel()
+	st, _ := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	names := []*string{nil, new(""), new("Ada"), new("ada"), new("Ada"), new("Zoë"), new("_%"), new("Émile")}
+	var block []*polar.CustomerMeter
+	for n := range 40 {
+		block = append(block, sample(t, n, func(m *polar.CustomerMeter) { m.Customer.Name = names[n%len(names)] }))
+	}
+	save(t, s, run, &store.Block{CustomerMeters: block})
+	page := func(want store.CustomersWanted) (ids []uuid.UUID, more bool) {
+		want.Limit = 7
+		view(t, st, func(ctx context.Context, v *store.View) error {
+			list, m, err := v.Customers(ctx, want)
+			for _, c := range list {
+				ids = append(ids, c.ID)
+			}
+			more = m
+			return err
+		})
+		return ids, more
+	}
+	var down, up []uuid.UUID
+	for ids, more := page(store.CustomersWanted{}); ; ids, more = page(store.CustomersWanted{After: down[len(down)-1]}) {
+		if down = append(down, ids...); !more {
+			break
+		}
+	}
+	for edge := down[len(down)-1]; ; {
+		ids, more := page(store.CustomersWanted{Before: edge})
+		if up = append(slices.Clone(ids), up...); !more {
+			break
+		}
+		edge = ids[0]
+	}
+	if diff := cmp.Diff(down, append(up, down[len(down)-1])); diff != "" {
+		t.Errorf("the list is another one backward (-down +up):\n%s", diff)
+	}
+	slices.SortFunc(down, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
+	if n := len(slices.Compact(down)); n != 40 {
+		t.Errorf("%d customers in the list, want each of 40 once", n)
+	}
+}
+
+func TestSearchTakesPatternsLiterally(t *testing.T) {
+	t.Parallel()
+	st, _ := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	save(t, s, run, &store.Block{CustomerMeters: rows(
+		sample(t, 1, func(m *polar.CustomerMeter) { m.Customer.Name = new(`100% \o/ a_b`) }),
+		sample(t, 2, func(m *polar.CustomerMeter) { m.Customer.Name, m.Customer.Email = new("axb 100"), new("x@Example.com") }),
+		sample(t, 3, func(m *polar.CustomerMeter) { m.Customer.ExternalID = new("usr_42") }),
+	)})
+	for text, want := range map[string][]int{
+		"":                                      {1, 2, 3},
+		"100":                                   {1, 2},
+		"100%":                                  {1},
+		"a_b":                                   {1},
+		`\o/`:                                   {1},
+		"EXAMPLE":                               {2},
+		" usr_4 ":                               {3},
+		numbered('c', 2).String():               {2},
+		"' OR 1=1 --":                           nil,
+		"a\x00b":                                nil,
+		numbered('c', 99).String() + "\xff\xfe": nil,
+	} {
+		var got []int
+		view(t, st, func(ctx context.Context, v *store.View) error {
+			list, _, err := v.Customers(ctx, store.CustomersWanted{Text: text, Limit: 10})
+			for _, c := range list {
+				got = append(got, int(c.ID[15]))
+			}
+			return err
+		})
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("search for %q (-want +got):\n%s", text, diff)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+//go:build browser
+
+package web_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"polarmirror/internal/mirror"
+)
+
+// TestScreenshots writes pictures of a mirror that has lived for some weeks to
+// the folder in SYNCD_SHOTS.
+func TestScreenshots(t *testing.T) {
+	t.Parallel()
+	folder := os.Getenv("SYNCD_SHOTS")
+	if folder == "" {
+		return // nobody wants any
+	}
+	browser := newBrowser(t)
+	w := demoWorld(t)
+	server := w.page()
+	stop := w.serving(w.mirror(nil), mirror.Schedules{Incremental: every(t, "@every 1s")})
+	for w.value(`SELECT min(n)::text FROM (SELECT count(*) FILTER (WHERE kind = 'incremental' AND status = 'succeeded') AS n FROM polar.sync_runs GROUP BY organization_id) c`) < "2" {
+		w.sim.Advance(time.Now())
+		time.Sleep(300 * time.Millisecond)
+	}
+	stop()
+	g, finish := w.slowly(func(o *mirror.Options) { o.Organizations = o.Organizations[:1] })
+	for range 45 {
+		g.pass <- struct{}{}
+	}
+	complete(t, server, "/")
+	for _, as := range []look{readme, readmeDark, desktop, desktopDark, phone, phoneDark} {
+		r := newReader(t, browser, server.URL, as)
+		r.open("/")
+		r.wait(`document.querySelector("progress[value]") !== null && document.querySelector("[data-live-note]").textContent === "Kept up to date."`)
+		for name, shot := range map[string]chromedp.Action[[]byte]{"": chromedp.CaptureScreenshot(), "-whole": chromedp.FullScreenshot(100)} {
+			picture, err := chromedp.Run(r.ctx, shot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, "status-"+as.String()+name+".png"), picture, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	finish()
+}
