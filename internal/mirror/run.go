@@ -53,7 +53,7 @@ type job struct {
 }
 
 func (w *worker) begin(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*job, error) {
-	run, err := session.StartRun(ctx, kind, slot)
+	run, err := w.startRun(ctx, session, kind, slot)
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
@@ -67,6 +67,17 @@ func (w *worker) begin(ctx context.Context, session *store.Session, kind store.K
 		began:    time.Now(),
 		log:      w.log.With(zap.Int64("run_id", run.ID), zap.String("kind", string(kind))),
 	}, nil
+}
+
+// startRun books a new run or, once ctx has ended, none: one that was booked
+// while its answer was no longer waited for would stay without an end.
+func (w *worker) startRun(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*store.Run, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := outliving(ctx)
+	defer cancel()
+	return session.StartRun(ctx, kind, slot)
 }
 
 // notStarted logs why there is no run to log its own end, and returns err. A
