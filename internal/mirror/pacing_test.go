@@ -34,6 +34,7 @@ func checkGuess(t testing.TB, g guess, end time.Time, when string) {
 // quarter once a tenth of them is read. The others are off by no more.
 func TestTimeLeftIsRightAfterATenthOfTheRows(t *testing.T) {
 	t.Parallel()
+	large(t)
 	for _, tt := range []struct {
 		name      string
 		rows      int
@@ -80,6 +81,7 @@ func TestTimeLeftIsRightAfterATenthOfTheRows(t *testing.T) {
 // Pages that take long must not keep those that came from making room.
 func TestScatteredLatencyCostsNoBudget(t *testing.T) {
 	t.Parallel()
+	large(t)
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 500
 		d := &distance{rows: 100_000, latency: noisy(0.15, 7, 0.5)}
@@ -99,6 +101,7 @@ func TestScatteredLatencyCostsNoBudget(t *testing.T) {
 // still while the database works.
 func TestLimiterDecidesHowLongAWalkOfHundredThousandRowsTakes(t *testing.T) {
 	t.Parallel()
+	large(t)
 	const rows, limit = 100_000, 500
 	st, db := storetest.New(t)
 	listed := 0
