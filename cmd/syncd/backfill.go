@@ -31,6 +31,9 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 	p.openLog(cfg.Log, false)
 	defer p.announceStop(ctx)()
 	p.warn(cfg)
+	if err := p.openProfiles(ctx); err != nil {
+		return err
+	}
 	world, err := p.openWorld(ctx, cfg)
 	if err != nil {
 		return err
@@ -47,6 +50,9 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 	failed := untilStopped(ctx, func() error { return m.Backfill(ctx) })
 	if ctx.Err() != nil {
 		return failed
+	}
+	if failed == nil {
+		p.beatOnce(ctx, world.cfg, world.db)
 	}
 	if bars, ok := progress.(barProgress); ok {
 		bars.bars.Close()

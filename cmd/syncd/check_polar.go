@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,6 +11,7 @@ import (
 	"polarmirror/internal/config"
 	"polarmirror/internal/console"
 	"polarmirror/internal/fetch"
+	"polarmirror/internal/mirror"
 )
 
 // checkTime bounds the attempts of one of the doctor's requests: he is waited
@@ -21,8 +21,9 @@ const checkTime = 5 * time.Second
 // A seenOrganization is one that its token sees.
 type seenOrganization struct {
 	config.Organization
-	rows    int
-	elapsed time.Duration // of one request
+	rows   int
+	start  time.Duration // what a page at the start of its list takes
+	perRow time.Duration // what one takes more for each row before it
 }
 
 // checkPolar tries each organization's token.
@@ -50,7 +51,7 @@ func (d *doctor) checkPolar(ctx context.Context) []seenOrganization {
 		v := verdicts[i]
 		d.tell(o, v)
 		if v.err == nil && v.other == uuid.Nil {
-			seen = append(seen, seenOrganization{o, v.rows, v.elapsed})
+			seen = append(seen, seenOrganization{o, v.rows, v.start, v.perRow})
 		}
 	}
 	return seen
@@ -58,11 +59,16 @@ func (d *doctor) checkPolar(ctx context.Context) []seenOrganization {
 
 // A tokenVerdict is what one organization's token is good for.
 type tokenVerdict struct {
-	err     error
-	rows    int       // customer meters it sees, within the filter
-	other   uuid.UUID // the organization it sees instead of the configured one; zero if none
-	elapsed time.Duration
+	err    error
+	rows   int           // customer meters it sees, within the filter
+	other  uuid.UUID     // the organization it sees instead of the configured one; zero if none
+	start  time.Duration // see seenOrganization
+	perRow time.Duration
 }
+
+// manyRows is from how many rows on it matters how much slower deep pages are,
+// so that it is worth a request to measure it.
+const manyRows = 10_000
 
 // tryToken asks for one row of the organization. If there is none, it asks what
 // else the token sees: Polar answers alike for an empty organization and for one
@@ -82,7 +88,10 @@ func tryToken(ctx context.Context, client *fetch.Client, o config.Organization) 
 	if err != nil {
 		return tokenVerdict{err: err}
 	}
-	v := tokenVerdict{rows: listing.Page.TotalCount, elapsed: listing.Elapsed}
+	v := tokenVerdict{rows: listing.Page.TotalCount, start: listing.Elapsed, perRow: mirror.UsualPerRow}
+	if v.rows >= manyRows {
+		v.measureDepth(ctx, client, params)
+	}
 	if v.rows > 0 || o.ID == uuid.Nil {
 		return v
 	}
@@ -96,6 +105,18 @@ func tryToken(ctx context.Context, client *fetch.Client, o config.Organization) 
 		}
 	}
 	return v
+}
+
+// measureDepth asks for the last row in the order of a walk. Should that fail,
+// the estimate is made from what is usual at Polar.
+func (v *tokenVerdict) measureDepth(ctx context.Context, client *fetch.Client, params fetch.ListParams) {
+	params.Page, params.Sorting = v.rows, []string{"created_at"}
+	deep, err := client.List(ctx, params)
+	if err != nil {
+		return
+	}
+	v.start = min(v.start, deep.Elapsed) // the first request also made the connection
+	v.perRow = (deep.Elapsed - v.start) / time.Duration(v.rows)
 }
 
 func (d *doctor) tell(o config.Organization, v tokenVerdict) {
@@ -136,20 +157,21 @@ func (d *doctor) estimate(seen []seenOrganization) {
 		console.Count(int64(rows)), console.Count(int64(requests)), console.Span(max(took.Round(time.Second), time.Second)))
 }
 
-// backfillEstimate is how many requests a backfill takes and how long: pages of
-// a hundred overlap, which costs 15 % more requests, a token paces all requests
+// backfillEstimate is how many requests a backfill takes and how long, by the
+// same arithmetic as the time left that walks show. A token paces all requests
 // with it, and organizations wait for each other beyond so many at a time.
 func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (requests int, took time.Duration) {
 	perToken := map[[32]byte]time.Duration{}
 	var longest, sum time.Duration
 	for _, o := range seen {
-		n := int(math.Ceil(float64(o.rows)*1.15/100)) + 1
-		requests += n
-		t := o.elapsed * time.Duration(n) / time.Duration(polar.Concurrency)
-		if polar.RequestsPerMinute > 0 {
-			paced := time.Duration(n) * time.Minute / time.Duration(polar.RequestsPerMinute)
-			t = max(t, paced)
+		outlook := mirror.Outlook{
+			InFlight: polar.Concurrency,
+			Interval: fetch.NewLimiters(polar.RequestsPerMinute).Interval(),
+			Start:    o.start,
+			PerRow:   o.perRow,
 		}
+		requests += outlook.Requests(o.rows)
+		t := o.start + outlook.Left(o.rows) // the first request goes alone
 		sum += t
 		key := [32]byte{}
 		if token, err := o.AccessToken.Read(); err == nil {

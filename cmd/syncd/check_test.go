@@ -140,11 +140,13 @@ func TestCheckWithoutEmbeddedDatabaseLooksForPostgres(t *testing.T) {
 
 func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 	t.Parallel()
-	org := func(token string, rows int, elapsed time.Duration) seenOrganization {
+	org := func(token string, rows int, start, perRow time.Duration) seenOrganization {
 		c := config.Credential{Value: secret.New(token)}
-		return seenOrganization{config.Organization{AccessToken: c}, rows, elapsed}
+		return seenOrganization{config.Organization{AccessToken: c}, rows, start, perRow}
 	}
-	polar := config.Polar{RequestsPerMinute: 100, Concurrency: 10}
+	quota := config.Polar{RequestsPerMinute: 100, Concurrency: 10} // 99 are used
+	none := config.Polar{Concurrency: 10}
+	const us = time.Microsecond
 	tests := []struct {
 		name     string
 		seen     []seenOrganization
@@ -153,17 +155,19 @@ func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 		requests int
 		took     time.Duration
 	}{
-		{"the quota", []seenOrganization{org("a", 8600, 0)}, polar, 4, 100, time.Minute},
-		{"tokens of their own", []seenOrganization{org("a", 8600, 0), org("b", 8600, 0)}, polar, 4, 200, time.Minute},
-		{"a shared token", []seenOrganization{org("a", 8600, 0), org("a", 8600, 0)}, polar, 4, 200, 2 * time.Minute},
-		{"one at a time", []seenOrganization{org("a", 8600, 0), org("b", 8600, 0)}, polar, 1, 200, 2 * time.Minute},
-		{"slow answers", []seenOrganization{org("a", 8600, 12*time.Second)}, polar, 4, 100, 2 * time.Minute},
-		{"no quota", []seenOrganization{org("a", 8600, time.Second)}, config.Polar{Concurrency: 10}, 4, 100, 10 * time.Second},
-		{"hardly anything", []seenOrganization{org("a", 3, 0)}, polar, 4, 2, 1200 * time.Millisecond},
+		{"the quota", []seenOrganization{org("a", 10_000, 0, 0)}, quota, 4, 115, 69 * time.Second},
+		{"tokens of their own", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 4, 230, 69 * time.Second},
+		{"a shared token", []seenOrganization{org("a", 10_000, 0, 0), org("a", 10_000, 0, 0)}, quota, 4, 230, 138 * time.Second},
+		{"one at a time", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 1, 230, 138 * time.Second},
+		{"slow answers", []seenOrganization{org("a", 10_000, 12*time.Second, 0)}, quota, 4, 115, 149 * time.Second},
+		{"no quota", []seenOrganization{org("a", 10_000, time.Second, 0)}, none, 4, 115, 12 * time.Second},
+		{"deep pages", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, none, 4, 11_401, 95 * time.Minute},
+		{"deep pages above, the quota below", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, quota, 4, 11_401, 7794 * time.Second},
+		{"hardly anything", []seenOrganization{org("a", 3, 0, 7*us)}, quota, 4, 2, 0},
 	}
 	for _, tt := range tests {
 		requests, took := backfillEstimate(tt.seen, tt.polar, tt.atATime)
-		if requests != tt.requests || took != tt.took {
+		if requests != tt.requests || took.Round(time.Second) != tt.took {
 			t.Errorf("%s: %d requests and %v, want %d and %v", tt.name, requests, took, tt.requests, tt.took)
 		}
 	}

@@ -55,7 +55,7 @@ func TestUnreachableDatabaseIsExitCode3(t *testing.T) {
 	if err := nobody.Close(); err != nil {
 		t.Fatal(err)
 	}
-	path := writeFile(t, "config.yaml", minimal+"database:\n  url: postgres://user:"+canary+"@"+address+"/db\n")
+	path := writeFile(t, "config.yaml", minimal+"http: {listen: \"\"}\ndatabase:\n  url: postgres://user:"+canary+"@"+address+"/db\n")
 	for _, line := range []string{"", "--backfill", "status", "migrate up", "migrate status"} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()

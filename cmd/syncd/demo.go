@@ -124,9 +124,10 @@ func (d *demo) live(p *program) {
 }
 
 // introduce tells a newcomer what runs and how to watch it.
-func (w *world) introduce(out io.Writer) error {
+func (w *world) introduce(out io.Writer, url string) error {
 	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s. Its customer meters change every
 %s; a tick every 10s brings the changes into Postgres, a walk every minute proves that none is missing.
+Health and metrics: %shealthz/data and %smetrics
 
 Open the database in another terminal:
 
@@ -138,6 +139,6 @@ and repeat this query to see rows change:
 
 Ctrl-C ends it.
 
-`, w.demo.address, demoStep, w.db.psql, indent(latestChanges))
+`, w.demo.address, demoStep, url, url, w.db.psql, indent(latestChanges))
 	return err
 }

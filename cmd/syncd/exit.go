@@ -9,6 +9,7 @@ import (
 	"polarmirror/internal/config"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/store"
+	"polarmirror/internal/web"
 )
 
 // The exit codes.
@@ -48,13 +49,14 @@ func exitCode(err error) int {
 		unreachable *store.UnreachableError
 		schema      *store.SchemaError
 		exit        *exitError
+		listen      *web.ListenError
 	)
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &exit):
 		return exit.code
-	case errors.As(err, &usage), errors.As(err, &cfg):
+	case errors.As(err, &usage), errors.As(err, &cfg), errors.As(err, &listen):
 		return exitUsage
 	case errors.As(err, &database), errors.As(err, &unreachable), errors.As(err, &schema):
 		return exitDatabase

@@ -16,6 +16,7 @@ import (
 )
 
 func main() {
+	shareProcessors(os.LookupEnv)
 	ctx, stop := interruptible(context.Background(), os.Exit)
 	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
 	stop()

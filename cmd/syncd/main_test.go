@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -138,6 +139,9 @@ func (f *fixture) yaml(tokens map[string]string, more ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "polar: {base_url: %q, requests_per_minute: 0}\n", f.url)
 	fmt.Fprintf(&b, "database: {url: %q}\n", f.db.URL)
+	if !slices.ContainsFunc(more, func(m string) bool { return strings.HasPrefix(m, "http:") }) {
+		b.WriteString("http: {listen: \"127.0.0.1:0\"}\n") // the default is for one syncd at a time
+	}
 	b.WriteString("organizations:\n")
 	for _, o := range f.orgs {
 		token := o.Token

@@ -33,7 +33,8 @@ type program struct {
 	screen    *console.Screen // stderr
 	terminal  bool            // stderr is one that can show bars
 	log       *zap.Logger
-	started   bool // the command line was understood
+	started   bool     // the command line was understood
+	outlook   *outlook // nil but for the service
 	closers   []closer
 }
 

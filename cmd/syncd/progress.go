@@ -57,7 +57,7 @@ func (b barProgress) Walked(organization string, at mirror.Position, err error) 
 }
 
 func state(at mirror.Position) console.State {
-	return console.State{Pages: at.Pages, Rows: at.Rows, Done: at.Total - at.Remaining, Total: at.Total}
+	return console.State{Pages: at.Pages, Rows: at.Rows, Done: at.Total - at.Remaining, Total: at.Total, Left: at.Left}
 }
 
 // logProgress logs now and then where each walk is.
@@ -69,8 +69,9 @@ type logProgress struct {
 }
 
 type loggedWalk struct {
-	at   mirror.Position
-	pace console.Pace
+	at    mirror.Position
+	since time.Time // when it was there
+	pace  console.Pace
 }
 
 func (l *logProgress) Walking(organization string, at mirror.Position) {
@@ -81,8 +82,8 @@ func (l *logProgress) Walking(organization string, at mirror.Position) {
 		w = &loggedWalk{}
 		l.walks[organization] = w
 	}
-	w.at = at
-	w.pace.Add(time.Now(), at.Rows, at.Total-at.Remaining)
+	w.at, w.since = at, time.Now()
+	w.pace.Add(w.since, at.Rows)
 }
 
 func (l *logProgress) Walked(organization string, _ mirror.Position, _ error) {
@@ -115,7 +116,8 @@ func (l *logProgress) report() {
 			zap.Int("remaining", w.at.Remaining),
 			zap.Float64("rows_per_second", float64(int(w.pace.RowsPerSecond()))),
 		}
-		if left, known := w.pace.Left(w.at.Total); known {
+		if w.at.Left >= 0 {
+			left := max(w.at.Left-time.Since(w.since), 0) // pages may be seconds apart
 			fields = append(fields, zap.Duration("time_left", left.Round(time.Second)))
 		}
 		l.log.Info("walk under way", fields...)

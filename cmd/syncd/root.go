@@ -19,6 +19,7 @@ type flags struct {
 	demo            bool
 	backfill        bool
 	acceptDeletions bool
+	pprof           string
 }
 
 const rootLong = `syncd mirrors the customer meters of Polar organizations into Postgres: every one
@@ -85,6 +86,7 @@ func (p *program) addFlags(root *cobra.Command) {
 	own := root.Flags()
 	own.BoolVar(&f.backfill, "backfill", false, "walk every page of every organization once, then exit")
 	own.BoolVar(&f.demo, "demo", false, "a simulated Polar and the embedded database, in .syncd/demo; nothing to configure")
+	own.StringVar(&f.pprof, "pprof", "", "serve Go's profiles at `ADDR`: a port of this machine such as 6060, or host:port")
 	own.BoolVar(&f.acceptDeletions, "accept-deletions", false, "this run may mark more customer meters deleted than sync.max_delete_fraction allows")
 
 	// An unknown flag name is the only error, and these are known.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/config"
 	"polarmirror/internal/mirror"
@@ -30,6 +31,13 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	p.openLog(cfg.Log, false)
 	defer p.announceStop(ctx)()
 	p.warn(cfg)
+	if err := p.openProfiles(ctx); err != nil {
+		return err
+	}
+	if p.outlook, err = p.openOutlook(ctx, cfg); err != nil {
+		return err
+	}
+	defer p.outlook.close()
 	world, err := p.openWorld(ctx, cfg)
 	if err != nil {
 		return err
@@ -38,12 +46,15 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(false))
+	m, err := p.newMirror(world.cfg, world.db, world.source, progresses{p.newProgress(false), p.outlook.walks})
 	if err != nil {
 		return err
 	}
+	if err := p.outlook.mount(ctx, p, world.cfg, world.db, schedules); err != nil {
+		return err
+	}
 	if world.demo != nil {
-		if err := world.introduce(p.stdout); err != nil {
+		if err := world.introduce(p.stdout, p.outlook.server.URL()); err != nil {
 			return err
 		}
 		world.demo.live(p)
@@ -55,7 +66,12 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		zap.String("incremental", string(cfg.Schedule.Incremental)),
 		zap.String("full", string(cfg.Schedule.Full)),
 		zap.Stringer("timezone", cfg.Schedule.Location))
-	return untilStopped(ctx, func() error { return m.Serve(ctx, schedules) })
+	return untilStopped(ctx, func() error {
+		group, ctx := errgroup.WithContext(ctx)
+		group.Go(func() error { return m.Serve(ctx, schedules) })
+		group.Go(func() error { return p.outlook.watch(ctx) })
+		return group.Wait()
+	})
 }
 
 // warn logs what is allowed and probably not meant.

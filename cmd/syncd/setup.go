@@ -92,6 +92,10 @@ func embeddedMissing(cfg *config.Config) bool {
 // clients returns a client for each organization, by label. They share one pool
 // of connections, and a pace where they share a token.
 func (p *program) clients(cfg *config.Config) (map[string]*fetch.Client, error) {
+	var observer fetch.Observer
+	if p.outlook != nil {
+		observer = p.outlook.metrics
+	}
 	transport := fetch.NewTransport()
 	p.onClose("connections to Polar", func(context.Context) error {
 		transport.CloseIdleConnections()
@@ -110,6 +114,7 @@ func (p *program) clients(cfg *config.Config) (map[string]*fetch.Client, error) 
 			Retry:        fetch.Retry(cfg.Polar.Retry),
 			Limiters:     limiters,
 			Log:          p.log,
+			Observer:     observer,
 			Transport:    transport,
 		})
 		if err != nil {
@@ -151,11 +156,16 @@ func (p *program) newMirror(cfg *config.Config, db *database, source string, pro
 	if source == "" {
 		source = fmt.Sprintf("%s %s", cfg.Polar.BaseURL, cfg.Polar.APIVersion)
 	}
+	var observer mirror.Observer
+	if p.outlook != nil {
+		observer = p.outlook
+	}
 	return mirror.New(mirror.Options{
 		Organizations:     organizations,
 		Store:             db.Store,
 		Log:               p.log,
 		Progress:          progress,
+		Observer:          observer,
 		Source:            source,
 		Concurrency:       cfg.Sync.Concurrency,
 		PagesInFlight:     cfg.Polar.Concurrency,

@@ -125,13 +125,6 @@ type History struct {
 	Keep time.Duration // 0 = for ever
 }
 
-// HTTP says where syncd listens, as host:port.
-type HTTP struct {
-	Listen        string        // "" = off
-	WebhookListen string        // "" = webhooks on Listen
-	MaxLag        time.Duration // positive
-}
-
 // Log says what is logged, and how.
 type Log struct {
 	Level  zapcore.Level // debug, info, warn or error

@@ -22,7 +22,8 @@ var contractKeys = strings.Fields(`
 	schedule schedule.incremental schedule.full schedule.timezone schedule.run_on_start
 	sync sync.concurrency sync.max_delete_fraction
 	history history.keep
-	http http.listen http.webhook_listen http.max_lag
+	http http.listen http.webhook_listen http.max_lag http.hosts
+	http.token http.token_file http.user http.password http.password_file
 	heartbeat_url
 	log log.level log.format`)
 
@@ -76,9 +77,12 @@ func TestExampleShowsEveryKey(t *testing.T) {
 	}
 	keys := map[string]bool{}
 	keysOf(body, "", keys)
-	for _, commented := range []string{"access_token_file", "webhook_secret_file"} { // the other way to say the same
-		if strings.Contains(text, "#   "+commented+": /") {
-			keys["organizations."+commented] = true
+	for _, commented := range []string{ // the other way to say the same
+		"organizations.access_token_file", "organizations.webhook_secret_file", "http.token_file", "http.password_file",
+	} {
+		_, key, _ := strings.Cut(commented, ".")
+		if strings.Contains(text, "#   "+key+": /") {
+			keys[commented] = true
 		}
 	}
 	var got []string
@@ -157,8 +161,12 @@ func TestWarningsNameWhatIsProbablyNotMeant(t *testing.T) {
 		{minimal + "schedule: {full: \"\"}\n", private, []string{"schedule.full is empty"}},
 		{minimal + "polar: {base_url: " + SandboxURL + "}\n", private, []string{"above the 100 that Polar's sandbox allows"}},
 		{minimal + "polar: {base_url: " + SandboxURL + ", requests_per_minute: 60}\n", private, nil},
-		{minimal + "    webhook_secret: ${TOKEN}\nhttp: {listen: \"\"}\n", private, []string{"receives no webhooks"}},
+		{minimal + "    webhook_secret: ${TOKEN}\nhttp: {listen: \"\"}\n", private, []string{"no webhook arrives"}},
+		{minimal + "    webhook_secret: ${TOKEN}\n", private, nil},
 		{minimal + "http: {listen: \"localhost:8080\", webhook_listen: \":8081\"}\n", private, nil},
+		{minimal + "heartbeat_url: https://watchdog.example/${TOKEN}\n", open, nil},
+		{minimal + "http: {token: " + canary + "}\n", open, []string{"config.yaml holds secrets"}},
+		{minimal + "http: {user: me, password_file: token}\n", open, []string{"token holds a secret and everyone"}},
 	}
 	for _, tt := range tests {
 		w := newWorld(tt.text)

@@ -47,7 +47,14 @@ database: {url: "host=/run/pg dbname=polar", data_dir: /var/lib/syncd, max_conne
 schedule: {incremental: "@every 30s", full: "", timezone: Europe/Berlin, run_on_start: false}
 sync: {concurrency: 18, max_delete_fraction: 1}
 history: {keep: 0}
-http: {listen: "", webhook_listen: "[::1]:8081", max_lag: 90m}
+http:
+  listen: :8080
+  webhook_listen: "[::1]:8081"
+  max_lag: 90m
+  hosts: [Syncd.example.com, "[fd00::1]"]
+  token: 0123456789abcdef
+  user: operator
+  password_file: token
 heartbeat_url: https://watchdog.example/key
 log: {level: warn, format: console}
 `)
@@ -65,10 +72,11 @@ log: {level: warn, format: console}
 				Filter: Filter{CustomerID: []uuid.UUID{beta}, ExternalCustomerID: []string{"42", "é"}, MeterID: []uuid.UUID{acme, beta}}},
 			{Name: "b.e-t_a", ID: beta, AccessToken: inline("abc"), WebhookSecret: Credential{File: "token"}},
 		},
-		Database:     Database{URL: secret.New("host=/run/pg dbname=polar"), DataDir: "/var/lib/syncd", MaxConnections: 20},
-		Schedule:     Schedule{Incremental: "@every 30s", Location: berlin},
-		Sync:         Sync{Concurrency: 18, MaxDeleteFraction: 1},
-		HTTP:         HTTP{WebhookListen: "[::1]:8081", MaxLag: 90 * time.Minute},
+		Database: Database{URL: secret.New("host=/run/pg dbname=polar"), DataDir: "/var/lib/syncd", MaxConnections: 20},
+		Schedule: Schedule{Incremental: "@every 30s", Location: berlin},
+		Sync:     Sync{Concurrency: 18, MaxDeleteFraction: 1},
+		HTTP: HTTP{Listen: ":8080", WebhookListen: "[::1]:8081", MaxLag: 90 * time.Minute,
+			Hosts: []string{"syncd.example.com", "fd00::1"}, Token: inline("0123456789abcdef"), User: "operator", Password: Credential{File: "token"}},
 		HeartbeatURL: secret.New("https://watchdog.example/key"),
 		Log:          Log{Level: zapcore.WarnLevel, Format: FormatConsole},
 	}

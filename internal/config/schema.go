@@ -28,12 +28,8 @@ func document(c *Config) fields {
 			"concurrency":         scalarInto(integer(&c.Sync.Concurrency, 1, 1000)),
 			"max_delete_fraction": scalarInto(fraction(&c.Sync.MaxDeleteFraction, 0, 1)),
 		}),
-		"history": section(fields{"keep": scalarInto(duration(&c.History.Keep, 0))}),
-		"http": section(fields{
-			"listen":         scalarInto(listenAddress(&c.HTTP.Listen, "to switch it off")),
-			"webhook_listen": scalarInto(listenAddress(&c.HTTP.WebhookListen, "to take webhooks on http.listen")),
-			"max_lag":        scalarInto(duration(&c.HTTP.MaxLag, positive)),
-		}),
+		"history":       section(fields{"keep": scalarInto(duration(&c.History.Keep, 0))}),
+		"http":          section(httpFields(&c.HTTP)),
 		"heartbeat_url": optionalSecret(&c.HeartbeatURL, webURL),
 		"log":           section(logFields(&c.Log)),
 	}
@@ -134,10 +130,7 @@ func (d *decoder) settle(c *Config) {
 			"set database.max_connections to %d or more, or lower sync.concurrency",
 			c.Database.MaxConnections, c.Sync.Concurrency, SpareConnections, need)
 	}
-	if h := c.HTTP; h.Listen != "" && h.Listen == h.WebhookListen {
-		d.report(d.place("http.webhook_listen"), "http.webhook_listen",
-			`is the same address as http.listen; write "" to take webhooks there, or another port`)
-	}
+	d.settleHTTP(c.HTTP)
 	d.settleOrganizations(c)
 }
 
@@ -155,8 +148,9 @@ func homes() map[string]string {
 		"under polar or sync":            {"concurrency"},
 		"under sync":                     {"max_delete_fraction"},
 		"under history":                  {"keep"},
-		"under http":                     {"listen", "webhook_listen", "max_lag"},
-		"under log":                      {"level", "format"},
+		"under http":                     {"listen", "webhook_listen", "max_lag", "hosts", "token", "token_file"},
+		"under http; a database's user and password are part of database.url": {"user", "password", "password_file"},
+		"under log": {"level", "format"},
 	} {
 		for _, key := range keys {
 			known[key] = home

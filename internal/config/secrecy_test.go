@@ -14,7 +14,8 @@ import (
 func TestNoFormOfAConfigShowsASecret(t *testing.T) {
 	t.Parallel()
 	c := mustLoad(t, minimal+"    webhook_secret: ${TOKEN}\n"+
-		"database: {url: \"postgres://u:${TOKEN}@h/db\"}\nheartbeat_url: https://watchdog.example/${TOKEN}\n")
+		"database: {url: \"postgres://u:${TOKEN}@h/db\"}\nheartbeat_url: https://watchdog.example/${TOKEN}\n"+
+		"http: {token: \"${TOKEN}\", user: me, password: \"${TOKEN}\"}\n")
 	forms := map[string]string{}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		forms[verb] = fmt.Sprintf(verb+verb, c, *c)
@@ -32,8 +33,8 @@ func TestNoFormOfAConfigShowsASecret(t *testing.T) {
 	noSecret(t, forms["json"])
 	noSecret(t, forms["zap"])
 	for _, form := range []string{"%+v", "json"} {
-		if got := strings.Count(forms[form], "[redacted]"); got < 4 {
-			t.Errorf("%s shows [redacted] %d times, want at least 4: the test looks at nothing\n%s", form, got, forms[form])
+		if got := strings.Count(forms[form], "[redacted]"); got < 6 {
+			t.Errorf("%s shows [redacted] %d times, want at least 6: the test looks at nothing\n%s", form, got, forms[form])
 		}
 	}
 	if got := c.Organizations[0].AccessToken.Value.Reveal(); got != canary {
@@ -48,7 +49,7 @@ func FuzzLoad(f *testing.F) {
 		"", "polar: {timeout: ${TOKEN}}", "polar:\n  base_url: ${TOKEN}", "log: &l {level: *l}", "a: &x [*x]", "? [a]: b", "<<: *x",
 		"schedule: {full: \"${TOKEN}\"}", "schedule:\n  full: TZ=${TOKEN}", "database: {url: \"postgres://${TOKEN}@h/d\"}", "history: {keep: \"${TOKEN}\"}",
 		"    access_token_file: ${TOKEN}", "    webhook_secret_file: \"${TOKEN}\"", "polar: !!str ${TOKEN}", "x: |\n  ${TOKEN}\n", "http: {listen: \"${TOKEN}\"}", "---\n- a",
-		"heartbeat_url: '${TOKEN}'", "sync: {max_delete_fraction: \"${TOKEN}\"}", "\"" + canary, canary + ": 1", "polar: " + canary, "%YAML " + canary, "log: {level: !" + canary + " x}",
+		"heartbeat_url: '${TOKEN}'", "http: {token: \"${TOKEN}\", hosts: [\"${TOKEN}\"]}", "http:\n  user: ${TOKEN}\n  password_file: ${TOKEN}", "sync: {max_delete_fraction: \"${TOKEN}\"}", "\"" + canary, canary + ": 1", "polar: " + canary, "%YAML " + canary, "log: {level: !" + canary + " x}",
 	} {
 		f.Add(minimal + more)
 	}

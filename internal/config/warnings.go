@@ -20,12 +20,9 @@ func (c *Config) Warnings() []string {
 		add("polar.requests_per_minute is above the %d that Polar's sandbox allows: runs will spend their time waiting; set it to 60", sandboxLimit)
 	}
 	for _, o := range c.Organizations {
-		if !o.WebhookSecret.IsZero() {
-			add("organization %s has a webhook secret, but this version receives no webhooks: changes arrive with schedule.incremental", o.Name)
+		if !o.WebhookSecret.IsZero() && c.HTTP.Listen == "" && c.HTTP.WebhookListen == "" {
+			add("organization %s has a webhook secret, but http.listen and http.webhook_listen are empty, so that no webhook arrives: set one, or take the secret out", o.Name)
 		}
-	}
-	if !c.HeartbeatURL.IsZero() {
-		add("heartbeat_url is set, but this version sends no heartbeat: watch polar.sync_status instead")
 	}
 	return warnings
 }

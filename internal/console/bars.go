@@ -23,6 +23,7 @@ type State struct {
 	Rows  int
 	Done  int // of Total
 	Total int
+	Left  time.Duration // until it is done; negative while that is not known
 }
 
 // Bars are progress bars, one for each named piece of work. It is safe for
@@ -131,6 +132,7 @@ type line struct {
 
 	mu    sync.Mutex
 	state State
+	since time.Time // when state was set
 	pace  Pace
 	took  time.Duration // until it ended; 0 while it goes on
 	ended string        // what became of the work then
@@ -139,8 +141,8 @@ type line struct {
 func (l *line) update(s State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state = s
-	l.pace.Add(time.Now(), s.Rows, s.Done)
+	l.state, l.since = s, time.Now()
+	l.pace.Add(l.since, s.Rows)
 }
 
 func (l *line) finish(as string) {
@@ -189,9 +191,9 @@ func (l *line) left(decor.Statistics) string {
 	if l.took > 0 {
 		return l.ended
 	}
-	left, known := l.pace.Left(l.state.Total)
-	if !known {
+	if l.state.Left < 0 {
 		return "time left unknown"
 	}
+	left := max(l.state.Left-time.Since(l.since), 0) // news may be seconds apart
 	return Span(left.Round(time.Second)) + " left"
 }

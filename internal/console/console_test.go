@@ -6,9 +6,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vbauerster/mpb/v8/decor"
 )
 
 var noon = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
@@ -17,20 +19,17 @@ func TestPaceIsThatOfTheLastSeconds(t *testing.T) {
 	t.Parallel()
 	var p Pace
 	// Ten times slower after a minute: what came before must be forgotten.
-	done := 0
+	rows := 0
 	for s := range 120 {
 		step := 1000
 		if s >= 60 {
 			step = 100
 		}
-		done += step
-		p.Add(noon.Add(time.Duration(s)*time.Second), 2*done, done)
+		rows += step
+		p.Add(noon.Add(time.Duration(s)*time.Second), rows)
 	}
-	if got := p.RowsPerSecond(); got != 200 {
-		t.Errorf("%v rows a second, want 200", got)
-	}
-	if left, known := p.Left(done + 1000); !known || left != 10*time.Second {
-		t.Errorf("%v left (known: %v), want 10s", left, known)
+	if got := p.RowsPerSecond(); got != 100 {
+		t.Errorf("%v rows a second, want 100", got)
 	}
 	if len(p.points) > 20 {
 		t.Errorf("%d points kept", len(p.points))
@@ -41,25 +40,37 @@ func TestPaceKnowsNothingOfWhatHasNotMoved(t *testing.T) {
 	t.Parallel()
 	var p Pace
 	for range 3 {
-		if _, known := p.Left(100); known || p.RowsPerSecond() != 0 {
-			t.Errorf("known after %d points", len(p.points))
+		if got := p.RowsPerSecond(); got != 0 {
+			t.Errorf("%v rows a second after %d points", got, len(p.points))
 		}
-		p.Add(noon.Add(time.Duration(len(p.points))*time.Second), 0, 50)
+		p.Add(noon.Add(time.Duration(len(p.points))*time.Second), 0)
 	}
-	p.Add(noon, 10, 60) // a clock set back
+	p.Add(noon, 10) // a clock set back
 	if got := p.RowsPerSecond(); got != 0 {
 		t.Errorf("%v rows a second", got)
 	}
 }
 
-func TestResumedWorkIsJudgedByWhatThisProcessDid(t *testing.T) {
+func TestTimeLeftRunsDownBetweenTwoPages(t *testing.T) {
 	t.Parallel()
-	var p Pace
-	p.Add(noon, 0, 9000) // of 10,000, found done
-	p.Add(noon.Add(time.Second), 100, 9100)
-	if left, known := p.Left(10_000); !known || left != 9*time.Second {
-		t.Errorf("%v left (known: %v), want 9s", left, known)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := &line{began: time.Now()}
+		show := func() string { return l.left(decor.Statistics{}) }
+		l.update(State{Left: -1})
+		got := []string{show()}
+		l.update(State{Left: 90 * time.Second})
+		got = append(got, show())
+		time.Sleep(20 * time.Second)
+		got = append(got, show())
+		time.Sleep(5 * time.Minute)
+		got = append(got, show())
+		l.finish("done")
+		got = append(got, show())
+		want := []string{"time left unknown", "1m 30s left", "1m 10s left", "0s left", "done after 5m 20s"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
 }
 
 func TestNumbersAndSpansAreForPeople(t *testing.T) {

@@ -3,7 +3,7 @@ package console
 import "time"
 
 // paceWindow is the time over which speed is measured: long enough to be
-// steady, short enough to notice that deep pages are slower than others.
+// steady, short enough to notice that some pages are slower than others.
 const paceWindow = 15 * time.Second
 
 // A Pace tells from where work was lately how fast it goes. Its zero value is
@@ -15,12 +15,11 @@ type Pace struct {
 type point struct {
 	at   time.Time
 	rows int
-	done int
 }
 
-// Add notes where the work is at a time: rows handled, and how much is done.
-func (p *Pace) Add(at time.Time, rows, done int) {
-	p.points = append(p.points, point{at, rows, done})
+// Add notes how many rows have been handled at a time.
+func (p *Pace) Add(at time.Time, rows int) {
+	p.points = append(p.points, point{at, rows})
 	old := 0
 	for old+1 < len(p.points)-1 && at.Sub(p.points[old+1].at) >= paceWindow {
 		old++
@@ -35,17 +34,6 @@ func (p *Pace) RowsPerSecond() float64 {
 		return 0
 	}
 	return float64(last.rows-first.rows) / last.at.Sub(first.at).Seconds()
-}
-
-// Left is how long it takes until total is done if the work goes on as it did.
-func (p *Pace) Left(total int) (left time.Duration, known bool) {
-	first, last, ok := p.ends()
-	if !ok || last.done <= first.done {
-		return 0, false
-	}
-	perUnit := last.at.Sub(first.at).Seconds() / float64(last.done-first.done)
-	remaining := float64(max(total-last.done, 0))
-	return time.Duration(remaining * perUnit * float64(time.Second)), true
 }
 
 func (p *Pace) ends() (first, last point, ok bool) {

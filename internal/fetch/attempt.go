@@ -25,8 +25,8 @@ const maxBody = 32 << 20
 type call struct {
 	path    string
 	query   url.Values
-	page    int // 0 if it is no list call
-	timeout time.Duration
+	page    int                     // 0 if it is no list call
+	timeout time.Duration           // of one attempt; grows with each that it ends
 	decode  func(body []byte) error // keeps nothing of body; a *polar.ShapeError if it is no answer
 }
 
@@ -34,6 +34,7 @@ type call struct {
 type exchange struct {
 	began      time.Time
 	elapsed    time.Duration
+	took       time.Duration // of the whole call, less the waits for the limiter
 	serverTime time.Time
 }
 
@@ -42,7 +43,7 @@ func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (
 	ctx, cancel := context.WithTimeoutCause(ctx, call.timeout, errTimeout{call.timeout})
 	defer cancel()
 	c.counters.Requests.Add(1)
-	request, err := c.request(withCounters(ctx, c.counters), call, token)
+	request, err := c.request(withClient(ctx, c), call, token)
 	if err != nil {
 		return exchange{}, &failure{err: err}
 	}
@@ -219,6 +220,18 @@ func retryAfter(header string, now time.Time) time.Duration {
 		now = time.Now()
 	}
 	return max(0, at.Sub(now))
+}
+
+// maxTimeout is how far attempts that ran into their time-outs widen the next.
+const maxTimeout = 5 * time.Minute
+
+// widen makes the next attempt wait twice as long if f is a time-out: what is
+// slow is seldom faster when it is asked again.
+func (call *call) widen(f *failure) {
+	var timeout errTimeout
+	if errors.As(f.err, &timeout) {
+		call.timeout = max(call.timeout, min(2*call.timeout, maxTimeout))
+	}
 }
 
 // errTimeout is an attempt's time-out.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"polarmirror/internal/polar"
 )
 
 // Defaults for options left zero; the same as the configuration's.
@@ -33,6 +35,7 @@ type Options struct {
 	Retry        Retry
 	Limiters     *Limiters         // shared by all clients of the process; nil: no pacing
 	Log          *zap.Logger       // nil: no logs
+	Observer     Observer          // nil: none
 	Transport    http.RoundTripper // nil: a transport of the client's own
 }
 
@@ -50,7 +53,9 @@ type Client struct {
 	log          *zap.Logger
 	http         *http.Client
 	buffers      *sync.Pool // of *bytes.Buffer, for bodies
+	decoder      *polar.Decoder
 	counters     *Counters
+	observer     Observer
 }
 
 // Counters count what a client, or a copy of it made by Counting, asked for.
@@ -84,7 +89,12 @@ func New(o Options) (*Client, error) {
 		limiters:     orDefault(o.Limiters, NewLimiters(0)),
 		log:          orDefault(o.Log, zap.NewNop()),
 		buffers:      new(sync.Pool),
+		decoder:      polar.NewDecoder(),
 		counters:     new(Counters),
+		observer:     o.Observer,
+	}
+	if c.observer == nil {
+		c.observer = noObserver{}
 	}
 	transport := o.Transport
 	if transport == nil {
@@ -101,6 +111,10 @@ func (c *Client) Counting(n *Counters) *Client {
 	counting.counters = n
 	return &counting
 }
+
+// Interval is how far apart the client's requests are sent if no other client
+// shares its token; 0 if there is no limit.
+func (c *Client) Interval() time.Duration { return c.limiters.Interval() }
 
 // Close closes the connections that are idle.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

@@ -31,6 +31,16 @@ func NewLimiters(requestsPerMinute int) *Limiters {
 	return &Limiters{perMinute: requestsPerMinute, byToken: map[[32]byte]*Limiter{}}
 }
 
+// Interval is how far apart the requests with one token are sent in the long
+// run; 0 if there is no limit.
+func (l *Limiters) Interval() time.Duration {
+	if l.perMinute <= 0 {
+		return 0
+	}
+	perSecond, _ := spread(l.perMinute)
+	return time.Duration(float64(time.Second) / perSecond)
+}
+
 // For returns the one Limiter of token.
 func (l *Limiters) For(token secret.Secret) *Limiter {
 	key := token.Sum()
@@ -56,20 +66,24 @@ type Limiter struct {
 	lastAnswer time.Time
 }
 
-// newLimiter spreads the requests so that no 60 seconds hold more than
-// perMinute. A bucket of burst b, filled at rate r, lets at most b-1+60r pass
-// within 60 s; one request in a hundred is left over for the network, which
-// brings requests closer together than they were sent.
 func newLimiter(perMinute int) *Limiter {
 	l := &Limiter{probe: make(chan struct{}, 1)}
 	if perMinute <= 0 {
 		l.rate = rate.NewLimiter(rate.Inf, 1)
 		return l
 	}
-	burst := max(1, perMinute/100)
-	perSecond := float64(perMinute-(burst-1)-perMinute/100) / 60
+	perSecond, burst := spread(perMinute)
 	l.rate = rate.NewLimiter(rate.Limit(perSecond), burst)
 	return l
+}
+
+// spread spaces the requests so that no 60 seconds hold more than perMinute. A
+// bucket of burst b, filled at rate r, lets at most b-1+60r pass within 60 s;
+// one request in a hundred is left over for the network, which brings requests
+// closer together than they were sent.
+func spread(perMinute int) (perSecond float64, burst int) {
+	burst = max(1, perMinute/100)
+	return float64(perMinute-(burst-1)-perMinute/100) / 60, burst
 }
 
 // Pause lets no request begin before until. It never shortens a pause.

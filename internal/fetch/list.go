@@ -25,7 +25,7 @@ type ListParams struct {
 	Limit              int      // 1 to polar.MaxPageSize
 	Sorting            []string // field names, "-" before a descending one, applied in order
 
-	Timeout time.Duration // one attempt; 0 is Options.Timeout. Deep pages are slow.
+	Timeout time.Duration // of the first attempt, if longer than Options.Timeout: deep pages are slow
 }
 
 // A Listing is one page and when it came.
@@ -34,6 +34,7 @@ type Listing struct {
 	ServerTime time.Time     // Polar's Date header, to the second; zero if there was none
 	Began      time.Time     // by our clock, when the request that was answered was sent
 	Elapsed    time.Duration // from then to the end of the body
+	Took       time.Duration // of all attempts and the waits between them, less the waits for the limiter
 }
 
 // A Single is one customer meter and when it came.
@@ -60,9 +61,9 @@ func (c *Client) List(ctx context.Context, p ListParams) (*Listing, error) {
 		path:    listPath,
 		query:   query,
 		page:    max(p.Page, 1),
-		timeout: orDefault(p.Timeout, c.timeout),
+		timeout: max(p.Timeout, c.timeout),
 		decode: func(body []byte) (err error) {
-			if page, err = polar.DecodePage(body); err != nil {
+			if page, err = c.decoder.Page(body); err != nil {
 				return err
 			}
 			if p.Limit > 0 && page.Size() > p.Limit {
@@ -76,7 +77,7 @@ func (c *Client) List(ctx context.Context, p ListParams) (*Listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list customer meters, page %d: %w", max(p.Page, 1), err)
 	}
-	return &Listing{Page: page, ServerTime: x.serverTime, Began: x.began, Elapsed: x.elapsed}, nil
+	return &Listing{Page: page, ServerTime: x.serverTime, Began: x.began, Elapsed: x.elapsed, Took: x.took}, nil
 }
 
 // Get returns one customer meter. ErrNotFound is Polar's own word that there is

@@ -70,10 +70,10 @@ func TestRetriesEndWithMaxElapsedTime(t *testing.T) {
 					t.Fatal("no error")
 				}
 				// Beyond the limit there is at most the attempt in hand.
-				if took := time.Since(began); took < 8*time.Minute || took > 11*time.Minute {
+				if took := time.Since(began); took < 8*time.Minute || took > 10*time.Minute+maxTimeout {
 					t.Errorf("gave up after %s: %v", took, err)
 				}
-				if n := len(s.arrivals()); n < 10 || !strings.Contains(err.Error(), "after ") {
+				if n := len(s.arrivals()); n < 5 || !strings.Contains(err.Error(), "after ") {
 					t.Errorf("%d attempts: %v", n, err)
 				}
 			})
@@ -223,22 +223,4 @@ func TestEndOfContextEndsEveryWait(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestTimeoutCanBeWidenedForOneRequest(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := &server{steps: []roundTrip{slow(50*time.Second, ok)}}
-		o := options(s)
-		o.Retry.MaxElapsedTime = time.Nanosecond
-		c := newClient(t, o)
-		listing, err := c.List(t.Context(), ListParams{Timeout: time.Minute})
-		if err != nil || listing.Elapsed != 50*time.Second {
-			t.Errorf("%+v, %v", listing, err)
-		}
-		_, err = c.List(t.Context(), ListParams{})
-		if !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "within 30s") {
-			t.Errorf("%v", err)
-		}
-	})
 }

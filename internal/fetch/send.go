@@ -25,16 +25,19 @@ func (c *Client) send(ctx context.Context, call *call) (exchange, error) {
 		return exchange{}, fmt.Errorf("organization %s: access token: %w", c.organization, err)
 	}
 	a := attempts{retry: c.retry}
+	began, paced := time.Now(), time.Duration(0)
 	for {
 		limiter := c.limiters.For(token)
-		x, f, err := c.once(ctx, limiter, call, token)
+		x, f, err := c.once(ctx, limiter, call, token, &paced)
 		if err != nil {
 			return x, fmt.Errorf("organization %s: %w", c.organization, err)
 		}
 		if f == nil {
+			x.took = time.Since(began) - paced
 			return x, nil
 		}
 		a.sent++
+		call.widen(f)
 		if f.class == rateLimited {
 			c.counters.RateLimited.Add(1)
 		}
@@ -54,6 +57,7 @@ func (c *Client) send(ctx context.Context, call *call) (exchange, error) {
 			continue
 		}
 		c.counters.Retries.Add(1)
+		c.observer.Retried(c.organization)
 		if err := sleep(ctx, wait); err != nil {
 			return x, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
 		}
@@ -72,15 +76,21 @@ func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duratio
 		zap.Error(f.err))
 }
 
-// once waits for the limiter and makes one attempt; err is the end of ctx.
-func (c *Client) once(ctx context.Context, limiter *Limiter, call *call, token secret.Secret) (exchange, *failure, error) {
+// once waits for the limiter, adding that wait to paced, and makes one attempt;
+// err is the end of ctx.
+func (c *Client) once(ctx context.Context, limiter *Limiter, call *call, token secret.Secret, paced *time.Duration) (exchange, *failure, error) {
+	came := time.Now()
 	first, err := limiter.wait(ctx)
+	waited := time.Since(came)
+	*paced += waited
+	c.observer.Waited(c.organization, waited)
 	if err != nil {
 		return exchange{}, nil, context.Cause(ctx)
 	}
 	answered := false
 	defer func() { limiter.done(first, answered) }()
 	x, f := c.attempt(ctx, call, token)
+	c.observer.Requested(c.organization, classify(ctx, f), x.elapsed)
 	if f != nil && ctx.Err() != nil {
 		return x, nil, context.Cause(ctx)
 	}

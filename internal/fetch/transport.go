@@ -60,17 +60,18 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
 		return errManyRedirects
 	}
-	if n, ok := next.Context().Value(countersKey{}).(*Counters); ok {
-		n.Requests.Add(1)
+	if c, ok := next.Context().Value(clientKey{}).(*Client); ok {
+		c.counters.Requests.Add(1)
+		c.observer.Requested(c.organization, Redirected, 0)
 	}
 	return nil
 }
 
-// countersKey is where an attempt's context holds its Counters.
-type countersKey struct{}
+// clientKey is where an attempt's context holds its Client.
+type clientKey struct{}
 
-func withCounters(ctx context.Context, n *Counters) context.Context {
-	return context.WithValue(ctx, countersKey{}, n)
+func withClient(ctx context.Context, c *Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, c)
 }
 
 func origin(u *url.URL) string { return sanitize(u.Scheme+"://"+u.Host, 100) }

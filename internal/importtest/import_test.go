@@ -22,6 +22,7 @@ func allowed() map[string][]string {
 	return map[string][]string{
 		"migrations":          {},
 		"internal/secret":     {},
+		"internal/recent":     {},
 		"internal/polar":      {},
 		"internal/polarsim":   {},
 		"internal/localpg":    {},
@@ -30,11 +31,14 @@ func allowed() map[string][]string {
 		"internal/store":      {"internal/polar", "internal/secret", "migrations"},
 		"internal/mirror":     {"internal/polar", "internal/fetch", "internal/store", "internal/secret"},
 		"internal/console":    {"internal/mirror"},
-		"internal/web":        {"internal/mirror", "internal/store"},
+		"internal/heartbeat":  {"internal/secret", "internal/store"},
+		"internal/metrics":    {"internal/fetch", "internal/mirror", "internal/recent", "internal/store"},
+		"internal/web":        {"internal/mirror", "internal/recent", "internal/secret", "internal/store"},
 		"internal/pgtest":     {"internal/localpg"},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"cmd/syncd":           nil, // wires everything
+		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -213,10 +214,12 @@ func TestThirtyThousandRowsUnarchivedBelow(t *testing.T) {
 	org := w.orgs[0].ID
 	must1(w.sim.ArchiveMeter(w.sim.Meters(org)[0].ID))
 	t.Logf("listed %d", len(w.sim.Listed(org)))
-	n0 := 0
-	flaps := 0
+	var mu sync.Mutex // requests come side by side
+	n0, flaps := 0, 0
 	w.sim.Before(func(n int, _ *http.Request) {
-		n0 = n
+		mu.Lock()
+		defer mu.Unlock()
+		n0 = max(n0, n)
 		if n%150 == 100 && flaps < 3 {
 			flaps++
 			must1(w.sim.UnarchiveMeter(w.sim.Meters(org)[0].ID))

@@ -7,11 +7,22 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
+// large leaves a test of a hundred thousand rows and more out of the run under
+// the race detector, which is -short: it takes minutes there, and smaller walks
+// meet the same goroutines.
+func large(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("large, and -short")
+	}
+}
+
 // TestHundredThousandRowsCostFewRequests is about what a large organization
 // costs: idle ticks with the border between rows that never changed and rows
 // that did on the edge of a page, a tick with news, and a walk at rest.
 func TestHundredThousandRowsCostFewRequests(t *testing.T) {
 	t.Parallel()
+	large(t)
 	const rows, never = 100_000, 60_000
 	offset := -24 * time.Hour
 	w := newWorld(t, polarsim.Options{

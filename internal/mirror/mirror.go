@@ -37,6 +37,7 @@ type Options struct {
 	Store         *store.Store
 	Log           *zap.Logger
 	Progress      Progress // nil: none
+	Observer      Observer // nil: none
 
 	// Source names what is read (base URL and API version). A walk begun on
 	// another source is not resumed.
@@ -56,6 +57,7 @@ type Mirror struct {
 	store    *store.Store
 	log      *zap.Logger
 	progress Progress
+	observer Observer
 }
 
 // New returns a Mirror.
@@ -79,7 +81,10 @@ func New(opts Options) (*Mirror, error) {
 	if opts.Progress == nil {
 		opts.Progress = noProgress{}
 	}
-	return &Mirror{opts: opts, store: opts.Store, log: opts.Log, progress: opts.Progress}, nil
+	if opts.Observer == nil {
+		opts.Observer = noObserver{}
+	}
+	return &Mirror{opts: opts, store: opts.Store, log: opts.Log, progress: opts.Progress, observer: opts.Observer}, nil
 }
 
 // minPageSize is the least number of rows a page may have. A page that reaches
@@ -186,10 +191,16 @@ type worker struct {
 	org        Organization // its ID is known once it was identified
 	identified bool
 	log        *zap.Logger
+	tempo      *tempo
 }
 
 func (m *Mirror) worker(org Organization) *worker {
-	return &worker{Mirror: m, org: org, log: m.log.With(zap.String("organization", org.Name))}
+	return &worker{
+		Mirror: m,
+		org:    org,
+		log:    m.log.With(zap.String("organization", org.Name)),
+		tempo:  newTempo(m.opts.PagesInFlight),
+	}
 }
 
 // withSession calls use with the organization's lock held. With wait it waits

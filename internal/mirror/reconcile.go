@@ -72,7 +72,7 @@ func (wk *walk) reconcile(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		wk.total.RowsDeleted += int64(n)
+		wk.count(store.Counts{RowsDeleted: int64(n)})
 	}
 }
 

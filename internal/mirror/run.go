@@ -53,7 +53,7 @@ type job struct {
 }
 
 func (w *worker) begin(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*job, error) {
-	run, err := session.StartRun(ctx, kind, slot)
+	run, err := w.startRun(ctx, session, kind, slot)
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
@@ -67,6 +67,17 @@ func (w *worker) begin(ctx context.Context, session *store.Session, kind store.K
 		began:    time.Now(),
 		log:      w.log.With(zap.Int64("run_id", run.ID), zap.String("kind", string(kind))),
 	}, nil
+}
+
+// startRun books a new run or, once ctx has ended, none: one that was booked
+// while its answer was no longer waited for would stay without an end.
+func (w *worker) startRun(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*store.Run, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := outliving(ctx)
+	defer cancel()
+	return session.StartRun(ctx, kind, slot)
 }
 
 // notStarted logs why there is no run to log its own end, and returns err. A
@@ -94,24 +105,35 @@ func (j *job) requests() store.Counts {
 	return since
 }
 
-// save writes a block and books the requests behind it. A block in hand when
-// ctx ends is still written.
+// save writes a block and books the requests behind it.
 func (j *job) save(ctx context.Context, block *store.Block) (store.Saved, error) {
-	block.Counts.Add(j.requests())
+	j.book(block)
+	saved, err := j.write(ctx, block)
+	if err == nil {
+		j.written(saved)
+	}
+	return saved, err
+}
+
+// book has the requests since the last block counted with this one.
+func (j *job) book(block *store.Block) { block.Counts.Add(j.requests()) }
+
+// write writes a block. One in hand when ctx ends is still written.
+func (j *job) write(ctx context.Context, block *store.Block) (store.Saved, error) {
 	ctx, cancel := outliving(ctx)
 	defer cancel()
-	saved, err := j.session.SaveBlock(ctx, j.run, block)
-	if err != nil {
-		return saved, err
-	}
-	j.total.Add(saved.Counts)
+	return j.session.SaveBlock(ctx, j.run, block)
+}
+
+// written takes note of a block that is saved.
+func (j *job) written(saved store.Saved) {
+	j.count(saved.Counts)
 	j.log.Debug("block saved",
 		zap.Int64("pages", saved.Counts.Pages),
 		zap.Int64("rows_seen", saved.Counts.RowsSeen),
 		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
 		zap.Int64("rows_updated", saved.Counts.RowsUpdated),
 		zap.Int64("rows_rejected", saved.Counts.RowsRejected))
-	return saved, nil
 }
 
 // end books how the run ended and logs its closing line. It returns outcome.Err,
@@ -122,25 +144,36 @@ func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 		outcome.Stopped = true
 	}
 	outcome.Counts.Add(j.requests())
-	j.total.Add(outcome.Counts)
+	j.count(outcome.Counts)
 	last, cancel := detached(ctx)
 	defer cancel()
 	if err := j.session.FinishRun(last, j.run, outcome); err != nil {
 		outcome.Err = errors.Join(outcome.Err, err)
 	}
-	fields := append(countFields(j.total), zap.Duration("elapsed", time.Since(j.began)))
+	elapsed := time.Since(j.began)
+	fields := append(countFields(j.total), zap.Duration("elapsed", elapsed))
 	if outcome.Exact != nil {
 		fields = append(fields, zap.Bool("exact", *outcome.Exact))
 	}
+	end := Succeeded
 	switch {
 	case outcome.Stopped:
+		end = Abandoned
 		j.log.Info("run stopped", fields...)
 	case outcome.Err != nil:
+		end = Failed
 		j.log.Error("run failed", append(fields, zap.Error(outcome.Err))...)
 	default:
 		j.log.Info("run finished", fields...)
 	}
+	j.observer.Ended(j.org.Name, j.run.Kind, end, elapsed)
 	return outcome.Err
+}
+
+// count adds to what the run has done so far.
+func (j *job) count(c store.Counts) {
+	j.total.Add(c)
+	j.observer.Counted(j.org.Name, c)
 }
 
 func countFields(c store.Counts) []zap.Field {

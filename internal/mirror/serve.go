@@ -146,8 +146,9 @@ func (s *server) round(ctx context.Context) {
 		return
 	}
 	if errors.Is(err, store.ErrBusy) {
-		s.skip("another syncd works on the organization")
+		s.skip(SkipBusy)
 	} else {
+		s.observer.Skipped(s.org.Name, SkipFailed)
 		s.log.Error("round failed", zap.Error(err))
 	}
 	now := time.Now()
@@ -163,8 +164,7 @@ func (s *server) round(ctx context.Context) {
 // again after a wait that grows.
 func (s *server) runFull(ctx context.Context, session *store.Session) {
 	if wait, err := s.tooSoon(ctx); err == nil && wait {
-		s.log.Info("schedule skipped", zap.String("kind", string(store.Full)),
-			zap.String("reason", "twice the duration of the last full run has not passed since it began"))
+		s.skip(SkipTooSoon, zap.String("kind", string(store.Full)))
 		s.fullDue = false
 		return
 	}
@@ -172,6 +172,7 @@ func (s *server) runFull(ctx context.Context, session *store.Session) {
 		kind:    store.Full,
 		slot:    s.fullSlot,
 		between: func(ctx context.Context) { s.runTick(ctx, session, true) },
+		due:     func() bool { return s.tickDue(time.Now()) },
 		doubts:  someDoubts,
 	})
 	switch {
@@ -192,9 +193,9 @@ func (s *server) runTick(ctx context.Context, session *store.Session, betweenBlo
 	err := s.tick(ctx, session, slot, betweenBlocks)
 	switch {
 	case errors.Is(err, errNoFloor):
-		s.skip("no full run has succeeded yet")
+		s.skip(SkipNoFull)
 	case errors.Is(err, store.ErrSlotTaken):
-		s.skip("another syncd has answered the slot")
+		s.skip(SkipAnswered)
 	}
 }
 
@@ -212,8 +213,9 @@ func (s *server) passTick(now time.Time) time.Time {
 	return slot
 }
 
-func (s *server) skip(reason string) {
-	s.log.Info("schedule skipped", zap.String("reason", reason))
+func (s *server) skip(why Skip, fields ...zap.Field) {
+	s.log.Info("schedule skipped", append(fields, zap.Stringer("reason", why))...)
+	s.observer.Skipped(s.org.Name, why)
 }
 
 func (s *server) retryLater() {
@@ -223,13 +225,15 @@ func (s *server) retryLater() {
 }
 
 // tooSoon reports whether the last full run took so long that another one now
-// would leave Polar no rest.
+// would leave Polar no rest. If it was resumed, what the whole would have taken
+// counts.
 func (s *server) tooSoon(ctx context.Context) (bool, error) {
 	last, err := s.lastSuccess(ctx)
 	if err != nil || last.full.IsZero() {
 		return false, err
 	}
-	return time.Since(last.full) < 2*last.fullTook, nil
+	took := max(last.fullTook, s.left(s.tempo.resumed))
+	return time.Since(last.full) < 2*took, nil
 }
 
 // success is when the last successful runs of an organization began.

@@ -110,16 +110,19 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 func (a *audit) read(ctx context.Context) (Position, error) {
 	p := proof{size: a.opts.PageSize}
 	at := Position{}
-	first, err := a.list(ctx, a.client, span{0, p.size}, walkOrder())
+	first, err := a.listWalked(ctx, a.client, span{0, p.size})
 	if err != nil {
 		return at, err
 	}
 	at.Total = first.Page.TotalCount
 	p.offset = max(first.Page.TotalCount, p.size)
 	if first.Page.Size() < p.size {
-		if err := a.compare(ctx, &p, first); err != nil {
-			return at, err
-		}
+		err = a.compare(ctx, &p, first)
+	} else {
+		err = a.measureStart(ctx, a.client)
+	}
+	if err != nil {
+		return at, err
 	}
 	for !p.done {
 		width := a.opts.PagesInFlight
@@ -137,6 +140,7 @@ func (a *audit) read(ctx context.Context) (Position, error) {
 			at.Pages++
 			at.Rows += page.Page.Size()
 			at.Remaining = p.offset
+			at.Left = a.left(p.offset)
 			a.progress.Walking(a.org.Name, at)
 			if p.done || searching || p.searching() || p.offset != page.offset {
 				break
@@ -317,9 +321,11 @@ func (a *audit) mend(ctx context.Context, j *job) error {
 			// A token that sees nothing gets 404 for every row.
 			return &DeletionError{Missing: len(a.report.Findings), Live: len(a.report.Findings), Empty: true}
 		}
-		if _, err := j.session.MarkDeleted(ctx, j.run, gone); err != nil {
+		n, err := j.session.MarkDeleted(ctx, j.run, gone)
+		if err != nil {
 			return err
 		}
+		j.count(store.Counts{RowsDeleted: int64(n)})
 		a.report.Repaired += len(chunk)
 	}
 	a.log.Info("differences repaired", zap.Int("rows", a.report.Repaired))

@@ -29,11 +29,14 @@ type walk struct {
 	proof   proof
 	cursor  store.Cursor
 	block   block
-	seen    int // rows on accepted pages
+	saving  *saving // nil if none is under way
+	lost    bool    // a block could not be saved
+	seen    int     // rows on accepted pages
 	resumed bool
 	pages   int
 	rows    int
 	between func(context.Context)
+	due     func() bool
 	doubts  int // archived meters to ask about
 }
 
@@ -42,6 +45,7 @@ type walkOptions struct {
 	kind    store.Kind            // Full, or Incremental for a tick that is as cheap as a walk
 	slot    time.Time             // the scheduled time it answers; zero if no schedule asked for it
 	between func(context.Context) // runs what is due between two blocks; may be nil
+	due     func() bool           // whether anything is due; nil: ask between itself
 	catchUp bool                  // after a resumed walk, read what changed since it began
 	doubts  int                   // archived meters to ask about; see doubtArchived
 }
@@ -52,7 +56,7 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 	if err != nil {
 		return err
 	}
-	wk := &walk{job: j, between: opts.between, doubts: opts.doubts}
+	wk := &walk{job: j, between: opts.between, due: opts.due, doubts: opts.doubts}
 	outcome := store.Outcome{NullRows: -1}
 	outcome.Err = wk.do(ctx)
 	exact := outcome.Err == nil && wk.cursor.RowsRejected == 0
@@ -66,6 +70,9 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 	}
 	err = j.end(ctx, outcome)
 	w.progress.Walked(w.org.Name, wk.position(), err)
+	if err == nil {
+		w.tempo.walked(wk.cursor.TotalCount, wk.resumed)
+	}
 	if err == nil && opts.catchUp && wk.resumed {
 		return w.tick(ctx, session, time.Time{}, true)
 	}
@@ -111,13 +118,13 @@ func (wk *walk) open(ctx context.Context) error {
 		wk.cursor, wk.resumed = *cursor, true
 		wk.proof = proof{size: wk.opts.PageSize, low: cursor.Low, known: true, offset: cursor.Offset}
 		wk.log.Info("walk resumed", zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
-		return nil
+		return wk.measureStart(ctx, wk.client)
 	}
 	if err := wk.session.Scope(ctx, wk.org.Filter.scope()); err != nil {
 		return err
 	}
 	wk.proof = proof{size: wk.opts.PageSize}
-	first, err := wk.list(ctx, wk.client, span{0, wk.opts.PageSize}, walkOrder())
+	first, err := wk.listWalked(ctx, wk.client, span{0, wk.opts.PageSize})
 	if err != nil {
 		return err
 	}
@@ -138,7 +145,7 @@ func (wk *walk) open(ctx context.Context) error {
 	}
 	wk.pages, wk.rows = 1, first.Page.Size()
 	wk.proof.offset = max(first.Page.TotalCount, wk.opts.PageSize)
-	return nil
+	return wk.measureStart(ctx, wk.client)
 }
 
 // checkVisible tells an organization without customer meters from one that the
@@ -177,14 +184,26 @@ func (wk *walk) descent(ctx context.Context) error {
 			return nil // what was planned ahead no longer fits
 		}
 		if wk.block.full(wk.opts.BlockRows) {
-			if err := wk.flush(ctx); err != nil {
+			if err := wk.breathe(ctx); err != nil {
 				return err
-			}
-			if wk.between != nil {
-				wk.between(ctx)
 			}
 		}
 	}
+	return nil
+}
+
+// breathe saves the block, and lets what is due between two blocks be done.
+func (wk *walk) breathe(ctx context.Context) error {
+	if err := wk.hand(ctx); err != nil {
+		return err
+	}
+	if wk.between == nil || (wk.due != nil && !wk.due()) {
+		return nil
+	}
+	if err := wk.drain(ctx); err != nil {
+		return err
+	}
+	wk.between(ctx)
 	return nil
 }
 
@@ -234,28 +253,6 @@ func (w *worker) screen(page *polar.Page) {
 	page.CustomerMeters, page.Rejected = own, rejected
 }
 
-// flush saves the block in hand and moves the cursor, both or neither.
-func (wk *walk) flush(ctx context.Context) error {
-	if wk.block.empty() {
-		return nil
-	}
-	block := wk.block.take()
-	wk.cursor.RowsRejected += int64(len(block.Rejected))
-	if wk.proof.known && !wk.proof.done {
-		wk.cursor.Low, wk.cursor.Offset = wk.proof.low, wk.proof.offset
-		cursor := wk.cursor
-		block.Cursor = &cursor
-	}
-	saved, err := wk.save(ctx, block)
-	if err != nil {
-		return err
-	}
-	// Rows that Postgres refused are counted after the fact; the cursor of the
-	// next block carries them.
-	wk.cursor.RowsRejected += saved.Counts.RowsRejected - int64(len(block.Rejected))
-	return wk.settle(ctx, saved.Older)
-}
-
 func (wk *walk) position() Position {
 	remaining := wk.proof.offset
 	if wk.proof.done {
@@ -266,6 +263,7 @@ func (wk *walk) position() Position {
 		Rows:      wk.rows,
 		Remaining: remaining,
 		Total:     max(wk.cursor.TotalCount, remaining),
+		Left:      wk.left(remaining),
 		Resumed:   wk.resumed,
 	}
 }

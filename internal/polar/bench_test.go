@@ -37,6 +37,16 @@ func BenchmarkDecodePage(b *testing.B) {
 			}
 		}
 	})
+	b.Run("polar-remembering", func(b *testing.B) {
+		b.SetBytes(int64(len(body)))
+		b.ReportAllocs()
+		d := NewDecoder()
+		for b.Loop() {
+			if page, err := d.Page(body); err != nil || len(page.CustomerMeters) != MaxPageSize {
+				b.Fatal(err)
+			}
+		}
+	})
 	b.Run("encoding-json", func(b *testing.B) {
 		b.SetBytes(int64(len(body)))
 		b.ReportAllocs()

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -22,29 +24,72 @@ func shapeErrorf(format string, args ...any) *ShapeError {
 	return &ShapeError{Reason: fmt.Sprintf(format, args...)}
 }
 
+// A Decoder decodes pages. It remembers some of the customers and meters that
+// it met, so that what is repeated costs a comparison; how much it remembers is
+// bounded. It may be used from several goroutines.
+type Decoder struct {
+	seed      maphash.Seed
+	customers known[Customer]
+	meters    known[Meter]
+	texts     sync.Pool // of *[]byte, for shortened bodies
+}
+
+// NewDecoder returns a Decoder that remembers nothing yet.
+func NewDecoder() *Decoder {
+	return &Decoder{
+		seed:      maphash.MakeSeed(),
+		customers: known[Customer]{raw: func(c *Customer) []byte { return c.Raw }},
+		meters:    known[Meter]{raw: func(m *Meter) []byte { return m.Raw }},
+	}
+}
+
 // DecodePage decodes an answer of the list call.
 //
 // An item that can't be used is in Page.Rejected; every other is in
 // Page.CustomerMeters, and none is in neither. Only a body that is no such
 // answer as a whole is an error, a [*ShapeError]. Nothing in the page refers to
 // body.
-func DecodePage(body []byte) (*Page, error) {
+func DecodePage(body []byte) (*Page, error) { return NewDecoder().Page(body) }
+
+// Page is [DecodePage]. The page may share customers and meters with other
+// pages.
+func (d *Decoder) Page(body []byte) (*Page, error) {
+	if !bytes.Contains(body, []byte(nulEscape)) {
+		s := d.shorten(body)
+		defer d.release(s)
+		if parts, err := readParts(s.text); err == nil {
+			return d.page(s, parts, true)
+		}
+	}
 	parts, strict, err := splitPage(body)
 	if err != nil {
 		return nil, err
 	}
+	return d.page(&shortened{whole: body, text: body}, parts, strict)
+}
+
+func (d *Decoder) page(s *shortened, parts pageParts, strict bool) (*Page, error) {
 	page := &Page{CustomerMeters: make([]CustomerMeter, 0, len(parts.items))}
+	var err error
 	if page.TotalCount, page.MaxPage, err = decodePagination(parts.pagination); err != nil {
 		return nil, err
 	}
-	d := newItemDecoder(len(parts.items))
+	items := d.newItemDecoder(len(parts.items))
 	for i, item := range parts.items {
 		place := len(page.CustomerMeters)
 		page.CustomerMeters = append(page.CustomerMeters, CustomerMeter{})
-		nuls, err := d.item(item, strict, &page.CustomerMeters[place])
+		m := &page.CustomerMeters[place]
+		marks := s.inside(item.from, item.to)
+		text := s.text[item.from:item.to]
+		nuls, err := items.marked(text, item.from, marks, strict, m)
+		if err != nil && len(marks) > 0 {
+			*m = CustomerMeter{}
+			text = s.original(item.from, item.to, marks)
+			nuls, err = items.item(text, strict, m)
+		}
 		if err != nil {
 			page.CustomerMeters = page.CustomerMeters[:place]
-			page.Rejected = append(page.Rejected, reject(i, item, err))
+			page.Rejected = append(page.Rejected, reject(i, text, err))
 			continue
 		}
 		page.NULsReplaced += nuls
@@ -65,7 +110,7 @@ func DecodeCustomerMeter(body []byte) (*CustomerMeter, *RejectedRow, error) {
 		}
 	}
 	var m CustomerMeter
-	if _, err := newItemDecoder(1).item(object, strict, &m); err != nil {
+	if _, err := NewDecoder().newItemDecoder(1).item(object, strict, &m); err != nil {
 		row := reject(0, object, err)
 		if !hasMember(object, "id", "customer_id", "meter_id") {
 			return nil, nil, shapeErrorf("a JSON object that is no customer meter")
@@ -108,9 +153,12 @@ func hasMember(object []byte, names ...string) bool {
 
 // pageParts are the raw values of a page.
 type pageParts struct {
-	items      [][]byte
+	items      []extent
 	pagination []byte
 }
+
+// An extent is a part of a body.
+type extent struct{ from, to int }
 
 // splitPage finds a page's items. Strictly read, which is the rule, one pass
 // over the body proves all items well-formed at once, and strict is true. If
@@ -152,7 +200,7 @@ func readParts(body []byte, opts ...jsontext.Options) (parts pageParts, err erro
 		seen[name] = true
 		switch name {
 		case "items":
-			parts.items, err = readItems(d, body)
+			parts.items, err = readItems(d)
 		case "pagination":
 			parts.pagination, err = d.ReadValue()
 			parts.pagination = bytes.Clone(parts.pagination)
@@ -172,8 +220,8 @@ func readParts(body []byte, opts ...jsontext.Options) (parts pageParts, err erro
 	return parts, atEnd(d)
 }
 
-// readItems returns the items as they lie in body.
-func readItems(d *jsontext.Decoder, body []byte) ([][]byte, error) {
+// readItems returns where in the body the items lie.
+func readItems(d *jsontext.Decoder) ([]extent, error) {
 	if k := d.PeekKind(); k != '[' {
 		if _, err := d.ReadValue(); err != nil {
 			return nil, err
@@ -183,14 +231,14 @@ func readItems(d *jsontext.Decoder, body []byte) ([][]byte, error) {
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
 	}
-	items := make([][]byte, 0, MaxPageSize)
+	items := make([]extent, 0, MaxPageSize)
 	for d.PeekKind() != ']' {
 		value, err := d.ReadValue()
 		if err != nil {
 			return nil, err
 		}
-		end := d.InputOffset()
-		items = append(items, body[end-int64(len(value)):end])
+		end := int(d.InputOffset())
+		items = append(items, extent{end - len(value), end})
 	}
 	_, err := d.ReadToken()
 	return items, err

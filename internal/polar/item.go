@@ -36,21 +36,33 @@ var requiredFields = []string{
 // within a page: a nested object whose bytes are those of one already decoded is
 // that one.
 type itemDecoder struct {
-	customers map[uuid.UUID]*Customer
-	meters    map[uuid.UUID]*Meter
+	*Decoder
+	ofCustomer map[uuid.UUID]*Customer
+	ofMeter    map[uuid.UUID]*Meter
 }
 
-func newItemDecoder(items int) *itemDecoder {
+func (d *Decoder) newItemDecoder(items int) *itemDecoder {
 	return &itemDecoder{
-		customers: make(map[uuid.UUID]*Customer, items),
-		meters:    make(map[uuid.UUID]*Meter),
+		Decoder:    d,
+		ofCustomer: make(map[uuid.UUID]*Customer, items),
+		ofMeter:    make(map[uuid.UUID]*Meter),
 	}
 }
+
+// errUnplaced means that a digit of a shortened item stands for something else
+// than its customer or its meter.
+var errUnplaced = errors.New("a copy in an unexpected place")
 
 // item decodes one item into m and returns how many U+0000 it replaced. The
 // item must be well-formed as far as the lenient options go, and altogether if
 // strict is set.
 func (d *itemDecoder) item(item []byte, strict bool, m *CustomerMeter) (nuls int, err error) {
+	return d.marked(item, 0, nil, strict, m)
+}
+
+// marked is item for one of a shortened body, in which it lies at offset and has
+// these marks. After an error it may succeed as it was sent.
+func (d *itemDecoder) marked(item []byte, offset int, marks []mark, strict bool, m *CustomerMeter) (nuls int, err error) {
 	if !strict {
 		if err := checkStrict(item); err != nil {
 			return 0, err
@@ -66,21 +78,66 @@ func (d *itemDecoder) item(item []byte, strict bool, m *CustomerMeter) (nuls int
 			return 0, fmt.Errorf("after replacing U+0000: %w", err)
 		}
 	}
-	customer, meter, err := decodeFlat(item, m)
+	nested, err := decodeFlat(item, m)
 	if err != nil {
 		return 0, err
 	}
-	if m.Customer, err = d.customer(m.CustomerID, customer); err != nil {
-		return 0, within("customer", err)
+	unplaced := 0
+	var ofCustomer *entry[Customer]
+	var ofMeter *entry[Meter]
+	for _, k := range marks {
+		switch at := k.at - offset; {
+		case k.customer != nil && at == nested.customerAt:
+			ofCustomer, m.Customer = k.customer, k.customer.cutOut(k.cut)
+		case k.meter != nil && at == nested.meterAt:
+			ofMeter, m.Meter = k.meter, k.meter.cutOut(k.cut)
+		case k.cut:
+			unplaced++
+		}
 	}
-	if m.Meter, err = d.meter(m.MeterID, meter); err != nil {
-		return 0, within("meter", err)
+	if unplaced > 0 {
+		return 0, errUnplaced
+	}
+	if m.Customer == nil {
+		if m.Customer, err = d.customer(m.CustomerID, nested.customer); err != nil {
+			return 0, within("customer", err)
+		}
+		ofCustomer.first(m.Customer)
+	}
+	if m.Meter == nil {
+		if m.Meter, err = d.meter(m.MeterID, nested.meter); err != nil {
+			return 0, within("meter", err)
+		}
+		ofMeter.first(m.Meter)
 	}
 	return nuls, checkNested(m)
 }
 
+// cutOut returns the object for which a digit stands; nil if none does, or if
+// the object was of no use where it was seen first.
+func (e *entry[T]) cutOut(cut bool) *T {
+	if !cut {
+		return nil
+	}
+	return e.value
+}
+
+// first notes the object at its first sight, if that is one.
+func (e *entry[T]) first(value *T) {
+	if e != nil && e.value == nil {
+		e.value = value
+	}
+}
+
+// nestedObjects are the customer and the meter of an item, and where they begin in
+// it.
+type nestedObjects struct {
+	customer, meter     []byte
+	customerAt, meterAt int
+}
+
 // decodeFlat decodes the fields of m itself and returns the nested objects.
-func decodeFlat(item []byte, m *CustomerMeter) (customer, meter []byte, err error) {
+func decodeFlat(item []byte, m *CustomerMeter) (found nestedObjects, err error) {
 	var seen fieldSet
 	w := walk(item)
 	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
@@ -103,9 +160,9 @@ func decodeFlat(item []byte, m *CustomerMeter) (customer, meter []byte, err erro
 		case fieldBalance:
 			m.Balance, err = decodeDecimal(value)
 		case fieldCustomer:
-			customer = value
+			found.customer, found.customerAt = value, w.pos-len(value)
 		case fieldMeter:
-			meter = value
+			found.meter, found.meterAt = value, w.pos-len(value)
 		default:
 			m.Extra = appendMember(m.Extra, name, value)
 		}
@@ -113,7 +170,7 @@ func decodeFlat(item []byte, m *CustomerMeter) (customer, meter []byte, err erro
 			w.trouble = "" // their own decoding looks for it, and names the field within
 		}
 		if err = w.check(name, err); err != nil {
-			return nil, nil, err
+			return found, err
 		}
 		if i != fieldUnknown {
 			seen |= 1 << i
@@ -122,7 +179,7 @@ func decodeFlat(item []byte, m *CustomerMeter) (customer, meter []byte, err erro
 	if m.Extra != nil {
 		m.Extra = append(m.Extra, '}')
 	}
-	return customer, meter, seen.missing(requiredFields)
+	return found, seen.missing(requiredFields)
 }
 
 // fieldIndex returns the index of name in requiredFields or fieldUnknown.
@@ -168,24 +225,26 @@ func appendMember(object, name, value []byte) []byte {
 
 // customer returns the customer of raw, a new one only if its bytes are new.
 func (d *itemDecoder) customer(id uuid.UUID, raw []byte) (*Customer, error) {
-	if c, ok := d.customers[id]; ok && bytes.Equal(c.Raw, raw) {
+	if c, ok := d.ofCustomer[id]; ok && bytes.Equal(c.Raw, raw) {
 		return c, nil
 	}
 	c, err := decodeCustomer(raw)
 	if err == nil {
-		d.customers[id] = c
+		d.ofCustomer[id] = c
+		d.customers.remember(d.seed, c)
 	}
 	return c, err
 }
 
 // meter returns the meter of raw, a new one only if its bytes are new.
 func (d *itemDecoder) meter(id uuid.UUID, raw []byte) (*Meter, error) {
-	if m, ok := d.meters[id]; ok && bytes.Equal(m.Raw, raw) {
+	if m, ok := d.ofMeter[id]; ok && bytes.Equal(m.Raw, raw) {
 		return m, nil
 	}
 	m, err := decodeMeter(raw)
 	if err == nil {
-		d.meters[id] = m
+		d.ofMeter[id] = m
+		d.meters.remember(d.seed, m)
 	}
 	return m, err
 }

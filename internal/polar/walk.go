@@ -144,13 +144,15 @@ func unquote(quoted []byte) []byte {
 	return text
 }
 
+// nulEscape is U+0000 as JSON can write it, in this way alone.
+const nulEscape = `\u0000`
+
 // replaceNULs returns item with every escaped U+0000, in names as well as in
 // values, made U+FFFD, and how many there were. Postgres's text and jsonb can't
 // hold U+0000. An item without any is returned as it is; otherwise the result
 // is a copy of the same length.
 func replaceNULs(item []byte) ([]byte, int) {
-	const escape = `\u0000`
-	if !bytes.Contains(item, []byte(escape)) {
+	if !bytes.Contains(item, []byte(nulEscape)) {
 		return item, 0
 	}
 	item = bytes.Clone(item)
@@ -159,7 +161,7 @@ func replaceNULs(item []byte) ([]byte, int) {
 		if item[i] != '\\' {
 			continue
 		}
-		if bytes.HasPrefix(item[i:], []byte(escape)) {
+		if bytes.HasPrefix(item[i:], []byte(nulEscape)) {
 			copy(item[i:], `\ufffd`)
 			n++
 		}

@@ -16,6 +16,21 @@ func appendRow(b []byte, r *row) []byte {
 	}
 	r.customer.load()
 	r.meter.load()
+	b = appendHead(b, r)
+	b = append(b, r.customer.json...)
+	b = append(b, betweenObjects...)
+	b = append(b, r.meter.json...)
+	if r.odd != nil {
+		b = appendExtra(b, r.odd.extra)
+	}
+	return append(b, '}')
+}
+
+// betweenObjects stands between the two nested objects of a row.
+const betweenObjects = `,"meter":`
+
+// appendHead writes what stands before the nested objects.
+func appendHead(b []byte, r *row) []byte {
 	b = append(b, `{"id":`...)
 	b = appendID(b, r.id)
 	b = append(b, `,"created_at":`...)
@@ -32,14 +47,7 @@ func appendRow(b []byte, r *row) []byte {
 	b = append(b, r.units.Credited...)
 	b = append(b, `,"balance":`...)
 	b = append(b, r.units.Balance...)
-	b = append(b, `,"customer":`...)
-	b = append(b, r.customer.json...)
-	b = append(b, `,"meter":`...)
-	b = append(b, r.meter.json...)
-	if r.odd != nil {
-		b = appendExtra(b, r.odd.extra)
-	}
-	return append(b, '}')
+	return append(b, `,"customer":`...)
 }
 
 func appendCustomer(b []byte, c *Customer) []byte {

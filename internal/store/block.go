@@ -39,6 +39,30 @@ type Block struct {
 	Rewrite bool
 
 	Counts Counts // of the requests and pages behind the block
+
+	prepared *prepared
+}
+
+// prepared is what can be made of a block's rows without the database.
+type prepared struct {
+	customers *nested[polar.Customer]
+	meters    *nested[polar.Meter]
+	columns   []any
+}
+
+// Prepare does the part of saving the block that needs no database, so that it
+// can be done while another block is being saved. The rows must not change
+// afterwards.
+func (b *Block) Prepare() {
+	if b.prepared != nil {
+		return
+	}
+	b.CustomerMeters = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	b.prepared = &prepared{
+		customers: customersKind().in(b.CustomerMeters),
+		meters:    metersKind().in(b.CustomerMeters),
+		columns:   customerMeterColumns(b.CustomerMeters),
+	}
 }
 
 // A Stretch is a part of the list in the order of the walk, both ends included.
@@ -69,7 +93,7 @@ type Saved struct {
 // which is then rejected; the cursor moves only with the last part, so a crash
 // between the parts repeats them and changes nothing.
 func (s *Session) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, error) {
-	b.CustomerMeters = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	b.Prepare()
 	saved, err := s.saveOnce(ctx, run, b)
 	if err == nil || !refusesValue(err) || len(b.CustomerMeters) == 0 {
 		return saved, err
@@ -85,7 +109,7 @@ func (s *Session) saveInParts(ctx context.Context, run *Run, b *Block) (Saved, e
 		return total, err
 	}
 	rest := *b
-	rest.CustomerMeters = nil
+	rest.CustomerMeters, rest.prepared = nil, nil
 	rest.Rejected = append(rejected, b.Rejected...)
 	last, err := s.saveListed(ctx, run, &rest, b.CustomerMeters)
 	total.Counts.Add(last.Counts)
@@ -133,26 +157,36 @@ func (s *Session) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, erro
 	return s.saveListed(ctx, run, b, b.CustomerMeters)
 }
 
-// saveListed saves b; listed are the rows its stretch shows. The statements of
-// one batch are one implicit transaction and one round trip.
+// saveListed saves b; listed are the rows its stretch shows. One round trip
+// spares sending what is stored already; the statements of the other are one
+// implicit transaction.
 func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*polar.CustomerMeter) (Saved, error) {
 	saved := Saved{Counts: b.Counts}
 	saved.Counts.RowsRejected += int64(len(b.Rejected))
 	saved.Counts.RowsSeen += int64(len(b.CustomerMeters) + len(b.Rejected))
 
-	batch := &pgx.Batch{}
-	if len(b.CustomerMeters) > 0 {
-		s.queueCustomers(batch, b, &saved)
-		s.queueMeters(batch, b, &saved)
-		s.queueCustomerMeters(batch, run, b, &saved)
+	b.Prepare()
+	if !b.Rewrite && len(b.CustomerMeters) > 0 {
+		if err := s.conn.SendBatch(ctx, siftBatch(b, &saved)).Close(); err != nil {
+			return Saved{}, fmt.Errorf("compare customers and meters of a block: %w", err)
+		}
 	}
+	batch := s.writeBatch(run, b, listed, &saved)
+	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
+		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
+	}
+	return saved, nil
+}
+
+// writeBatch returns the statements of the transaction that saves b.
+func (s *Session) writeBatch(run *Run, b *Block, listed []*polar.CustomerMeter, saved *Saved) *pgx.Batch {
+	batch := &pgx.Batch{}
+	s.queueCustomers(batch, b, b.prepared.customers)
+	s.queueMeters(batch, b, b.prepared.meters)
+	s.queueCustomerMeters(batch, run, b, b.prepared.columns, saved)
 	s.queueSuspects(batch, b, listed)
 	s.queueRejected(batch, run, b.Rejected)
 	s.queueCursor(batch, b.Cursor)
 	queueCounts(batch, run.ID, saved.Counts)
-	err := s.conn.SendBatch(ctx, batch).Close()
-	if err != nil {
-		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
-	}
-	return saved, nil
+	return batch
 }

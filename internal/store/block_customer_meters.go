@@ -1,9 +1,10 @@
 package store
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -204,24 +205,41 @@ SELECT
     ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean)
 FROM counted c`
 
-func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, saved *Saved) {
+// customerMeterColumns are the first parameters of saveCustomerMetersSQL,
+// encoded.
+func customerMeterColumns(rows []*polar.CustomerMeter) []any {
+	columns := []*array{
+		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }),
+		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID }),
+		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.MeterID }),
+		ints(rows, func(m *polar.CustomerMeter) int64 { return m.CreditedUnits }),
+		times(rows, func(m *polar.CustomerMeter) time.Time { return m.CreatedAt }),
+		times(rows, func(m *polar.CustomerMeter) time.Time { return m.ModifiedAt }),
+		texts(rows, func(m *polar.CustomerMeter) string { return m.ConsumedUnits.String() }),
+		texts(rows, func(m *polar.CustomerMeter) string { return m.Balance.String() }),
+		jsons(rows, func(m *polar.CustomerMeter) []byte { return m.Extra }),
+	}
+	encoded := make([]any, len(columns))
+	for i, c := range columns {
+		c.ready = c.appendTo(nil)
+		encoded[i] = c
+	}
+	return encoded
+}
+
+func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, columns []any, saved *Saved) {
 	rows := b.CustomerMeters
-	batch.Queue(saveCustomerMetersSQL,
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.CustomerID) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.MeterID) }),
-		column(rows, func(m *polar.CustomerMeter) int64 { return m.CreditedUnits }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.CreatedAt) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.ModifiedAt) }),
-		column(rows, func(m *polar.CustomerMeter) string { return m.ConsumedUnits.String() }),
-		column(rows, func(m *polar.CustomerMeter) string { return m.Balance.String() }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Text { return jsonText(m.Extra) }),
+	if len(rows) == 0 {
+		return
+	}
+	args := append(columns[:len(columns):len(columns)],
 		s.organization,
 		string(run.Kind),
 		b.Age,
 		b.Force,
 		run.ID,
-	).QueryRow(func(row pgx.Row) error {
+	)
+	batch.Queue(saveCustomerMetersSQL, args...).QueryRow(func(row pgx.Row) error {
 		var inserted, updated int64
 		var older []uuid.UUID
 		if err := row.Scan(&inserted, &updated, &older); err != nil {

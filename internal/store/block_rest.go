@@ -3,7 +3,6 @@ package store
 import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -38,15 +37,15 @@ func (s *Session) queueSuspects(batch *pgx.Batch, b *Block, listed []*polar.Cust
 	if b.Stretch == nil {
 		return
 	}
-	present := column(listed, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })
+	present := column(listed, customerMeterID)
 	for _, r := range b.Rejected {
 		if r.ID != uuid.Nil {
-			present = append(present, id(r.ID))
+			present = append(present, r.ID)
 		}
 	}
 	lowAt, highAt := b.Stretch.bounds()
 	low, high := b.Stretch.Low, b.Stretch.High
-	batch.Queue(suspectsSQL, s.organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID, present)
+	batch.Queue(suspectsSQL, s.organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID, uuids(present, func(u uuid.UUID) uuid.UUID { return u }))
 }
 
 // saveRejectedSQL keeps one row per rejected text, however many walks meet it.
@@ -99,11 +98,11 @@ func (s *Session) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedR
 	batch.Queue(saveRejectedSQL,
 		s.organization,
 		run.ID,
-		column(rows, func(r RejectedRow) int64 { return int64(r.Offset) }),
-		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.ID) }),
-		column(rows, func(r RejectedRow) []byte { return digest(r.Raw) }),
-		column(rows, func(r RejectedRow) string { return cleanText(r.Reason) }),
-		column(rows, func(r RejectedRow) string { return cleanText(string(r.Raw)) }),
+		ints(rows, func(r RejectedRow) int64 { return int64(r.Offset) }),
+		uuids(rows, func(r RejectedRow) uuid.UUID { return r.ID }),
+		blobs(rows, func(r RejectedRow) []byte { return digest(r.Raw) }),
+		texts(rows, func(r RejectedRow) string { return cleanText(r.Reason) }),
+		texts(rows, func(r RejectedRow) string { return cleanText(string(r.Raw)) }),
 	)
 }
 

@@ -23,21 +23,12 @@ func id(u uuid.UUID) pgtype.UUID {
 	return pgtype.UUID{Bytes: u, Valid: u != uuid.Nil}
 }
 
-func text(s *string) pgtype.Text {
-	if s == nil {
-		return pgtype.Text{}
+// unlessEmpty is nil for the empty string.
+func unlessEmpty(s string) *string {
+	if s == "" {
+		return nil
 	}
-	return pgtype.Text{String: *s, Valid: true}
-}
-
-// textOrNull is null for the empty string.
-func textOrNull(s string) pgtype.Text {
-	return pgtype.Text{String: s, Valid: s != ""}
-}
-
-// jsonText is null for a missing value.
-func jsonText(b []byte) pgtype.Text {
-	return pgtype.Text{String: string(b), Valid: b != nil}
+	return &s
 }
 
 // digest is the first half of SHA-256: equal digests are taken for equal JSON.
@@ -85,5 +76,3 @@ func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Ti
 }
 
 func customerMeterID(m *polar.CustomerMeter) uuid.UUID { return m.ID }
-func customerID(c *polar.Customer) uuid.UUID           { return c.ID }
-func meterID(m *polar.Meter) uuid.UUID                 { return m.ID }

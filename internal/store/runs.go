@@ -163,7 +163,8 @@ type Outcome struct {
 // can make it begin before the last one.
 //
 // All of it happens or nothing: a crash before leaves the run to be called
-// abandoned, and the cursor where it is.
+// abandoned, and the cursor where it is. What is reported as done is on disk:
+// this transaction waits for it, and with it for all blocks before.
 func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	status, text := "succeeded", (*string)(nil)
 	if o.Err != nil {
@@ -178,6 +179,7 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 		nullRows = &o.NullRows
 	}
 	batch := &pgx.Batch{}
+	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
 	queueCounts(batch, run.ID, o.Counts)
 	batch.Queue(finishRunSQL, run.ID, status, o.Exact, text)
 	if o.Walked {

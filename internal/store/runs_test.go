@@ -205,3 +205,30 @@ func TestStatusTellsRowsRunsAndErrors(t *testing.T) {
 		t.Errorf("status %+v", got)
 	}
 }
+
+// TestOnlyTheEndOfARunWaitsForTheDisk looks at the setting during a block and
+// during the end of a run, through a trigger that notes it.
+func TestOnlyTheEndOfARunWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	const watch = `
+CREATE TABLE public.seen (finished boolean, setting text);
+CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.seen VALUES (NEW.status <> 'running', current_setting('synchronous_commit'));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER look AFTER UPDATE ON polar.sync_runs FOR EACH ROW EXECUTE FUNCTION public.look()`
+	if _, err := db.Pool.Exec(t.Context(), watch); err != nil {
+		t.Fatal(err)
+	}
+	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1))})
+	if err := s.FinishRun(t.Context(), run, store.Outcome{NullRows: -1}); err != nil {
+		t.Fatal(err)
+	}
+	const seen = `SELECT string_agg(DISTINCT finished || ' ' || setting, ', ' ORDER BY finished || ' ' || setting) FROM public.seen`
+	if got, want := lookup(t, db, seen), "false off, true on"; got != want {
+		t.Errorf("finished and setting: %s, want %s", got, want)
+	}
+}

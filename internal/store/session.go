@@ -62,7 +62,11 @@ func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) 
 }
 
 // tryAcquire also turns off the plans that fit a small or unanalyzed table and
-// ruin a large one: on this connection blocks meet the tables by index.
+// ruin a large one: on this connection blocks meet the tables by index. And it
+// lets blocks commit without waiting for the disk, or for a standby: should the
+// server crash, the last of them are lost together with the cursor that says
+// that they were saved, and are read again. The end of a run waits; see
+// FinishRun.
 func (s *Store) tryAcquire(ctx context.Context, organization uuid.UUID) (*Session, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -75,9 +79,10 @@ SELECT
     set_config('enable_hashjoin', 'off', false),
     set_config('enable_mergejoin', 'off', false),
     set_config('plan_cache_mode', 'force_generic_plan', false),
-    set_config('jit', 'off', false)`
+    set_config('jit', 'off', false),
+    set_config('synchronous_commit', 'off', false)`
 	var locked bool
-	err = conn.QueryRow(ctx, sql, lockKey(organization)).Scan(&locked, nil, nil, nil, nil, nil)
+	err = conn.QueryRow(ctx, sql, lockKey(organization)).Scan(&locked, nil, nil, nil, nil, nil, nil)
 	if err != nil {
 		cut(conn)
 		return nil, fmt.Errorf("take organization's lock: %w", err)
@@ -109,6 +114,7 @@ func (s *Session) Release() {
 		`RESET enable_mergejoin`,
 		`RESET plan_cache_mode`,
 		`RESET jit`,
+		`RESET synchronous_commit`,
 	} {
 		batch.Queue(sql)
 	}

@@ -80,6 +80,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 // so that the locks of a lost host fall (on a Unix socket the settings have no
 // effect). Times are stored and read in UTC whatever the server's zone is.
 func prepareConnection(ctx context.Context, conn *pgx.Conn) error {
+	registerArrays(conn.TypeMap())
 	const sql = `
 SELECT
     set_config('tcp_keepalives_idle', '10', false),

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
+)
+
+func TestCheckMeasuresHowSlowDeepPagesAre(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name           string
+		rows, requests int
+		fault          polarsim.Fault // of the second request
+		perRow         time.Duration
+	}{
+		{"many rows", 20_000, 2, polarsim.NoFault, 20 * time.Microsecond},
+		{"few rows", 9_000, 1, polarsim.NoFault, mirror.UsualPerRow},
+		{"no answer", 20_000, 2, polarsim.Unavailable, mirror.UsualPerRow},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				sim := polarsim.New(polarsim.Options{
+					Seed:          7,
+					Latency:       150 * time.Millisecond,
+					LatencyPerRow: 20 * time.Microsecond,
+					Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: tt.rows}},
+				})
+				org := sim.Organizations()[0]
+				client, err := fetch.New(fetch.Options{
+					Organization: org.Name,
+					BaseURL:      "https://polar.test",
+					Token:        fetch.StaticToken(secret.New(org.Token)),
+					Retry:        fetch.Retry{MaxElapsedTime: time.Nanosecond},
+					Transport:    sim.Transport(),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				sim.FailNext(polarsim.NoFault, 1)
+				sim.FailNext(tt.fault, 1)
+				v := tryToken(t.Context(), client, config.Organization{ID: org.ID})
+				if v.err != nil || v.start.Round(time.Millisecond) != 150*time.Millisecond || v.perRow.Round(time.Microsecond) != tt.perRow {
+					t.Errorf("%+v", v)
+				}
+				if got := sim.RequestCount(); got != tt.requests {
+					t.Errorf("%d requests, want %d", got, tt.requests)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"polarmirror/internal/config"
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/web"
+)
+
+// openPage makes the status page, which is closed when the program ends.
+func (o *outlook) openPage(p *program, cfg *config.Config, db *database, schedules mirror.Schedules) (*web.Page, error) {
+	settings := pageSettings(cfg, schedules)
+	page, err := web.NewPage(web.PageOptions{
+		Store:    db.Store,
+		Settings: func() web.PageSettings { return settings },
+		Walks:    o.walks,
+		Version:  thisBuild().Version,
+		Log:      p.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.pages = page
+	return page, nil
+}
+
+// pageSettings are what the page shows of the configuration: no secret is among
+// them.
+func pageSettings(cfg *config.Config, schedules mirror.Schedules) web.PageSettings {
+	s := web.PageSettings{Incremental: schedules.Incremental, Full: schedules.Full, MaxLag: cfg.HTTP.MaxLag}
+	var tokens []config.Credential
+	for _, org := range cfg.Organizations {
+		n := 0
+		for n < len(tokens) && !sameCredential(tokens[n], org.AccessToken) {
+			n++
+		}
+		if n == len(tokens) {
+			tokens = append(tokens, org.AccessToken)
+		}
+		s.Organizations = append(s.Organizations, web.PageOrganization{
+			Name:              org.Name,
+			Token:             n,
+			RequestsPerMinute: cfg.Polar.RequestsPerMinute,
+		})
+	}
+	return s
+}
+
+func sameCredential(a, b config.Credential) bool { return a.File == b.File && a.Value.Equal(b.Value) }
+
+// progresses tells several of the progress of walks.
+type progresses []mirror.Progress
+
+// Walking implements [mirror.Progress].
+func (all progresses) Walking(organization string, at mirror.Position) {
+	for _, one := range all {
+		one.Walking(organization, at)
+	}
+}
+
+// Walked implements [mirror.Progress].
+func (all progresses) Walked(organization string, at mirror.Position, err error) {
+	for _, one := range all {
+		one.Walked(organization, at, err)
+	}
+}

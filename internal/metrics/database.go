@@ -1,0 +1,153 @@
+package metrics
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"polarmirror/internal/recent"
+	"polarmirror/internal/store"
+)
+
+// A Database is what scrapes ask; a [store.Store] is one.
+type Database interface {
+	Freshness(context.Context, []store.Organization) ([]store.Freshness, error)
+	Sizes(context.Context, []store.Organization) ([]store.Size, error)
+	PoolStat() store.PoolStat
+}
+
+const (
+	// freshTimeout and freshKeep are of the question how old the data is: a few
+	// look-ups an organization.
+	freshTimeout = 4 * time.Second
+	freshKeep    = 2 * time.Second
+	// sizesTimeout and sizesKeep are of counting rows, which reads a whole
+	// table. A scrape waits sizesPatience at most and then shows the last count.
+	sizesTimeout  = 2 * time.Minute
+	sizesKeep     = 15 * time.Second
+	sizesPatience = 2 * time.Second
+	// rest is how many times as long as either took it is not asked again: a
+	// twentieth of one connection's time is the most that all scrapes cost.
+	rest = 19
+)
+
+// WatchDatabase adds what only the database knows. Call it once. organizations
+// returns those that are configured at the time.
+func (m *Metrics) WatchDatabase(db Database, organizations func() []store.Organization) {
+	m.registry.MustRegister(newDatabaseCollector(db, organizations, m.log))
+}
+
+// A databaseCollector asks at a scrape, but seldom more often than needed. While
+// the database does not answer, the ages that it told last go on growing.
+type databaseCollector struct {
+	db    Database
+	log   *zap.Logger
+	fresh *recent.Value[[]store.Freshness]
+	sizes *recent.Value[[]store.Size]
+
+	up, age, success, exact, took, failing *prometheus.Desc
+	live, suspects, rejected               *prometheus.Desc
+	pool                                   poolDescs
+}
+
+func newDatabaseCollector(db Database, organizations func() []store.Organization, log *zap.Logger) *databaseCollector {
+	c := &databaseCollector{db: db, log: log}
+	c.fresh = recent.New(recent.Options{Timeout: freshTimeout, Keep: freshKeep, Rest: rest}, func(ctx context.Context) ([]store.Freshness, error) {
+		return db.Freshness(ctx, organizations())
+	})
+	c.sizes = recent.New(recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}, func(ctx context.Context) ([]store.Size, error) {
+		return db.Sizes(ctx, organizations())
+	})
+	c.up = desc("database_up", "Whether the database answered: 1 or 0.")
+	c.age = desc("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded.", "organization")
+	c.success = desc("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none.", "organization", "kind")
+	c.took = desc("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none.", "organization", "kind")
+	c.exact = desc("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", "organization")
+	c.failing = desc("failing", "Whether a run failed and none has made up for it since: 1 or 0.", "organization")
+	c.live = desc("live_rows", "Customer meters that Polar has and the configured filter lets in.", "organization")
+	c.suspects = desc("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", "organization")
+	c.rejected = desc("rejected_rows", "Rows from Polar that could not be mirrored, of the last 30 days.", "organization")
+	c.pool = newPoolDescs()
+	return c
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, labels, nil)
+}
+
+// Describe is of [prometheus.Collector].
+func (c *databaseCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.up, c.age, c.success, c.took, c.exact, c.failing, c.live, c.suspects, c.rejected} {
+		to <- d
+	}
+	c.pool.describe(to)
+}
+
+// Collect is of [prometheus.Collector].
+func (c *databaseCollector) Collect(to chan<- prometheus.Metric) {
+	c.collectFreshness(to)
+	c.collectSizes(to)
+	c.pool.collect(to, c.db.PoolStat())
+}
+
+func (c *databaseCollector) collectFreshness(to chan<- prometheus.Metric) {
+	_, err := c.fresh.Get(context.Background()) // it ends with its own time-out
+	if err != nil {
+		c.log.Warn("scrape without the database", zap.Error(err))
+	}
+	gauge(to, c.up, oneIf(err == nil))
+	last, known := c.fresh.Last()
+	if !known {
+		return
+	}
+	for _, f := range last.Value {
+		name := f.Organization
+		age := math.Inf(1)
+		if f.Age != nil {
+			age = (*f.Age + time.Since(last.At)).Seconds()
+		}
+		gauge(to, c.age, age, name)
+		c.collectSpan(to, name, store.Full, f.LastFull)
+		c.collectSpan(to, name, store.Incremental, f.LastIncremental)
+		gauge(to, c.exact, oneIf(f.LastExact != nil && *f.LastExact), name)
+		gauge(to, c.failing, oneIf(f.Failing), name)
+	}
+}
+
+func (c *databaseCollector) collectSpan(to chan<- prometheus.Metric, organization string, kind store.Kind, span store.Span) {
+	at := 0.0
+	if !span.Finished.IsZero() {
+		at = float64(span.Finished.UnixMilli()) / 1000
+	}
+	gauge(to, c.success, at, organization, string(kind))
+	gauge(to, c.took, span.Finished.Sub(span.Started).Seconds(), organization, string(kind))
+}
+
+func (c *databaseCollector) collectSizes(to chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), sizesPatience)
+	defer cancel()
+	_, _ = c.sizes.Get(ctx) // a failure leaves the last counts, and database_up tells
+	last, known := c.sizes.Last()
+	if !known {
+		return
+	}
+	for _, z := range last.Value {
+		gauge(to, c.live, float64(z.LiveRows), z.Organization)
+		gauge(to, c.suspects, float64(z.Suspects), z.Organization)
+		gauge(to, c.rejected, float64(z.RejectedRows), z.Organization)
+	}
+}
+
+func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,176 @@
+// Package metrics keeps what syncd counts and shows it to Prometheus.
+//
+// Its invariants: every name begins with syncd_ and stands in
+// docs/operations.md; no label takes a value from outside the program or its
+// configuration, so the number of series is bounded by the configured
+// organizations; a scrape never waits long for the database, and its share of
+// the database's time is bounded.
+package metrics
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/store"
+)
+
+// prefix begins the name of every metric.
+const prefix = "syncd"
+
+// elsewhere stands for a label that is not configured: no organization can be
+// called so.
+const elsewhere = "(other)"
+
+// Options say what the metrics are about.
+type Options struct {
+	Version, Commit, Go string        // of this binary
+	Organizations       []string      // labels of the configured organizations
+	MaxLag              time.Duration // http.max_lag
+	Log                 *zap.Logger   // nil: none
+}
+
+// Metrics are all metrics of one process. Its methods are safe for concurrent
+// use; those that count are the observers of the packages named beside them.
+type Metrics struct {
+	registry *prometheus.Registry
+	log      *zap.Logger
+
+	runs     *prometheus.CounterVec
+	runTime  *prometheus.HistogramVec
+	rows     *prometheus.CounterVec
+	skips    *prometheus.CounterVec
+	requests *prometheus.CounterVec
+	answers  prometheus.Histogram
+	retries  *prometheus.CounterVec
+	waits    *prometheus.CounterVec
+
+	deliveries *prometheus.CounterVec
+	settled    *prometheus.CounterVec
+	applyTime  prometheus.Histogram
+	beats      *prometheus.CounterVec
+	served     *prometheus.CounterVec
+	serveTime  *prometheus.HistogramVec
+
+	mu    sync.RWMutex
+	known map[string]bool // configured organizations
+}
+
+// New makes the metrics, all at zero.
+func New(o Options) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), log: o.Log, known: map[string]bool{}}
+	if m.log == nil {
+		m.log = zap.NewNop()
+	}
+	m.addRuns()
+	m.addRequests()
+	m.addWeb()
+	build := m.gauge("build_info", "What this binary was made from; always 1.", "version", "commit", "go_version")
+	build.WithLabelValues(o.Version, o.Commit, o.Go).Set(1)
+	m.gauge("max_lag_seconds", "The age at which data counts as stale: http.max_lag.").WithLabelValues().Set(o.MaxLag.Seconds())
+	own := prometheus.WrapRegistererWithPrefix(prefix+"_", m.registry)
+	own.MustRegister(
+		collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	m.SetOrganizations(o.Organizations)
+	return m
+}
+
+// SetOrganizations says which organizations are configured now. Those that are
+// new start at zero, so that their first failure is an increase; the series of
+// those that are gone go too.
+func (m *Metrics) SetOrganizations(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name := range m.known {
+		if !slices.Contains(names, name) {
+			delete(m.known, name)
+			m.forget(name)
+		}
+	}
+	for _, name := range names {
+		m.known[name] = true
+		for _, kind := range []store.Kind{store.Full, store.Incremental} {
+			for _, end := range mirror.Ends() {
+				m.runs.WithLabelValues(name, string(kind), string(end))
+			}
+		}
+		for _, change := range changes(store.Counts{}) {
+			m.rows.WithLabelValues(name, change.name)
+		}
+		for _, answer := range fetch.Answers() {
+			m.requests.WithLabelValues(name, string(answer))
+		}
+		for _, outcome := range settledOutcomes() {
+			m.settled.WithLabelValues(name, outcome)
+		}
+		m.retries.WithLabelValues(name)
+		m.waits.WithLabelValues(name)
+	}
+}
+
+func (m *Metrics) forget(organization string) {
+	label := prometheus.Labels{"organization": organization}
+	for _, vec := range []*prometheus.CounterVec{m.runs, m.rows, m.skips, m.requests, m.retries, m.waits, m.deliveries, m.settled} {
+		vec.DeletePartialMatch(label)
+	}
+}
+
+// label is how an organization is labelled: by its name if it is configured.
+func (m *Metrics) label(organization string) string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.known[organization] {
+		return organization
+	}
+	return elsewhere
+}
+
+// Gatherer gathers the metrics as a scrape does.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// scrapesAtOnce bounds the scrapes under way; more are answered with 503.
+const scrapesAtOnce = 4
+
+// Handler answers GET /metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorLog:            zap.NewStdLog(m.log),
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: scrapesAtOnce,
+		EnableOpenMetrics:   true,
+	})
+}
+
+func (m *Metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: prefix, Name: name, Help: help}, labels)
+	m.registry.MustRegister(vec)
+	return vec
+}
+
+func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	vec := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: prefix, Name: name, Help: help}, labels)
+	m.registry.MustRegister(vec)
+	return vec
+}
+
+func (m *Metrics) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets}, labels)
+	m.registry.MustRegister(vec)
+	return vec
+}
+
+func (m *Metrics) plainHistogram(name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets})
+	m.registry.MustRegister(h)
+	return h
+}

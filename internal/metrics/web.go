@@ -1,0 +1,84 @@
+package metrics
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+func (m *Metrics) addWeb() {
+	m.served = m.counter("http_requests_total", "Requests answered by syncd, by route and status.", "route", "status")
+	m.serveTime = m.histogram("http_request_duration_seconds", "How long syncd took to answer.",
+		[]float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10}, "route")
+	m.deliveries = m.counter("webhook_deliveries_total", "Webhook deliveries received, by what was answered.", "organization", "outcome")
+	m.settled = m.counter("webhook_events_total", "Attempts to apply kept webhook deliveries, by what they led to.", "organization", "outcome")
+	m.applyTime = m.plainHistogram("webhook_delay_seconds", "Time from when Polar sent a webhook delivery until the mirror showed it.",
+		[]float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300})
+	m.beats = m.counter("heartbeats_total", "Calls of heartbeat_url, by what came of them.", "outcome")
+	for _, outcome := range []string{"sent", "failed"} {
+		m.beats.WithLabelValues(outcome)
+	}
+}
+
+// Served says that a request was answered. The route is a pattern, never a
+// path.
+func (m *Metrics) Served(route string, status int, elapsed time.Duration) {
+	m.served.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.serveTime.WithLabelValues(route).Observe(elapsed.Seconds())
+}
+
+// Beat says whether a heartbeat arrived.
+func (m *Metrics) Beat(sent bool) {
+	outcome := "failed"
+	if sent {
+		outcome = "sent"
+	}
+	m.beats.WithLabelValues(outcome).Inc()
+}
+
+// deliveryOutcomes are what can be answered to a webhook delivery; what is none
+// of them counts as "other".
+func deliveryOutcomes() []string {
+	return []string{
+		"accepted",     // kept, to be applied
+		"duplicate",    // kept before
+		"forged",       // not signed by who may sign it, or for nobody
+		"too_old",      // genuine, but sent too long ago or ahead
+		"malformed",    // genuine, but not to be understood
+		"too_large",    // the body is over the limit
+		"wrong_method", // no POST
+		"unavailable",  // the database could not keep it; Polar sends it again
+	}
+}
+
+// WebhookReceived says what was answered to a webhook delivery. An organization
+// that is not configured, which anyone may write into a URL, counts as another.
+func (m *Metrics) WebhookReceived(organization, outcome string) {
+	m.deliveries.WithLabelValues(m.label(organization), known(outcome, deliveryOutcomes())).Inc()
+}
+
+// settledOutcomes are what an attempt to apply a delivery may lead to.
+func settledOutcomes() []string {
+	return []string{
+		"applied",
+		"ignored", // nothing in it concerns the mirror
+		"pending", // put off, to be tried again
+		"failed",  // given up
+	}
+}
+
+// WebhookSettled says what an attempt to apply a kept delivery led to, and how
+// long after Polar sent it.
+func (m *Metrics) WebhookSettled(organization, outcome string, delay time.Duration) {
+	m.settled.WithLabelValues(m.label(organization), known(outcome, settledOutcomes())).Inc()
+	if outcome == "applied" {
+		m.applyTime.Observe(max(0, delay.Seconds()))
+	}
+}
+
+func known(outcome string, outcomes []string) string {
+	if slices.Contains(outcomes, outcome) {
+		return outcome
+	}
+	return "other"
+}

@@ -1,0 +1,69 @@
+package mirror
+
+import (
+	"time"
+
+	"polarmirror/internal/store"
+)
+
+// An Observer is told what the mirror does, for metrics and the heartbeat. Its
+// methods are called from many goroutines and must not block.
+type Observer interface {
+	// Counted says what a run has done since it was last counted: after each
+	// saved block, not only when the run ends.
+	Counted(organization string, counts store.Counts)
+	// Ended says that a run has ended and how long it took.
+	Ended(organization string, kind store.Kind, end End, elapsed time.Duration)
+	// Skipped says that a scheduled time passed without a run.
+	Skipped(organization string, why Skip)
+}
+
+// An End is how a run ended, in the words of sync_runs.status.
+type End string
+
+// The ends of runs.
+const (
+	Succeeded End = "succeeded"
+	Failed    End = "failed"
+	Abandoned End = "abandoned" // told to stop
+)
+
+// Ends are all ends.
+func Ends() []End { return []End{Succeeded, Failed, Abandoned} }
+
+// A Skip is why a scheduled time passed without a run.
+type Skip string
+
+// The reasons.
+const (
+	SkipBusy     Skip = "busy"        // another syncd works on the organization
+	SkipAnswered Skip = "answered"    // another syncd has answered the slot
+	SkipNoFull   Skip = "no_full_run" // no full run has succeeded yet
+	SkipTooSoon  Skip = "too_soon"    // twice the duration of the last full run has not passed since it began
+	SkipFailed   Skip = "failed"      // the round could not begin; the log says why
+)
+
+// Skips are all reasons.
+func Skips() []Skip { return []Skip{SkipBusy, SkipAnswered, SkipNoFull, SkipTooSoon, SkipFailed} }
+
+// String is the reason for people.
+func (s Skip) String() string {
+	switch s {
+	case SkipBusy:
+		return "another syncd works on the organization"
+	case SkipAnswered:
+		return "another syncd has answered the slot"
+	case SkipNoFull:
+		return "no full run has succeeded yet"
+	case SkipTooSoon:
+		return "twice the duration of the last full run has not passed since it began"
+	}
+	return "the round could not begin"
+}
+
+// noObserver is the Observer of a mirror that has none.
+type noObserver struct{}
+
+func (noObserver) Counted(string, store.Counts)                 {}
+func (noObserver) Ended(string, store.Kind, End, time.Duration) {}
+func (noObserver) Skipped(string, Skip)                         {}

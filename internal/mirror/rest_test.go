@@ -1,0 +1,41 @@
+package mirror
+
+import (
+	"testing"
+	"time"
+)
+
+func TestFullRunWaitsUntilTwiceTheDurationOfTheLastHasPassed(t *testing.T) {
+	t.Parallel()
+	w := small(t, 150)
+	w.backfill()
+	m := w.mirror()
+	s := &server{worker: m.worker(m.opts.Organizations[0]), places: make(chan struct{}, 1), incremental: never{}, full: never{}}
+	for i := range 50 { // a page a second, wherever it lies
+		s.tempo.latency.observe(1000*i, time.Second)
+	}
+	s.tempo.width = newWidth(1)
+	for i, tt := range []struct {
+		began, took string
+		resumed     int // rows of the walk, if that run was but the end of it
+		runs        int // afterwards
+	}{
+		{"19 minutes", "10 minutes", 0, 1},
+		{"21 minutes", "1 minute", 100_000, 1}, // 19 minutes would be the whole
+		{"21 minutes", "1 minute", 50_000, 2},
+		{"21 minutes", "10 minutes", 0, 3},
+	} {
+		s.tempo.resumed = tt.resumed
+		if _, err := w.db.Pool.Exec(t.Context(), `
+UPDATE polar.sync_runs
+   SET started_at = now() - $1::text::interval,
+       finished_at = now() - $1::text::interval + $2::text::interval`, tt.began, tt.took); err != nil {
+			t.Fatal(err)
+		}
+		s.fullDue, s.fullSlot = true, time.Now().Truncate(time.Minute).Add(time.Duration(i)*time.Minute)
+		s.round(t.Context())
+		if got := len(w.runs()); got != tt.runs || s.fullDue {
+			t.Errorf("%s after the last one, which took %s: %d runs, due: %v", tt.began, tt.took, got, s.fullDue)
+		}
+	}
+}

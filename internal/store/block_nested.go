@@ -1,0 +1,95 @@
+package store
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/polar"
+)
+
+// nested are the customers, or the meters, of a block: each once, its newest
+// state, in id order, with the digests of their JSON.
+type nested[T any] struct {
+	nestedKind[T]
+	rows    []*T
+	digests [][]byte
+}
+
+// A nestedKind says how customers, or meters, are dealt with.
+type nestedKind[T any] struct {
+	siftSQL    string // compares them with what is stored
+	of         func(*polar.CustomerMeter) *T
+	id         func(*T) uuid.UUID
+	createdAt  func(*T) time.Time
+	modifiedAt func(*T) time.Time
+	changedAt  func(*T) time.Time
+	raw        func(*T) []byte
+}
+
+func (k nestedKind[T]) in(rows []*polar.CustomerMeter) *nested[T] {
+	var all []*T
+	seen := make(map[*T]bool)
+	for _, m := range rows {
+		if t := k.of(m); !seen[t] {
+			seen[t] = true
+			all = append(all, t)
+		}
+	}
+	all = newest(all, k.id, k.changedAt)
+	return &nested[T]{
+		nestedKind: k,
+		rows:       all,
+		digests:    column(all, func(t *T) []byte { return digest(k.raw(t)) }),
+	}
+}
+
+// siftBatch returns the statements that leave only customers and meters that
+// have to be written, and note in saved.Older one customer meter of each that
+// was listed with an older state than is stored. Most of the bytes of a block
+// are customers' JSON, and most of it is stored already.
+//
+// They look before the transaction of the block begins. What another writer
+// writes after this look is newer than what is stored now, and where it meets
+// the block the statement that writes lets the newer stand.
+func siftBatch(b *Block, saved *Saved) *pgx.Batch {
+	batch := &pgx.Batch{}
+	b.prepared.customers.queueSift(batch, b, saved)
+	b.prepared.meters.queueSift(batch, b, saved)
+	return batch
+}
+
+func (n *nested[T]) queueSift(batch *pgx.Batch, b *Block, saved *Saved) {
+	batch.Queue(n.siftSQL,
+		uuids(n.rows, n.id),
+		blobs(n.digests, func(d []byte) []byte { return d }),
+		times(n.rows, n.createdAt),
+		times(n.rows, n.modifiedAt),
+	).Query(func(rows pgx.Rows) error {
+		kept, older := 0, make(map[uuid.UUID]bool)
+		var place int64
+		var isOlder bool
+		_, err := pgx.ForEachRow(rows, []any{&place, &isOlder}, func() error {
+			i := place - 1 // not below kept: places ascend
+			if isOlder && !b.Force {
+				older[n.id(n.rows[i])] = true
+				return nil
+			}
+			n.rows[kept], n.digests[kept] = n.rows[i], n.digests[i]
+			kept++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		n.rows, n.digests = n.rows[:kept], n.digests[:kept]
+		for _, m := range b.CustomerMeters {
+			if id := n.id(n.of(m)); older[id] {
+				delete(older, id)
+				saved.Older = append(saved.Older, m.ID)
+			}
+		}
+		return nil
+	})
+}

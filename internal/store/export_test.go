@@ -1,0 +1,30 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// BlockStatements returns the statements that save b, those that compare (and
+// are run by this call) before those of the transaction.
+func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*pgx.QueuedQuery, error) {
+	prepared := func() *Block {
+		p := &Block{CustomerMeters: b.CustomerMeters, Stretch: b.Stretch, Cursor: b.Cursor, Age: b.Age}
+		p.Prepare()
+		return p
+	}
+	// The comparison thins out the rows of which its arguments are made, so those
+	// returned are of another copy.
+	compare, saved, sifted := siftBatch(prepared(), &Saved{}), Saved{}, prepared()
+	if err := s.conn.SendBatch(ctx, siftBatch(sifted, &saved)).Close(); err != nil {
+		return nil, err
+	}
+	write := s.writeBatch(run, sifted, sifted.CustomerMeters, &saved)
+	return append(compare.QueuedQueries, write.QueuedQueries...), nil
+}
+
+// Query runs a statement on the session's connection.
+func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return s.conn.Query(ctx, sql, args...)
+}

@@ -1,0 +1,120 @@
+package store_test
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
+)
+
+// A planNode is what the guards look at in EXPLAIN's answer.
+type planNode struct {
+	Type     string     `json:"Node Type"`
+	Relation string     `json:"Relation Name"`
+	Plans    []planNode `json:"Plans"`
+	Bytes    float64    `json:"WAL Bytes"` // with those of the nodes below
+	Records  float64    `json:"WAL Records"`
+}
+
+func (n planNode) walk(visit func(planNode)) {
+	visit(n)
+	for _, below := range n.Plans {
+		below.walk(visit)
+	}
+}
+
+// explain runs one statement on the session and returns its plan. The writes
+// stay.
+func explain(t testing.TB, s *store.Session, q *pgx.QueuedQuery) planNode {
+	t.Helper()
+	rows, err := s.Query(t.Context(), "EXPLAIN (ANALYZE, WAL, TIMING OFF, FORMAT JSON) "+q.SQL, q.Arguments...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, q.SQL)
+	}
+	var plans []struct{ Plan planNode }
+	if err := json.Unmarshal(text, &plans); err != nil {
+		t.Fatal(err)
+	}
+	return plans[0].Plan
+}
+
+func statements(t testing.TB, s *store.Session, run *store.Run, rows []*polar.CustomerMeter) []*pgx.QueuedQuery {
+	t.Helper()
+	low, high := rows[0].Key(), rows[len(rows)-1].Key()
+	list, err := s.BlockStatements(t.Context(), run, &store.Block{
+		CustomerMeters: rows,
+		Stretch:        &store.Stretch{Low: low, High: high},
+		Cursor:         &store.Cursor{BeganAt: time.Now(), Low: low, Fingerprint: "f"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// TestUnchangedBlockCostsFewStatementsAndHardlyAnyLog guards, without a clock,
+// what a block costs that brings nothing new.
+func TestUnchangedBlockCostsFewStatementsAndHardlyAnyLog(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	rows := listed(t, 4000)
+	saveAll(t, s, run, rows, 2000)
+	vacuum(t, db)
+	block := rows[:2000]
+	statements(t, s, run, block) // plans are made once
+	list := statements(t, s, run, block)
+	if len(list) > 6 {
+		t.Errorf("%d statements, want at most 6: two that compare, rows, suspects, cursor, counts", len(list))
+	}
+	var logged float64
+	data := regexp.MustCompile(`^(customers|meters|customer_meters|customer_meter_history.*)$`)
+	for _, q := range list {
+		plan := explain(t, s, q)
+		logged += plan.Bytes
+		plan.walk(func(n planNode) {
+			if n.Type == "ModifyTable" && data.MatchString(n.Relation) && n.Records > 0 {
+				t.Errorf("%v log records for %s", n.Records, n.Relation)
+			}
+		})
+	}
+	if most := float64(len(block)); logged > most {
+		t.Errorf("%v bytes of log for %d unchanged rows, want less than one a row", logged, len(block))
+	}
+}
+
+// TestPlansDoNotDependOnStatistics looks at the plans of a block on an empty
+// mirror, on one that was filled and never analyzed, and on an analyzed one: all
+// reach the large tables by index.
+func TestPlansDoNotDependOnStatistics(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	rows := listed(t, 30_000)
+	check := func(when string) {
+		t.Helper()
+		for _, q := range statements(t, s, run, rows[:1000]) {
+			explain(t, s, q).walk(func(n planNode) {
+				large := strings.HasPrefix(n.Relation, "customer") || n.Relation == "meters"
+				if n.Type == "Seq Scan" && large || n.Type == "Hash Join" || n.Type == "Merge Join" {
+					t.Errorf("%s: %s %s in\n%s", when, n.Type, n.Relation, q.SQL)
+				}
+			})
+		}
+	}
+	check("empty")
+	saveAll(t, s, run, rows, 5000)
+	check("filled and never analyzed")
+	vacuum(t, db)
+	check("analyzed")
+}

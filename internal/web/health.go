@@ -1,0 +1,155 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/recent"
+	"polarmirror/internal/store"
+)
+
+// A Database is what health checks ask; a [store.Store] is one.
+type Database interface {
+	Serviceable(context.Context) error
+	Freshness(context.Context, []store.Organization) ([]store.Freshness, error)
+}
+
+// probeTimeout and probeKeep bound what health checks ask of the database:
+// once a second at most, each question for two seconds at most.
+const (
+	probeTimeout = 2 * time.Second
+	probeKeep    = time.Second
+)
+
+// Health answers the checks that need the database.
+type Health struct {
+	ready  *recent.Value[struct{}]
+	fresh  *recent.Value[[]store.Freshness]
+	maxLag time.Duration
+
+	log    *zap.Logger
+	broken atomic.Bool // as last seen
+}
+
+// NewHealth makes the checks. organizations returns those that are configured at
+// the time; data older than maxLag is stale.
+func NewHealth(db Database, organizations func() []store.Organization, maxLag time.Duration, log *zap.Logger) *Health {
+	h := &Health{maxLag: maxLag, log: log}
+	if log == nil {
+		h.log = zap.NewNop()
+	}
+	opts := recent.Options{Timeout: probeTimeout, Keep: probeKeep}
+	h.ready = recent.New(opts, func(ctx context.Context) (struct{}, error) {
+		err := db.Serviceable(ctx)
+		h.note(err)
+		return struct{}{}, err
+	})
+	h.fresh = recent.New(opts, func(ctx context.Context) ([]store.Freshness, error) {
+		return db.Freshness(ctx, organizations())
+	})
+	return h
+}
+
+// note logs when the database stops or begins to be of use, and not each probe.
+func (h *Health) note(err error) {
+	switch was := h.broken.Swap(err != nil); {
+	case err != nil && !was:
+		h.log.Warn("database not ready", zap.Error(err))
+	case err == nil && was:
+		h.log.Info("database ready again")
+	}
+}
+
+type notReady struct {
+	Ready  bool   `json:"ready"` // false
+	Reason string `json:"reason"`
+}
+
+// readyz tells whether the database can be reached and written to, and is
+// migrated. Trouble of one organization must not take webhooks from the others.
+func (h *Health) readyz(w http.ResponseWriter, r *http.Request) {
+	if _, err := h.ready.Get(r.Context()); err != nil {
+		answerJSON(w, http.StatusServiceUnavailable, notReady{Reason: reason(err)})
+		return
+	}
+	answerJSON(w, http.StatusOK, map[string]bool{"ready": true})
+}
+
+// reason is why the database is of no use, without what an error may hold of it.
+func reason(err error) string {
+	var schema *store.SchemaError
+	switch {
+	case errors.Is(err, store.ErrReadOnly):
+		return "the database is read-only"
+	case errors.As(err, &schema):
+		return "the database's schema does not fit: " + schema.Problem
+	case errors.Is(err, recent.ErrTimeout):
+		return "the database does not answer in time"
+	}
+	return "the database does not answer"
+}
+
+// The states of the data.
+const (
+	dataFresh   = "ok"
+	dataStale   = "stale"
+	dataUnknown = "unknown"
+)
+
+type dataAnswer struct {
+	Status        string            `json:"status"` // of the oldest organization's data
+	Reason        string            `json:"reason,omitempty"`
+	MaxLagSeconds float64           `json:"max_lag_seconds"`
+	Organizations []organizationAge `json:"organizations"`
+}
+
+type organizationAge struct {
+	Organization string     `json:"organization"`
+	Status       string     `json:"status"`       // ok or stale
+	AgeSeconds   *float64   `json:"age_seconds"`  // null if no run ever succeeded
+	LastSuccess  *time.Time `json:"last_success"` // when the last successful run ended
+}
+
+// data tells how old each organization's data is, counted from the start of the
+// run that brought it.
+func (h *Health) data(w http.ResponseWriter, r *http.Request) {
+	answer := dataAnswer{Status: dataFresh, MaxLagSeconds: h.maxLag.Seconds(), Organizations: []organizationAge{}}
+	status := http.StatusOK
+	list, err := h.fresh.Get(r.Context())
+	if err != nil {
+		answer.Status, answer.Reason = dataUnknown, reason(err)
+		answerJSON(w, http.StatusServiceUnavailable, answer)
+		return
+	}
+	for _, f := range list.Value {
+		age := h.age(f, list.At)
+		if age.Status != dataFresh {
+			answer.Status, status = dataStale, http.StatusServiceUnavailable
+		}
+		answer.Organizations = append(answer.Organizations, age)
+	}
+	answerJSON(w, status, answer)
+}
+
+// age is how old the data of f, which was asked at that time, is now.
+func (h *Health) age(f store.Freshness, at time.Time) organizationAge {
+	o := organizationAge{Organization: f.Organization, Status: dataStale}
+	if end := f.LastSuccess(); !end.IsZero() {
+		o.LastSuccess = &end
+	}
+	if f.Age == nil {
+		return o
+	}
+	age := *f.Age + time.Since(at)
+	if age <= h.maxLag {
+		o.Status = dataFresh
+	}
+	seconds := age.Round(time.Millisecond).Seconds()
+	o.AgeSeconds = &seconds
+	return o
+}
