@@ -31,6 +31,7 @@ func allowed() map[string][]string {
 		"internal/mirror":     {"internal/polar", "internal/fetch", "internal/store", "internal/secret"},
 		"internal/console":    {"internal/mirror"},
 		"internal/pgtest":     {"internal/localpg"},
+		"internal/pgproxy":    {},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"cmd/syncd":           nil, // wires everything
@@ -38,7 +39,9 @@ func allowed() map[string][]string {
 }
 
 // testOnly are packages that only tests may import.
-func testOnly() []string { return []string{"internal/pgtest", "internal/storetest"} }
+func testOnly() []string {
+	return []string{"internal/pgtest", "internal/pgproxy", "internal/storetest"}
+}
 
 func TestImportsPointDown(t *testing.T) {
 	t.Parallel()
