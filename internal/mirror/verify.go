@@ -70,6 +70,7 @@ func (m *Mirror) Verify(ctx context.Context, repair bool) ([]Report, error) {
 		}
 		reports = append(reports, *report)
 	}
+	m.lastNotices(ctx)
 	return reports, errors.Join(errs...)
 }
 
@@ -317,9 +318,11 @@ func (a *audit) mend(ctx context.Context, j *job) error {
 			// A token that sees nothing gets 404 for every row.
 			return &DeletionError{Missing: len(a.report.Findings), Live: len(a.report.Findings), Empty: true}
 		}
-		if _, err := j.session.MarkDeleted(ctx, j.run, gone); err != nil {
+		n, err := j.session.MarkDeleted(ctx, j.run, gone)
+		if err != nil {
 			return err
 		}
+		j.total.RowsDeleted += int64(n)
 		a.report.Repaired += len(chunk)
 	}
 	a.log.Info("differences repaired", zap.Int("rows", a.report.Repaired))

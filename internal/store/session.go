@@ -63,8 +63,8 @@ func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) 
 }
 
 // AcquireSlot takes the organization's lock for a run of kind that answers slot.
-// It returns [ErrSlotTaken] if there is such a run, which it finds out without
-// asking for the lock, and [ErrBusy] if another session holds it. Either costs
+// It returns [ErrSlotTaken] if there is such a run (a full one only if it
+// succeeded), which it finds out without asking for the lock, and [ErrBusy] if another session holds it. Either costs
 // one round trip, as many replicas may ask about one slot.
 func (s *Store) AcquireSlot(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
 	return s.tryAcquire(ctx, organization, kind, slot)
@@ -85,6 +85,7 @@ WITH run AS MATERIALIZED (
          WHERE organization_id = $2
            AND kind = $3
            AND slot = $4::timestamptz
+           AND (kind <> 'full' OR status = 'succeeded') -- which stays due until it is done
     ) AS taken
 ),
 lock AS MATERIALIZED (
