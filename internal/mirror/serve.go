@@ -48,6 +48,9 @@ func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
 // lastNotices waits until listeners were told of all changes, not for long once
 // ctx has ended.
 func (m *Mirror) lastNotices(ctx context.Context) {
+	if m.shared.notices == nil {
+		return
+	}
 	limit := noticeTime
 	if ctx.Err() != nil {
 		limit = noticeStopTime

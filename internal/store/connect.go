@@ -71,7 +71,6 @@ func watchedDial(ctx context.Context, network, address string) (net.Conn, error)
 // and read in UTC whatever the server's zone is.
 func prepareConnection(ctx context.Context, conn *pgx.Conn) error {
 	registerArrays(conn.TypeMap())
-	registerArrays(conn.TypeMap())
 	const sql = `
 SELECT
     set_config('tcp_keepalives_idle', '10', false),
