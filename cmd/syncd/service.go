@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -23,6 +24,7 @@ func (p *program) serve(ctx context.Context) error {
 }
 
 func (p *program) serveUntilStopped(ctx context.Context) error {
+	orders := p.hangUps.take()
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err
@@ -38,10 +40,12 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(false))
+	clients := p.newClients()
+	m, err := p.newMirrorOf(clients, world.cfg, world.db, world.source, p.newProgress(false))
 	if err != nil {
 		return err
 	}
+	reloader := &reloader{p: p, mirror: m, clients: clients, source: world.source, cfg: world.cfg}
 	if world.demo != nil {
 		if err := world.introduce(p.stdout); err != nil {
 			return err
@@ -55,7 +59,12 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		zap.String("incremental", string(cfg.Schedule.Incremental)),
 		zap.String("full", string(cfg.Schedule.Full)),
 		zap.Stringer("timezone", cfg.Schedule.Location))
-	return untilStopped(ctx, func() error { return m.Serve(ctx, schedules) })
+	return untilStopped(ctx, func() error {
+		var reloading sync.WaitGroup
+		defer reloading.Wait()
+		reloading.Go(func() { reloader.follow(ctx, orders) })
+		return m.Serve(ctx, schedules)
+	})
 }
 
 // warn logs what is allowed and probably not meant.
