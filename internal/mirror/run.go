@@ -53,8 +53,15 @@ type job struct {
 	log      *zap.Logger
 }
 
+// begin opens a run. Cut short, the statement that opens it might leave one
+// behind that nobody knows of.
 func (w *worker) begin(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*job, error) {
-	run, err := session.StartRun(ctx, kind, slot)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	opening, cancel := outliving(ctx)
+	defer cancel()
+	run, err := session.StartRun(opening, kind, slot)
 	w.buried(session.Abandoned())
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)

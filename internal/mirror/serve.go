@@ -30,6 +30,7 @@ type Schedules struct {
 func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
 	t := &team{places: make(chan struct{}, m.opts.Concurrency), spread: newSpread(), members: map[string]*member{}}
 	t.follow(ctx, m, schedules)
+	t.serving = true
 	t.working.Go(func() { m.maintain(ctx) })
 	for ctx.Err() == nil {
 		select {
@@ -87,6 +88,7 @@ type team struct {
 	spread  spread
 	members map[string]*member // by label
 	working sync.WaitGroup
+	serving bool // since before the organizations that now come
 }
 
 // A member is a server and what it was last told to do.
@@ -105,6 +107,9 @@ func (t *team) follow(ctx context.Context, m *Mirror, schedules Schedules) {
 		wanted[org.Name] = true
 		old, there := t.members[org.Name]
 		if !there {
+			if t.serving {
+				m.log.Info("organization added", zap.String("organization", org.Name))
+			}
 			t.join(ctx, m, org, schedules)
 			continue
 		}

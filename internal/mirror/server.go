@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
 
@@ -30,6 +31,7 @@ type server struct {
 	spread            spread
 	incremental, full cron.Schedule
 	box               *mailbox
+	began             time.Time
 
 	nextTick, nextFull time.Time // the slots to come; zero: never
 	fullSlot           time.Time // the slot of the full run that is due; zero if it has none
@@ -47,12 +49,16 @@ func newServer(w *worker, places chan struct{}, spread spread, schedules Schedul
 		incremental: orNever(schedules.Incremental),
 		full:        orNever(schedules.Full),
 		box:         newMailbox(),
+		began:       time.Now(),
 	}
 }
 
 func (s *server) serve(ctx context.Context, runOnStart bool) {
 	now := time.Now()
 	s.nextTick, s.nextFull = s.incremental.Next(now), s.full.Next(now)
+	if s.org.ID != uuid.Nil {
+		_ = s.identify(ctx) // so that its slots count from now on; a round meets the error again
+	}
 	if runOnStart {
 		s.start(ctx, now)
 	}
@@ -105,7 +111,11 @@ func (s *server) start(ctx context.Context, now time.Time) {
 		return
 	}
 	last, err := s.store.LastRuns(ctx, s.org.ID, s.org.Name)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case lostDatabase(err):
+		s.shared.outage.lost(s.Mirror.log, err)
+	default:
 		s.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
 	}
 	if slot := previous(s.full, now); !s.nextFull.IsZero() && (last.FullStarted.IsZero() || last.FullStarted.Before(slot)) {

@@ -15,18 +15,24 @@ const mostSlots = 100_000
 
 // account notes the slots between the last one that was accounted for and slot
 // as skipped, by whichever replica they were left out: whoever holds the lock
-// speaks for all. It returns the one before slot, zero if there is none. Only
-// the loss of the database is an error; not knowing what was skipped keeps
-// nobody from working.
+// speaks for all. If none ever was, those are since the organization was
+// registered, or for an older one since this server began. It returns the one
+// before slot, zero if there is none. Only the loss of the database is an error;
+// not knowing what was skipped keeps nobody from working.
 func (s *server) account(ctx context.Context, session *store.Session, kind store.Kind, schedule cron.Schedule, slot time.Time) (time.Time, error) {
-	last, err := session.LastSlot(ctx, kind)
+	last, registered, err := session.LastSlot(ctx, kind)
 	if err != nil {
 		return last, s.unaccounted(ctx, kind, err)
 	}
-	if last.IsZero() || slot.IsZero() {
-		return last, nil
+	since := last
+	switch {
+	case !last.IsZero():
+	case !registered.IsZero():
+		since = registered
+	default:
+		since = s.began
 	}
-	skip, found := between(schedule, last, slot)
+	skip, found := between(schedule, since, slot)
 	if !found {
 		return last, nil
 	}
@@ -34,7 +40,7 @@ func (s *server) account(ctx context.Context, session *store.Session, kind store
 	return skip.Last, s.skip(ctx, session, skip)
 }
 
-// between returns the slots after last and before slot.
+// between returns the slots after last and before slot; none if slot is zero.
 func between(schedule cron.Schedule, last, slot time.Time) (store.Skip, bool) {
 	skip := store.Skip{After: last}
 	for next := schedule.Next(last); !next.IsZero() && next.Before(slot) && skip.Slots < mostSlots; next = schedule.Next(next) {

@@ -7,26 +7,30 @@ import (
 )
 
 // LastSlot returns the newest scheduled time of kind that a run of the
-// organization answered or that was noted as skipped; zero if there is none.
-func (s *Session) LastSlot(ctx context.Context, kind Kind) (time.Time, error) {
+// organization answered or that was noted as skipped; zero if there is none. The
+// second result is when the organization was registered, if it is new: zero once
+// that is more than an hour ago.
+func (s *Session) LastSlot(ctx context.Context, kind Kind) (last, registered time.Time, err error) {
 	const sql = `
-SELECT greatest(
-    (SELECT max(slot)
-       FROM polar.sync_runs
-      WHERE organization_id = $1
-        AND kind = $2),
-    (SELECT max(last_slot)
-       FROM polar.skipped_slots
-      WHERE organization_id = $1
-        AND kind = $2))`
-	var last *time.Time
-	if err := s.conn.QueryRow(ctx, sql, s.organization, string(kind)).Scan(&last); err != nil {
-		return time.Time{}, fmt.Errorf("look for the last slot: %w", err)
+SELECT
+    greatest(
+        (SELECT max(slot)
+           FROM polar.sync_runs
+          WHERE organization_id = $1
+            AND kind = $2),
+        (SELECT max(last_slot)
+           FROM polar.skipped_slots
+          WHERE organization_id = $1
+            AND kind = $2)),
+    (SELECT created_at
+       FROM polar.organizations
+      WHERE id = $1
+        AND created_at > now() - interval '1 hour')`
+	var slot, created *time.Time
+	if err := s.conn.QueryRow(ctx, sql, s.organization, string(kind)).Scan(&slot, &created); err != nil {
+		return time.Time{}, time.Time{}, fmt.Errorf("look for the last slot: %w", err)
 	}
-	if last == nil {
-		return time.Time{}, nil
-	}
-	return *last, nil
+	return orZero(slot), orZero(created), nil
 }
 
 // A Skip is scheduled times in a row that no run answers.

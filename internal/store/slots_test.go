@@ -100,12 +100,12 @@ SELECT string_agg(concat_ws(' ', kind, extract(minute FROM first_slot), extract(
 
 func TestLastSlotIsTheNewestAnsweredOrSkipped(t *testing.T) {
 	t.Parallel()
-	s, _ := open(t)
+	s, db := open(t)
 	last := func(kind store.Kind) time.Time {
 		t.Helper()
-		at, err := s.LastSlot(t.Context(), kind)
-		if err != nil {
-			t.Fatal(err)
+		at, registered, err := s.LastSlot(t.Context(), kind)
+		if err != nil || registered.IsZero() {
+			t.Fatalf("registered %v (%v)", registered, err)
 		}
 		return at
 	}
@@ -127,6 +127,10 @@ func TestLastSlotIsTheNewestAnsweredOrSkipped(t *testing.T) {
 	}
 	if got := last(store.Full); !got.IsZero() {
 		t.Errorf("of the other kind, %v", got)
+	}
+	lookup(t, db, `UPDATE polar.organizations SET created_at = now() - interval '2 hours' RETURNING 'x'`)
+	if _, registered, err := s.LastSlot(t.Context(), store.Full); err != nil || !registered.IsZero() {
+		t.Errorf("an organization of two hours is new since %v (%v)", registered, err)
 	}
 }
 
