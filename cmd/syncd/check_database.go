@@ -26,11 +26,7 @@ func (d *doctor) checkDatabase(ctx context.Context) {
 	}
 	d.tellServer(in)
 	d.tellRights(in)
-	if in.KeepsSession {
-		d.good("database: a connection keeps its session")
-	} else {
-		d.bad(exitDatabase, "database: a connection does not keep its session, so that syncd's locks would not hold: a proxy pools by transaction; set database.url to the server's direct address, or pool by session")
-	}
+	d.good("database: a connection keeps its session") // or it could not have been opened
 }
 
 // checkPostgres looks whether the embedded database, never started yet, could

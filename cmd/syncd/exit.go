@@ -47,6 +47,7 @@ func exitCode(err error) int {
 		cfg         *config.Error
 		database    *databaseError
 		unreachable *store.UnreachableError
+		session     *store.SessionError
 		schema      *store.SchemaError
 		exit        *exitError
 		listen      *web.ListenError
@@ -58,7 +59,7 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.As(err, &usage), errors.As(err, &cfg), errors.As(err, &listen):
 		return exitUsage
-	case errors.As(err, &database), errors.As(err, &unreachable), errors.As(err, &schema):
+	case errors.As(err, &database), errors.As(err, &unreachable), errors.As(err, &session), errors.As(err, &schema):
 		return exitDatabase
 	default:
 		return exitFailed

@@ -31,6 +31,7 @@ type outlook struct {
 	err     error         // why, if not because it was told to; set before ended
 
 	organizations atomic.Pointer[[]store.Organization] // as configured now
+	settings      atomic.Pointer[web.PageSettings]     // of the same configuration
 }
 
 // openOutlook begins to listen and to answer health checks, before the database

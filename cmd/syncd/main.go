@@ -17,8 +17,9 @@ import (
 
 func main() {
 	shareProcessors(os.LookupEnv)
-	ctx, stop := interruptible(context.Background(), os.Exit)
-	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+	hangUps := newHangUps(os.Stdin, os.Stdout, os.Stderr)
+	ctx, stop := interruptible(context.Background(), hangUps, os.Exit)
+	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr, hangUps)
 	stop()
 	os.Exit(code)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,7 +68,7 @@ func call(t testing.TB, e env, args ...string) result {
 func callContext(ctx context.Context, t testing.TB, e env, args ...string) result {
 	t.Helper()
 	var stdout, stderr buffer
-	code := run(ctx, args, e.lookup, &stdout, &stderr)
+	code := run(ctx, args, e.lookup, &stdout, &stderr, nil)
 	r := result{code, stdout.String(), stderr.String()}
 	if strings.Contains(r.stdout+r.stderr, canary) {
 		t.Errorf("syncd %v shows a secret:\n%s%s", args, r.stdout, r.stderr)
@@ -159,6 +160,18 @@ func (f *fixture) yaml(tokens map[string]string, more ...string) string {
 func (f *fixture) write(t testing.TB, text string) string {
 	t.Helper()
 	return writeFile(t, "config.yaml", text)
+}
+
+// block has Polar's answers wait until release is called. Each request that
+// waits is announced.
+func (f *fixture) block(t testing.TB) (arrived <-chan struct{}, release func()) {
+	t.Helper()
+	blocked, announced := make(chan struct{}), make(chan struct{}, 1000)
+	f.sim.Before(func(int, *http.Request) {
+		announced <- struct{}{}
+		<-blocked
+	})
+	return announced, sync.OnceFunc(func() { close(blocked) })
 }
 
 func writeFile(t testing.TB, name, text string) string {

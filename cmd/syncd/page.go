@@ -8,10 +8,10 @@ import (
 
 // openPage makes the status page, which is closed when the program ends.
 func (o *outlook) openPage(p *program, cfg *config.Config, db *database, schedules mirror.Schedules) (*web.Page, error) {
-	settings := pageSettings(cfg, schedules)
+	o.show(cfg, schedules)
 	page, err := web.NewPage(web.PageOptions{
 		Store:    db.Store,
-		Settings: func() web.PageSettings { return settings },
+		Settings: func() web.PageSettings { return *o.settings.Load() },
 		Walks:    o.walks,
 		Version:  thisBuild().Version,
 		Log:      p.log,
@@ -21,6 +21,12 @@ func (o *outlook) openPage(p *program, cfg *config.Config, db *database, schedul
 	}
 	o.pages = page
 	return page, nil
+}
+
+// show has the page show a configuration.
+func (o *outlook) show(cfg *config.Config, schedules mirror.Schedules) {
+	settings := pageSettings(cfg, schedules)
+	o.settings.Store(&settings)
 }
 
 // pageSettings are what the page shows of the configuration: no secret is among
@@ -44,8 +50,6 @@ func pageSettings(cfg *config.Config, schedules mirror.Schedules) web.PageSettin
 	}
 	return s
 }
-
-func sameCredential(a, b config.Credential) bool { return a.File == b.File && a.Value.Equal(b.Value) }
 
 // progresses tells several of the progress of walks.
 type progresses []mirror.Progress

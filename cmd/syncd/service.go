@@ -24,6 +24,7 @@ func (p *program) serve(ctx context.Context) error {
 }
 
 func (p *program) serveUntilStopped(ctx context.Context) error {
+	orders := p.hangUps.take()
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err
@@ -46,13 +47,15 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, progresses{p.newProgress(false), p.outlook.walks})
+	clients := p.newClients()
+	m, err := p.newMirrorOf(clients, world.cfg, world.db, world.source, progresses{p.newProgress(false), p.outlook.walks})
 	if err != nil {
 		return err
 	}
 	if err := p.outlook.mount(ctx, p, world.cfg, world.db, schedules); err != nil {
 		return err
 	}
+	reloader := &reloader{p: p, mirror: m, clients: clients, source: world.source, cfg: world.cfg}
 	if world.demo != nil {
 		if err := world.introduce(p.stdout, p.outlook.server.URL()); err != nil {
 			return err
@@ -70,6 +73,10 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return m.Serve(ctx, schedules) })
 		group.Go(func() error { return p.outlook.watch(ctx) })
+		group.Go(func() error {
+			reloader.follow(ctx, orders)
+			return nil
+		})
 		return group.Wait()
 	})
 }

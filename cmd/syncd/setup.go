@@ -89,63 +89,38 @@ func embeddedMissing(cfg *config.Config) bool {
 	return os.IsNotExist(err)
 }
 
-// clients returns a client for each organization, by label. They share one pool
-// of connections, and a pace where they share a token.
+// clients returns a client for each organization, by label.
 func (p *program) clients(cfg *config.Config) (map[string]*fetch.Client, error) {
-	var observer fetch.Observer
-	if p.outlook != nil {
-		observer = p.outlook.metrics
-	}
-	transport := fetch.NewTransport()
-	p.onClose("connections to Polar", func(context.Context) error {
-		transport.CloseIdleConnections()
-		return nil
-	})
-	limiters := fetch.NewLimiters(cfg.Polar.RequestsPerMinute)
-	clients := make(map[string]*fetch.Client, len(cfg.Organizations))
-	for _, o := range cfg.Organizations {
-		client, err := fetch.New(fetch.Options{
-			Organization: o.Name,
-			BaseURL:      cfg.Polar.BaseURL,
-			APIVersion:   cfg.Polar.APIVersion,
-			UserAgent:    userAgent(),
-			Token:        tokenSource(o.AccessToken),
-			Timeout:      cfg.Polar.Timeout,
-			Retry:        fetch.Retry(cfg.Polar.Retry),
-			Limiters:     limiters,
-			Log:          p.log,
-			Observer:     observer,
-			Transport:    transport,
-		})
-		if err != nil {
-			return nil, err
-		}
-		clients[o.Name] = client
-	}
-	return clients, nil
-}
-
-// tokenSource re-reads a token that lies in a file when Polar refuses it.
-func tokenSource(c config.Credential) fetch.TokenSource {
-	if c.File != "" {
-		return fetch.RereadToken(c.Read)
-	}
-	return fetch.StaticToken(c.Value)
+	return p.newClients().of(cfg)
 }
 
 // newMirror joins the configured organizations and the database. source names
 // what is read, in place of the base URL where that means nothing.
 func (p *program) newMirror(cfg *config.Config, db *database, source string, progress mirror.Progress) (*mirror.Mirror, error) {
-	clients, err := p.clients(cfg)
+	return p.newMirrorOf(p.newClients(), cfg, db, source, progress)
+}
+
+func (p *program) newMirrorOf(clients *clients, cfg *config.Config, db *database, source string, progress mirror.Progress) (*mirror.Mirror, error) {
+	opts, err := p.mirrorOptions(clients, cfg, source)
 	if err != nil {
 		return nil, err
+	}
+	opts.Store, opts.Progress = db.Store, progress
+	return mirror.New(opts)
+}
+
+// mirrorOptions are those that the configuration decides.
+func (p *program) mirrorOptions(clients *clients, cfg *config.Config, source string) (mirror.Options, error) {
+	byName, err := clients.of(cfg)
+	if err != nil {
+		return mirror.Options{}, err
 	}
 	var organizations []mirror.Organization
 	for _, o := range cfg.Organizations {
 		organizations = append(organizations, mirror.Organization{
 			Name:   o.Name,
 			ID:     o.ID,
-			Client: clients[o.Name],
+			Client: byName[o.Name],
 			Filter: mirror.Filter{
 				CustomerIDs:         o.Filter.CustomerID,
 				ExternalCustomerIDs: o.Filter.ExternalCustomerID,
@@ -160,16 +135,14 @@ func (p *program) newMirror(cfg *config.Config, db *database, source string, pro
 	if p.outlook != nil {
 		observer = p.outlook
 	}
-	return mirror.New(mirror.Options{
+	return mirror.Options{
 		Organizations:     organizations,
-		Store:             db.Store,
 		Log:               p.log,
-		Progress:          progress,
 		Observer:          observer,
 		Source:            source,
 		Concurrency:       cfg.Sync.Concurrency,
 		PagesInFlight:     cfg.Polar.Concurrency,
 		MaxDeleteFraction: cfg.Sync.MaxDeleteFraction,
 		AcceptDeletions:   p.flags.acceptDeletions,
-	})
+	}, nil
 }

@@ -33,8 +33,9 @@ func allowed() map[string][]string {
 		"internal/console":    {"internal/mirror"},
 		"internal/heartbeat":  {"internal/secret", "internal/store"},
 		"internal/metrics":    {"internal/fetch", "internal/mirror", "internal/recent", "internal/store"},
-		"internal/web":        {"internal/mirror", "internal/recent", "internal/secret", "internal/store"},
+		"internal/web":        {"internal/mirror", "internal/polar", "internal/recent", "internal/secret", "internal/store"},
 		"internal/pgtest":     {"internal/localpg"},
+		"internal/pgproxy":    {},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"cmd/syncd":           nil, // wires everything
@@ -43,7 +44,9 @@ func allowed() map[string][]string {
 }
 
 // testOnly are packages that only tests may import.
-func testOnly() []string { return []string{"internal/pgtest", "internal/storetest"} }
+func testOnly() []string {
+	return []string{"internal/pgtest", "internal/pgproxy", "internal/storetest"}
+}
 
 func TestImportsPointDown(t *testing.T) {
 	t.Parallel()

@@ -58,33 +58,51 @@ type Mirror struct {
 	log      *zap.Logger
 	progress Progress
 	observer Observer
+	shared   *shared
 }
 
 // New returns a Mirror.
 func New(opts Options) (*Mirror, error) {
-	if len(opts.Organizations) == 0 {
-		return nil, errors.New("no organization to mirror: name at least one under organizations")
+	if err := opts.settle(); err != nil {
+		return nil, err
 	}
-	if opts.PageSize != 0 && opts.PageSize < minPageSize {
-		return nil, fmt.Errorf("page size %d: want at least %d", opts.PageSize, minPageSize)
+	m := &Mirror{
+		opts:     opts,
+		store:    opts.Store,
+		log:      opts.Log,
+		progress: opts.Progress,
+		observer: opts.Observer,
+		shared:   &shared{notices: newNotices(opts.Store, opts.Log), reloads: make(chan reload)},
 	}
-	if opts.MaxDeleteFraction < 0 || opts.MaxDeleteFraction > 1 {
-		return nil, fmt.Errorf("max_delete_fraction %v: want a number from 0 to 1", opts.MaxDeleteFraction)
+	m.shared.current.Store(m)
+	return m, nil
+}
+
+// settle checks the options and fills in what is left out.
+func (o *Options) settle() error {
+	if len(o.Organizations) == 0 {
+		return errors.New("no organization to mirror: name at least one under organizations")
 	}
-	opts.Concurrency = orDefault(opts.Concurrency, 4)
-	opts.PagesInFlight = orDefault(opts.PagesInFlight, 8)
-	opts.PageSize = min(orDefault(opts.PageSize, polar.MaxPageSize), polar.MaxPageSize)
-	opts.BlockRows = orDefault(opts.BlockRows, 2000)
-	if opts.Log == nil {
-		opts.Log = zap.NewNop()
+	if o.PageSize != 0 && o.PageSize < minPageSize {
+		return fmt.Errorf("page size %d: want at least %d", o.PageSize, minPageSize)
 	}
-	if opts.Progress == nil {
-		opts.Progress = noProgress{}
+	if o.MaxDeleteFraction < 0 || o.MaxDeleteFraction > 1 {
+		return fmt.Errorf("max_delete_fraction %v: want a number from 0 to 1", o.MaxDeleteFraction)
 	}
-	if opts.Observer == nil {
-		opts.Observer = noObserver{}
+	o.Concurrency = orDefault(o.Concurrency, 4)
+	o.PagesInFlight = orDefault(o.PagesInFlight, 8)
+	o.PageSize = min(orDefault(o.PageSize, polar.MaxPageSize), polar.MaxPageSize)
+	o.BlockRows = orDefault(o.BlockRows, 2000)
+	if o.Log == nil {
+		o.Log = zap.NewNop()
 	}
-	return &Mirror{opts: opts, store: opts.Store, log: opts.Log, progress: opts.Progress, observer: opts.Observer}, nil
+	if o.Progress == nil {
+		o.Progress = noProgress{}
+	}
+	if o.Observer == nil {
+		o.Observer = noObserver{}
+	}
+	return nil
 }
 
 // minPageSize is the least number of rows a page may have. A page that reaches
@@ -120,6 +138,7 @@ func (m *Mirror) Backfill(ctx context.Context) error {
 		})
 	}
 	_ = group.Wait() // the functions return nil
+	m.lastNotices(ctx)
 	if ctx.Err() == nil {
 		errs = append(errs, m.store.FinishBackfill(ctx, backfill))
 	}
@@ -206,10 +225,24 @@ func (m *Mirror) worker(org Organization) *worker {
 // withSession calls use with the organization's lock held. With wait it waits
 // for another syncd to give the lock back; without it returns [store.ErrBusy].
 func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Session) error) error {
+	return w.with(ctx, use, func() (*store.Session, error) {
+		return w.store.Acquire(ctx, w.org.ID, wait)
+	})
+}
+
+// withSlot is withSession for a run that answers slot. It returns
+// [store.ErrSlotTaken] if there is one.
+func (w *worker) withSlot(ctx context.Context, kind store.Kind, slot time.Time, use func(*store.Session) error) error {
+	return w.with(ctx, use, func() (*store.Session, error) {
+		return w.store.AcquireSlot(ctx, w.org.ID, kind, slot)
+	})
+}
+
+func (w *worker) with(ctx context.Context, use func(*store.Session) error, acquire func() (*store.Session, error)) error {
 	if err := w.identify(ctx); err != nil {
 		return err
 	}
-	session, err := w.store.Acquire(ctx, w.org.ID, wait)
+	session, err := acquire()
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ type job struct {
 	began    time.Time
 	booked   store.Counts // of counters, what is in sync_runs already
 	total    store.Counts // of the whole run
+	told     store.Counts // of total, what listeners were told or will be
 	log      *zap.Logger
 }
 
@@ -57,6 +58,7 @@ func (w *worker) begin(ctx context.Context, session *store.Session, kind store.K
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
+	w.shared.outage.over(w.Mirror.log)
 	counters := &fetch.Counters{}
 	return &job{
 		worker:   w,
@@ -77,13 +79,19 @@ func (w *worker) startRun(ctx context.Context, session *store.Session, kind stor
 	}
 	ctx, cancel := outliving(ctx)
 	defer cancel()
-	return session.StartRun(ctx, kind, slot)
+	run, err := session.StartRun(ctx, kind, slot)
+	w.buried(session.Abandoned())
+	return run, err
 }
 
 // notStarted logs why there is no run to log its own end, and returns err. A
 // slot that is taken is no fault, nor is being told to stop.
 func (w *worker) notStarted(ctx context.Context, kind store.Kind, err error) error {
-	if ctx.Err() == nil && !errors.Is(err, store.ErrSlotTaken) {
+	switch {
+	case ctx.Err() != nil || errors.Is(err, store.ErrSlotTaken):
+	case lostDatabase(err):
+		w.shared.outage.lost(w.Mirror.log, err)
+	default:
 		w.log.Error("run not started", zap.String("kind", string(kind)), zap.Error(err))
 	}
 	return err
@@ -128,12 +136,24 @@ func (j *job) write(ctx context.Context, block *store.Block) (store.Saved, error
 // written takes note of a block that is saved.
 func (j *job) written(saved store.Saved) {
 	j.count(saved.Counts)
+	j.tell()
 	j.log.Debug("block saved",
 		zap.Int64("pages", saved.Counts.Pages),
 		zap.Int64("rows_seen", saved.Counts.RowsSeen),
 		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
 		zap.Int64("rows_updated", saved.Counts.RowsUpdated),
 		zap.Int64("rows_rejected", saved.Counts.RowsRejected))
+}
+
+// tell has listeners told of what the run has written since they were last told.
+func (j *job) tell() {
+	since := store.Counts{
+		RowsInserted: j.total.RowsInserted - j.told.RowsInserted,
+		RowsUpdated:  j.total.RowsUpdated - j.told.RowsUpdated,
+		RowsDeleted:  j.total.RowsDeleted - j.told.RowsDeleted,
+	}
+	j.told.Add(since)
+	j.Changed(Change{Organization: j.org.Name, OrganizationID: j.org.ID, RunID: j.run.ID, Kind: j.run.Kind, Counts: since})
 }
 
 // end books how the run ended and logs its closing line. It returns outcome.Err,
@@ -145,6 +165,7 @@ func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 	}
 	outcome.Counts.Add(j.requests())
 	j.count(outcome.Counts)
+	j.tell()
 	last, cancel := detached(ctx)
 	defer cancel()
 	if err := j.session.FinishRun(last, j.run, outcome); err != nil {
@@ -160,6 +181,9 @@ func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 	case outcome.Stopped:
 		end = Abandoned
 		j.log.Info("run stopped", fields...)
+	case lostDatabase(outcome.Err):
+		j.shared.outage.lost(j.Mirror.log, outcome.Err)
+		j.log.Debug("run lost with the database", fields...)
 	case outcome.Err != nil:
 		end = Failed
 		j.log.Error("run failed", append(fields, zap.Error(outcome.Err))...)

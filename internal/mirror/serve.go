@@ -2,25 +2,20 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
-
-	"polarmirror/internal/store"
 )
 
 const (
 	// maintainEvery is how often partitions are made ahead and old runs forgotten.
 	maintainEvery = 6 * time.Hour
-	// spread is the longest an overdue run waits at start-up for others to begin.
-	spread = 3 * time.Second
-	// firstRetry and lastRetry bound the wait before a failed full run is tried again.
-	firstRetry = 30 * time.Second
-	lastRetry  = 30 * time.Minute
+	// buryEvery is how often runs of dead processes are looked for that nobody
+	// takes over.
+	buryEvery = time.Minute
 )
 
 // Schedules say when runs are due; nil means never.
@@ -30,255 +25,116 @@ type Schedules struct {
 }
 
 // Serve runs every organization on its schedules until ctx ends, and then
-// waits for the runs under way to save their blocks.
+// waits for the runs under way to save their blocks. Any number of processes
+// may serve one database.
 func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
-	places := make(chan struct{}, m.opts.Concurrency)
-	var group errgroup.Group
-	for _, org := range m.opts.Organizations {
-		group.Go(func() error {
-			s := &server{
-				worker:      m.worker(org),
-				places:      places,
-				incremental: orNever(schedules.Incremental),
-				full:        orNever(schedules.Full),
-			}
-			s.serve(ctx, schedules.RunOnStart)
-			return nil
-		})
+	t := &team{places: make(chan struct{}, m.opts.Concurrency), spread: newSpread(), members: map[string]*member{}}
+	t.follow(ctx, m, schedules)
+	t.serving = true
+	t.working.Go(func() { m.maintain(ctx) })
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case r := <-m.shared.reloads:
+			m.shared.current.Store(r.mirror)
+			t.follow(ctx, r.mirror, r.schedules)
+			close(r.taken)
+		}
 	}
-	group.Go(func() error {
-		m.maintain(ctx)
-		return nil
-	})
-	return group.Wait()
+	t.working.Wait()
+	m.lastNotices(ctx)
+	return nil
 }
 
+// lastNotices waits until listeners were told of all changes, not for long once
+// ctx has ended.
+func (m *Mirror) lastNotices(ctx context.Context) {
+	if m.shared.notices == nil {
+		return
+	}
+	limit := noticeTime
+	if ctx.Err() != nil {
+		limit = noticeStopTime
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	m.shared.notices.drain(ctx)
+}
+
+// maintain sees to what belongs to no organization's worker. All replicas do, at
+// different moments.
 func (m *Mirror) maintain(ctx context.Context) {
-	for sleep(ctx, maintainEvery) == nil {
-		if err := m.store.Maintain(ctx); err != nil && ctx.Err() == nil {
+	maintained := time.Now() // by Migrate
+	for sleep(ctx, buryEvery/2+rand.N(buryEvery)) == nil {
+		dead, err := m.store.AbandonDead(ctx)
+		m.buried(dead)
+		if err == nil && time.Since(maintained) > maintainEvery {
+			maintained = time.Now()
+			err = m.store.Maintain(ctx)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case lostDatabase(err):
+			m.shared.outage.lost(m.log, err)
+		default:
 			m.log.Warn("maintenance failed", zap.Error(err))
 		}
 	}
 }
 
-// A server runs one organization on its schedules. Whatever is due when a run
-// ends is done next; several missed slots of one kind are one run.
-type server struct {
-	*worker
-	places            chan struct{} // organizations worked at a time
-	incremental, full cron.Schedule
-
-	nextTick, nextFull time.Time // zero: never
-	fullSlot           time.Time // the slot of the full run that is due; zero if it has none
-	fullDue            bool      // stays set until the run is done
-	retryAt            time.Time // a failed full run is not tried before
-	failures           int       // in a row
+// A team is the servers of a process, one for each organization.
+type team struct {
+	places  chan struct{} // organizations worked at a time
+	spread  spread
+	members map[string]*member // by label
+	working sync.WaitGroup
+	serving bool // since before the organizations that now come
 }
 
-func (s *server) serve(ctx context.Context, runOnStart bool) {
-	now := time.Now()
-	s.nextTick, s.nextFull = s.incremental.Next(now), s.full.Next(now)
-	if runOnStart {
-		s.start(ctx, now)
-	}
-	for {
-		if sleepUntil(ctx, s.wake()) != nil {
-			return
+// A member is a server and what it was last told to do.
+type member struct {
+	server *server
+	org    Organization
+	leave  context.CancelFunc
+}
+
+// follow makes the team what m says: organizations that are new begin, those
+// that are gone end at the next block boundary, those that have changed go on as
+// they are now from there. The others only hear of it when they rest.
+func (t *team) follow(ctx context.Context, m *Mirror, schedules Schedules) {
+	wanted := map[string]bool{}
+	for _, org := range m.opts.Organizations {
+		wanted[org.Name] = true
+		old, there := t.members[org.Name]
+		if !there {
+			if t.serving {
+				m.log.Info("organization added", zap.String("organization", org.Name))
+			}
+			t.join(ctx, m, org, schedules)
+			continue
 		}
-		s.due(time.Now())
-		select {
-		case <-ctx.Done():
-			return
-		case s.places <- struct{}{}:
+		changed := !old.org.equal(org)
+		if changed {
+			m.log.Info("organization changed", zap.String("organization", org.Name))
 		}
-		s.round(ctx)
-		<-s.places
+		old.org = org
+		old.server.box.put(update{mirror: m, org: org, changed: changed, schedules: schedules})
 	}
-}
-
-// start makes what is overdue due now, the organizations a little apart.
-func (s *server) start(ctx context.Context, now time.Time) {
-	if sleep(ctx, rand.N(spread)) != nil {
-		return
-	}
-	last, err := s.lastSuccess(ctx)
-	if err != nil {
-		s.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
-	}
-	if slot := previous(s.full, now); !s.nextFull.IsZero() && (last.full.IsZero() || last.full.Before(slot)) {
-		s.fullDue, s.fullSlot = true, slot
-	}
-	if slot := previous(s.incremental, now); !s.nextTick.IsZero() && last.any.Before(slot) {
-		s.nextTick = slot
-	}
-}
-
-// wake is when there is next something to do; zero for never.
-func (s *server) wake() time.Time {
-	wake := earlier(s.nextTick, s.nextFull)
-	if s.fullDue {
-		wake = earlier(wake, later(s.retryAt, time.Unix(1, 0)))
-	}
-	return wake
-}
-
-// due notes the full run whose slot has come.
-func (s *server) due(now time.Time) {
-	if s.nextFull.IsZero() || s.nextFull.After(now) {
-		return
-	}
-	s.fullDue, s.fullSlot = true, s.nextFull
-	s.nextFull = s.full.Next(now)
-	s.retryAt = time.Time{}
-}
-
-// round does what is due: the full run, which runs due ticks between its
-// blocks, and then the tick.
-func (s *server) round(ctx context.Context) {
-	err := s.withSession(ctx, false, func(session *store.Session) error {
-		if s.fullDue && !time.Now().Before(s.retryAt) {
-			s.runFull(ctx, session)
+	for name, old := range t.members {
+		if !wanted[name] {
+			m.log.Info("organization removed", zap.String("organization", name))
+			old.leave()
+			delete(t.members, name)
 		}
-		s.runTick(ctx, session, false)
-		return nil
+	}
+}
+
+func (t *team) join(ctx context.Context, m *Mirror, org Organization, schedules Schedules) {
+	ctx, leave := context.WithCancel(ctx)
+	s := newServer(m.worker(org), t.places, t.spread, schedules)
+	t.members[org.Name] = &member{server: s, org: org, leave: leave}
+	t.working.Go(func() {
+		defer leave()
+		s.serve(ctx, schedules.RunOnStart)
 	})
-	if err == nil || ctx.Err() != nil {
-		return
-	}
-	if errors.Is(err, store.ErrBusy) {
-		s.skip(SkipBusy)
-	} else {
-		s.observer.Skipped(s.org.Name, SkipFailed)
-		s.log.Error("round failed", zap.Error(err))
-	}
-	now := time.Now()
-	if s.tickDue(now) {
-		s.passTick(now)
-	}
-	if s.fullDue {
-		s.retryLater()
-	}
-}
-
-// runFull runs the full run that is due. It stays due if it fails, and is tried
-// again after a wait that grows.
-func (s *server) runFull(ctx context.Context, session *store.Session) {
-	if wait, err := s.tooSoon(ctx); err == nil && wait {
-		s.skip(SkipTooSoon, zap.String("kind", string(store.Full)))
-		s.fullDue = false
-		return
-	}
-	err := s.walk(ctx, session, walkOptions{
-		kind:    store.Full,
-		slot:    s.fullSlot,
-		between: func(ctx context.Context) { s.runTick(ctx, session, true) },
-		due:     func() bool { return s.tickDue(time.Now()) },
-		doubts:  someDoubts,
-	})
-	switch {
-	case err == nil || errors.Is(err, store.ErrSlotTaken):
-		s.fullDue, s.failures = false, 0
-	default: // the run has logged it
-		s.retryLater()
-	}
-}
-
-// runTick runs the tick if its slot has come.
-func (s *server) runTick(ctx context.Context, session *store.Session, betweenBlocks bool) {
-	now := time.Now()
-	if !s.tickDue(now) || ctx.Err() != nil {
-		return
-	}
-	slot := s.passTick(now)
-	err := s.tick(ctx, session, slot, betweenBlocks)
-	switch {
-	case errors.Is(err, errNoFloor):
-		s.skip(SkipNoFull)
-	case errors.Is(err, store.ErrSlotTaken):
-		s.skip(SkipAnswered)
-	}
-}
-
-func (s *server) tickDue(now time.Time) bool {
-	return !s.nextTick.IsZero() && !s.nextTick.After(now)
-}
-
-// passTick moves on to the next slot and returns the last one that has come.
-func (s *server) passTick(now time.Time) time.Time {
-	slot := s.nextTick
-	for next := slot; !next.IsZero() && !next.After(now); next = s.incremental.Next(next) {
-		slot = next
-	}
-	s.nextTick = s.incremental.Next(later(slot, now))
-	return slot
-}
-
-func (s *server) skip(why Skip, fields ...zap.Field) {
-	s.log.Info("schedule skipped", append(fields, zap.Stringer("reason", why))...)
-	s.observer.Skipped(s.org.Name, why)
-}
-
-func (s *server) retryLater() {
-	wait := min(firstRetry<<min(s.failures, 10), lastRetry)
-	s.failures++
-	s.retryAt = time.Now().Add(wait)
-}
-
-// tooSoon reports whether the last full run took so long that another one now
-// would leave Polar no rest. If it was resumed, what the whole would have taken
-// counts.
-func (s *server) tooSoon(ctx context.Context) (bool, error) {
-	last, err := s.lastSuccess(ctx)
-	if err != nil || last.full.IsZero() {
-		return false, err
-	}
-	took := max(last.fullTook, s.left(s.tempo.resumed))
-	return time.Since(last.full) < 2*took, nil
-}
-
-// success is when the last successful runs of an organization began.
-type success struct {
-	full, any time.Time
-	fullTook  time.Duration
-}
-
-func (s *server) lastSuccess(ctx context.Context) (success, error) {
-	states, err := s.store.Status(ctx)
-	if err != nil {
-		return success{}, err
-	}
-	for _, st := range states {
-		if st.Organization == s.org.Name {
-			return success{
-				full:     st.LastFullStarted,
-				any:      later(st.LastFullStarted, st.LastIncrementalStarted),
-				fullTook: st.LastFullFinished.Sub(st.LastFullStarted),
-			}, nil
-		}
-	}
-	return success{}, nil
-}
-
-// earlier returns the earlier of two times; zero means never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
-
-// sleepUntil waits for t, for ever if it is zero, or until ctx ends.
-func sleepUntil(ctx context.Context, t time.Time) error {
-	if t.IsZero() {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	return sleep(ctx, time.Until(t))
 }

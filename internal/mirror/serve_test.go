@@ -24,13 +24,18 @@ func (e every) Next(t time.Time) time.Time {
 // eventually waits for something that must happen, however slow the machine.
 func (w *world) eventually(what string, happened func() bool) {
 	w.Helper()
-	for range 1200 {
+	eventually(w, what, happened)
+}
+
+func eventually(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	for range 2400 {
 		if happened() {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	w.Fatalf("%s has not happened within a minute; runs %v", what, w.runs())
+	t.Fatalf("%s: not within two minutes", what)
 }
 
 func (w *world) ticks() int {
@@ -63,6 +68,13 @@ func (w *world) serve(schedules Schedules, replicas ...*Mirror) (stop func()) {
 	}
 }
 
+// server is the server of the first organization, as it is before it has begun.
+func (w *world) server(schedules Schedules, changes ...func(*Options)) *server {
+	w.Helper()
+	m := w.mirror(changes...)
+	return newServer(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), schedules)
+}
+
 func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {
 	t.Parallel()
 	w := quiet(t, 400, 0.3)
@@ -84,6 +96,7 @@ func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {
 	if got := w.value(`SELECT count(*)::text FROM (SELECT FROM polar.sync_runs WHERE slot IS NOT NULL GROUP BY kind, slot HAVING count(*) > 1) twice`); got != "0" {
 		t.Errorf("%s slots were answered more than once", got)
 	}
+	w.slotsOnce(150 * time.Millisecond)
 	w.backfill()
 	w.same()
 }
@@ -93,12 +106,10 @@ func TestTicksRunBetweenTheBlocksOfALongWalk(t *testing.T) {
 	w := quiet(t, 3000, 0.3)
 	w.backfill() // gives the ticks a floor
 	w.sim.Before(func(int, *http.Request) { time.Sleep(5 * time.Millisecond) })
-	m := w.mirror(func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 })
-	wk := m.worker(m.opts.Organizations[0])
-	s := &server{worker: wk, places: make(chan struct{}, 1), incremental: every(50 * time.Millisecond), full: never{}}
-	s.nextTick, s.fullDue = s.incremental.Next(time.Now()), true
-	err := wk.withSession(t.Context(), false, func(session *store.Session) error {
-		return wk.walk(t.Context(), session, walkOptions{kind: store.Full, between: func(ctx context.Context) { s.runTick(ctx, session, true) }})
+	s := w.server(Schedules{Incremental: every(50 * time.Millisecond)}, func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 })
+	s.nextTick = s.incremental.Next(time.Now())
+	err := s.withSession(t.Context(), false, func(session *store.Session) error {
+		return s.walk(t.Context(), session, walkOptions{kind: store.Full, between: func(ctx context.Context) { _ = s.runTick(ctx, session, true) }})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -146,8 +157,7 @@ func TestFailedFullRunStaysDueAndSucceedsLater(t *testing.T) {
 	t.Parallel()
 	w := small(t, 150)
 	w.sim.SetToken(polarsim.Token{Secret: w.orgs[0].Token, Expired: true})
-	m := w.mirror()
-	s := &server{worker: m.worker(m.opts.Organizations[0]), places: make(chan struct{}, 1), incremental: never{}, full: never{}}
+	s := w.server(Schedules{})
 	s.fullDue, s.fullSlot = true, time.Now().Truncate(time.Hour)
 	s.round(t.Context())
 	if !s.fullDue || s.retryAt.IsZero() {
@@ -155,6 +165,12 @@ func TestFailedFullRunStaysDueAndSucceedsLater(t *testing.T) {
 	}
 	w.sim.SetToken(polarsim.Token{Secret: w.orgs[0].Token, Organizations: []uuid.UUID{w.orgs[0].ID}})
 	s.retryAt = time.Time{}
+	requests := w.sim.RequestCount()
+	s.round(t.Context())
+	if got := w.sim.RequestCount(); got != requests || !s.fullDue || !s.retryAt.After(time.Now()) {
+		t.Errorf("%d requests right after a failure: due %v, not before %v", got-requests, s.fullDue, s.retryAt)
+	}
+	s.retryAt, s.tried = time.Time{}, false // as in a new process
 	s.round(t.Context())
 	if s.fullDue {
 		t.Errorf("still due after it was done: %v", w.runs())

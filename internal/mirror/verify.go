@@ -70,6 +70,7 @@ func (m *Mirror) Verify(ctx context.Context, repair bool) ([]Report, error) {
 		}
 		reports = append(reports, *report)
 	}
+	m.lastNotices(ctx)
 	return reports, errors.Join(errs...)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 
@@ -36,6 +37,18 @@ func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL) and that the server is up", e.Target, e.Cause)
 }
 
+// A SessionError says that a connection is not one server process as long as it
+// lasts, so that the locks of organizations would not hold.
+type SessionError struct {
+	Target string // user@host:port/database
+	Cause  string // what was found
+}
+
+func (e *SessionError) Error() string {
+	return fmt.Sprintf("database %s does not keep a connection's session (%s), so that syncd's locks would not hold: a proxy there pools by transaction; "+
+		"set database.url (DATABASE_URL) to the server's direct address, or to the proxy's port that pools by session", e.Target, e.Cause)
+}
+
 // A SchemaError says that the schema can't be made fit for this binary.
 type SchemaError struct {
 	Problem string // what is wrong, and the remedy
@@ -53,10 +66,12 @@ func (e *SchemaError) Unwrap() error { return e.Err }
 
 // unreachable describes err without anything secret of cfg.
 func unreachable(cfg *pgx.ConnConfig, err error) error {
-	return &UnreachableError{
-		Target: fmt.Sprintf("%s@%s/%s", cfg.User, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)), cfg.Database),
-		Cause:  connectCause(err),
-	}
+	return &UnreachableError{Target: target(cfg), Cause: connectCause(err)}
+}
+
+// target names the database, without a password.
+func target(cfg *pgx.ConnConfig) string {
+	return fmt.Sprintf("%s@%s/%s", cfg.User, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)), cfg.Database)
 }
 
 func connectCause(err error) string {
@@ -79,6 +94,16 @@ func connectCause(err error) string {
 	}
 }
 
+// States that say what became of the server:
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	connectionException  = "08"    // a class
+	operatorIntervention = "57"    // a class: shut down, crashed, starting up
+	queryCanceled        = "57014" // of that class, and the connection is as good as before
+	readOnlyTransaction  = "25006" // after a failover: a standby now
+	tooManyConnections   = "53300"
+)
+
 // sqlState returns the SQLSTATE of err, or "".
 func sqlState(err error) string {
 	var pgErr *pgconn.PgError
@@ -96,21 +121,24 @@ func refusesValue(err error) bool {
 }
 
 // Broken reports whether err says that the connection, and with it the lock,
-// is gone, or that the server stopped taking writes: the session is of no more
-// use, and another attempt needs a new one.
+// is gone or could not be had, or that the server stopped taking writes: the
+// session is of no more use, and another attempt needs a new one.
 func Broken(err error) bool {
 	if err == nil {
 		return false
 	}
 	switch state := sqlState(err); {
-	case state == "25006": // read_only_sql_transaction: after a failover
+	case state == queryCanceled:
+		return false
+	case state == readOnlyTransaction, state == tooManyConnections:
 		return true
-	case strings.HasPrefix(state, "57P"), strings.HasPrefix(state, "08"):
+	case strings.HasPrefix(state, operatorIntervention), strings.HasPrefix(state, connectionException):
 		return true
 	case state != "":
 		return false
 	}
 	var netErr net.Error
 	return errors.As(err, &netErr) || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "unexpected EOF")
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"net"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -27,4 +28,16 @@ func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*p
 // Query runs a statement on the session's connection.
 func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	return s.conn.Query(ctx, sql, args...)
+}
+
+// Show returns a setting as it is in the session.
+func (s *Session) Show(ctx context.Context, name string) (string, error) {
+	var value string
+	err := s.conn.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	return value, err
+}
+
+// Dial connects as a store without a dialer of its own does.
+func Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return watchedDial(ctx, network, address)
 }

@@ -2,13 +2,9 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // The versions of Postgres that syncd is made for.
@@ -27,7 +23,6 @@ type Inspection struct {
 	MayCreate    bool // the role may create schema polar
 	MayMigrate   bool // the role may make objects in schema polar and owns those that are there
 	Pending      int  // migrations not applied yet
-	KeepsSession bool // settings and locks of a connection outlive its transactions
 }
 
 // Inspect looks at the database without changing it. An error is a
@@ -57,9 +52,6 @@ SELECT
 	if err != nil {
 		return nil, fmt.Errorf("inspect database: %w", err)
 	}
-	if in.KeepsSession, err = keepsSession(ctx, s.pool); err != nil {
-		return nil, fmt.Errorf("inspect connection: %w", err)
-	}
 	if in.SchemaExists && in.MayMigrate {
 		if err := s.checkCompatible(ctx); err != nil {
 			return nil, err
@@ -88,56 +80,4 @@ func (s *Store) pending(ctx context.Context, in *Inspection) (int, error) {
 		return 0, fmt.Errorf("count migrations: %w", err)
 	}
 	return int(max(newest-applied, 0)), nil
-}
-
-// sessionProbe bounds the look at what keeps a session: a pooling proxy with a
-// single server connection lets the second of our connections wait for ever.
-const sessionProbe = 5 * time.Second
-
-// keepsSession finds out whether a connection is one server process as long as
-// it lasts, as the organizations' locks need it. A proxy that pools by
-// transaction hands the process on when a transaction ends: most likely to the
-// next connection that asks, which is then held open while the first asks again.
-func keepsSession(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
-	first, err := pool.Acquire(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer first.Release()
-	mark := uuid.NewString()
-	const leave = `SELECT pg_backend_pid(), set_config('syncd.probe', $1, false)`
-	var pid, otherPID, pidAgain int
-	if err := first.QueryRow(ctx, leave, pgx.QueryExecModeExec, mark).Scan(&pid, nil); err != nil {
-		return false, err
-	}
-
-	probe, cancel := context.WithTimeout(ctx, sessionProbe)
-	defer cancel()
-	second, err := pool.Acquire(probe)
-	if err != nil {
-		return waited(ctx, err)
-	}
-	defer second.Release()
-	tx, err := second.Begin(probe)
-	if err != nil {
-		return waited(ctx, err)
-	}
-	defer tx.Rollback(context.WithoutCancel(ctx))
-	if err := tx.QueryRow(probe, `SELECT pg_backend_pid()`, pgx.QueryExecModeExec).Scan(&otherPID); err != nil {
-		return waited(ctx, err)
-	}
-	const find = `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`
-	var found string
-	if err := first.QueryRow(probe, find, pgx.QueryExecModeExec).Scan(&pidAgain, &found); err != nil {
-		return waited(ctx, err)
-	}
-	return pid != otherPID && pid == pidAgain && found == mark, nil
-}
-
-// waited takes a probe that ended for want of a server process as an answer.
-func waited(ctx context.Context, err error) (bool, error) {
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return false, nil
-	}
-	return false, err
 }

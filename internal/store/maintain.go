@@ -23,7 +23,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 }
 
 // forget removes book-keeping whose time is over; see the comments on
-// polar.sync_runs and polar.rejected_rows for the times.
+// polar.sync_runs, polar.rejected_rows and polar.skipped_slots for the times.
 func (s *Store) forget(ctx context.Context) error {
 	const runs = `
 DELETE FROM polar.sync_runs
@@ -36,7 +36,14 @@ DELETE FROM polar.sync_runs
 	const rejected = `
 DELETE FROM polar.rejected_rows
  WHERE seen_at < now() - interval '30 days'`
+	const skipped = `
+DELETE FROM polar.skipped_slots
+ WHERE noted_at < now() - interval '30 days'`
 	_, runsErr := s.pool.Exec(ctx, runs)
 	_, rejectedErr := s.pool.Exec(ctx, rejected)
-	return errors.Join(runsErr, rejectedErr)
+	_, skippedErr := s.pool.Exec(ctx, skipped)
+	if sqlState(skippedErr) == "42P01" { // undefined_table: an older schema
+		skippedErr = nil
+	}
+	return errors.Join(runsErr, rejectedErr, skippedErr)
 }

@@ -92,18 +92,10 @@ func (s *Store) OrganizationID(ctx context.Context, name string) (uuid.UUID, boo
 
 // StartRun opens a run. Runs of the organization that are still called running
 // belong to processes that died, since the lock is ours, unless this session
-// opened them: they become abandoned.
+// opened them: they become abandoned; see [Session.Abandoned].
 // A slot (zero for none) that has been answered before is [ErrSlotTaken]. A full
 // run stays due until it is done, so a slot whose full run failed is free again.
 func (s *Session) StartRun(ctx context.Context, kind Kind, slot time.Time) (*Run, error) {
-	const abandon = `
-UPDATE polar.sync_runs
-   SET status = 'abandoned',
-       finished_at = now(),
-       error = 'the process ended without finishing the run'
- WHERE organization_id = $1
-   AND status = 'running'
-   AND id <> ALL ($2::bigint[])`
 	const free = `
 UPDATE polar.sync_runs
    SET slot = NULL
@@ -118,7 +110,7 @@ ON CONFLICT ON CONSTRAINT sync_runs_slot_key DO NOTHING
 RETURNING id, started_at`
 	run := &Run{Kind: kind}
 	batch := &pgx.Batch{}
-	batch.Queue(abandon, s.organization, s.open)
+	queueAbandon(batch, s.organization, s.open, &s.dead)
 	if kind == Full && !slot.IsZero() {
 		batch.Queue(free, s.organization, slot)
 	}

@@ -34,6 +34,7 @@ type Session struct {
 	conn         *pgxpool.Conn
 	organization uuid.UUID
 	open         []int64 // runs started and not finished, a walk and a tick between its blocks at most
+	dead         []Abandoned
 }
 
 // Organization returns the organization the session may write.
@@ -49,7 +50,7 @@ func lockKey(organization uuid.UUID) int64 {
 // waits until ctx ends when wait is set, and returns [ErrBusy] otherwise.
 func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) (*Session, error) {
 	for {
-		session, err := s.tryAcquire(ctx, organization)
+		session, err := s.tryAcquire(ctx, organization, "", time.Time{})
 		if !errors.Is(err, ErrBusy) || !wait {
 			return session, err
 		}
@@ -61,38 +62,67 @@ func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) 
 	}
 }
 
+// AcquireSlot takes the organization's lock for a run of kind that answers slot.
+// It returns [ErrSlotTaken] if there is such a run (a full one only if it
+// succeeded), which it finds out without asking for the lock, and [ErrBusy] if another session holds it. Either costs
+// one round trip, as many replicas may ask about one slot.
+func (s *Store) AcquireSlot(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
+	return s.tryAcquire(ctx, organization, kind, slot)
+}
+
 // tryAcquire also turns off the plans that fit a small or unanalyzed table and
 // ruin a large one: on this connection blocks meet the tables by index. And it
 // lets blocks commit without waiting for the disk, or for a standby: should the
 // server crash, the last of them are lost together with the cursor that says
 // that they were saved, and are read again. The end of a run waits; see
 // FinishRun.
-func (s *Store) tryAcquire(ctx context.Context, organization uuid.UUID) (*Session, error) {
+func (s *Store) tryAcquire(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to database: %w", err)
 	}
 	const sql = `
+WITH run AS MATERIALIZED (
+    SELECT EXISTS (
+        SELECT
+          FROM polar.sync_runs
+         WHERE organization_id = $2
+           AND kind = $3
+           AND slot = $4::timestamptz
+           AND (kind <> 'full' OR status = 'succeeded') -- which stays due until it is done
+    ) AS taken
+),
+lock AS MATERIALIZED (
+    SELECT
+        taken,
+        CASE WHEN taken THEN false ELSE pg_try_advisory_lock($1) END AS held
+      FROM run
+)
 SELECT
-    pg_try_advisory_lock($1),
-    set_config('enable_seqscan', 'off', false),
-    set_config('enable_hashjoin', 'off', false),
-    set_config('enable_mergejoin', 'off', false),
-    set_config('plan_cache_mode', 'force_generic_plan', false),
-    set_config('jit', 'off', false),
-    set_config('synchronous_commit', 'off', false)`
-	var locked bool
-	err = conn.QueryRow(ctx, sql, lockKey(organization)).Scan(&locked, nil, nil, nil, nil, nil, nil)
-	if err != nil {
+    taken,
+    held,
+    CASE WHEN held THEN set_config('enable_seqscan', 'off', false) END,
+    CASE WHEN held THEN set_config('enable_hashjoin', 'off', false) END,
+    CASE WHEN held THEN set_config('enable_mergejoin', 'off', false) END,
+    CASE WHEN held THEN set_config('plan_cache_mode', 'force_generic_plan', false) END,
+    CASE WHEN held THEN set_config('jit', 'off', false) END,
+    CASE WHEN held THEN set_config('synchronous_commit', 'off', false) END
+  FROM lock`
+	var taken, held bool
+	err = conn.QueryRow(ctx, sql, lockKey(organization), organization, string(kind), timestamp(slot)).
+		Scan(&taken, &held, nil, nil, nil, nil, nil, nil)
+	switch {
+	case err != nil:
 		cut(conn)
 		return nil, fmt.Errorf("take organization's lock: %w", err)
+	case held:
+		return &Session{conn: conn, organization: organization, open: []int64{}}, nil
 	}
-	session := &Session{conn: conn, organization: organization, open: []int64{}}
-	if !locked {
-		session.Release()
-		return nil, ErrBusy
+	conn.Release() // nothing of it was changed
+	if taken {
+		return nil, ErrSlotTaken
 	}
-	return session, nil
+	return nil, ErrBusy
 }
 
 // Release gives the lock back. A connection whose state is in doubt is cut

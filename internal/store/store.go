@@ -6,7 +6,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
 
@@ -34,37 +33,29 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// connectTimeout bounds one attempt to reach the server.
-const connectTimeout = 10 * time.Second
-
-// Open connects to the database and makes sure that it answers. It neither
+// Open connects to the database and makes sure that it answers and that a
+// connection keeps its session, without which no lock would hold. It neither
 // creates nor migrates anything. An error is an [*UnreachableError] if the
-// server could not be reached or refused the connection.
+// server could not be reached or refused the connection, and a [*SessionError]
+// if connections don't keep their sessions.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(opts.URL.Reveal())
 	if err != nil {
 		// The parser's own message may repeat the text it was given.
 		return nil, &UnreachableError{Cause: "the database URL cannot be parsed; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE"}
 	}
-	cfg.MaxConns = 8
-	if opts.MaxConnections > 0 {
-		cfg.MaxConns = int32(min(opts.MaxConnections, 1000))
+	var watch failover
+	configure(cfg, opts, &watch)
+	// Before the pool: what it sets in its connections would stay behind in those
+	// that a proxy lends to other programs.
+	if err := probeSession(ctx, cfg.ConnConfig); err != nil {
+		return nil, err
 	}
-	if cfg.ConnConfig.ConnectTimeout == 0 {
-		cfg.ConnConfig.ConnectTimeout = connectTimeout
-	}
-	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
-		cfg.ConnConfig.RuntimeParams["application_name"] = "syncd"
-	}
-	if opts.Dial != nil {
-		cfg.ConnConfig.DialFunc = opts.Dial
-	}
-	cfg.AfterConnect = prepareConnection
-
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, unreachable(cfg.ConnConfig, err)
 	}
+	watch.pool.Store(pool)
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
 		return nil, unreachable(cfg.ConnConfig, err)
@@ -74,25 +65,6 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		log = zap.NewNop()
 	}
 	return &Store{pool: pool, log: log, keep: opts.HistoryKeep}, nil
-}
-
-// prepareConnection makes the server notice within 30 s that this host is gone,
-// so that the locks of a lost host fall (on a Unix socket the settings have no
-// effect). Times are stored and read in UTC whatever the server's zone is.
-func prepareConnection(ctx context.Context, conn *pgx.Conn) error {
-	registerArrays(conn.TypeMap())
-	const sql = `
-SELECT
-    set_config('tcp_keepalives_idle', '10', false),
-    set_config('tcp_keepalives_interval', '5', false),
-    set_config('tcp_keepalives_count', '3', false),
-    set_config('tcp_user_timeout', '25000', false),
-    set_config('timezone', 'UTC', false),
-    set_config('search_path', '', false)`
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		return fmt.Errorf("prepare connection: %w", err)
-	}
-	return nil
 }
 
 // Close closes every connection. Sessions must have been released before.

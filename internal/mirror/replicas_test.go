@@ -1,0 +1,211 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"polarmirror/internal/localpg"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+)
+
+// slotsOnce fails unless each slot of the ticks since the first is answered by
+// one run or noted as skipped with a reason, and not both.
+func (w *world) slotsOnce(interval time.Duration) {
+	w.Helper()
+	const sql = `
+SELECT coalesce(string_agg(concat_ws(' ', o.name, s.slot, runs.n, skips.n), '; '), '')
+  FROM polar.organizations o
+ CROSS JOIN LATERAL (SELECT min(slot) AS first, max(slot) AS last FROM polar.sync_runs r WHERE r.organization_id = o.id AND r.kind = 'incremental') ends
+ CROSS JOIN LATERAL generate_series(ends.first, ends.last, $1::interval) AS s (slot)
+ CROSS JOIN LATERAL (SELECT count(*) AS n FROM polar.sync_runs r WHERE r.organization_id = o.id AND r.kind = 'incremental' AND r.slot = s.slot) runs
+ CROSS JOIN LATERAL (SELECT count(*) AS n FROM polar.skipped_slots k
+     WHERE k.organization_id = o.id AND k.kind = 'incremental' AND s.slot BETWEEN k.first_slot AND k.last_slot AND k.reason <> '') skips
+ WHERE runs.n + skips.n <> 1`
+	if wrong := w.value(sql, interval); wrong != "" {
+		w.Errorf("slots not answered once, with their runs and skips: %s", wrong)
+	}
+}
+
+func TestOrganizationThatAnotherHoldsIsLeftAndItsSlotsAreAccountedFor(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 250, 0.3)
+	w.backfill()
+	const interval = 200 * time.Millisecond
+	core, logs := observer.New(zap.InfoLevel)
+	stop := w.serve(Schedules{Incremental: every(interval)}, w.mirror(func(o *Options) { o.Log = zap.New(core) }))
+	w.eventually("a first tick", func() bool { return w.ticks() >= 1 })
+
+	// A run of another process, such as a backfill, which does no ticks.
+	holder, err := storetest.Open(t, w.db).Acquire(t.Context(), w.orgs[0].ID, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := holder.StartRun(t.Context(), store.Full, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("some slots", func() bool {
+		return w.value(`SELECT (now() - started_at > interval '1 second')::text FROM polar.sync_runs WHERE id = $1`, run.ID) == "true"
+	})
+	if err := holder.FinishRun(t.Context(), run, store.Outcome{NullRows: -1}); err != nil {
+		t.Fatal(err)
+	}
+	holder.Release()
+	before := w.ticks()
+	w.eventually("ticks after it", func() bool { return w.ticks() > before+1 })
+	stop()
+
+	w.slotsOnce(interval)
+	if got := w.value(`SELECT count(*)::text FROM polar.skipped_slots WHERE reason = 'full run ' || $1::bigint || ' was under way'`, run.ID); got != "1" {
+		t.Errorf("%s notes that name the run in the way: %s", got, w.value(`SELECT string_agg(reason, '; ') FROM polar.skipped_slots`))
+	}
+	if n := logs.FilterMessage("organization left to another syncd").Len(); n != 1 {
+		t.Errorf("logged %d times that the organization is left to another, want once", n)
+	}
+}
+
+func TestTicksBeforeTheFirstWalkAreSkippedWithAReason(t *testing.T) {
+	t.Parallel()
+	w := small(t, 150)
+	s := w.server(Schedules{Incremental: every(time.Minute)})
+	for minutes := range 3 {
+		s.nextTick = time.Now().Truncate(time.Minute).Add(time.Duration(minutes-4) * time.Minute)
+		err := s.withSession(t.Context(), false, func(session *store.Session) error {
+			now := s.nextTick
+			s.incremental = at(now)
+			err := s.runTick(t.Context(), session, false)
+			s.incremental = every(time.Minute)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.value(`SELECT string_agg(concat_ws(' ', kind, slots, reason), '; ') FROM polar.skipped_slots`); got != "incremental 3 no full run had succeeded yet" {
+		t.Errorf("noted %q", got)
+	}
+}
+
+// at is a schedule of one slot.
+type at time.Time
+
+func (a at) Next(t time.Time) time.Time {
+	if t.Before(time.Time(a)) {
+		return time.Time(a)
+	}
+	return time.Time{}
+}
+
+func TestOverdueFullRunIsTakenOverFromADeadProcess(t *testing.T) {
+	t.Parallel()
+	w := small(t, 3000)
+	slot := time.Now().Truncate(time.Hour)
+	dying, err := storetest.Open(t, w.db).Acquire(t.Context(), w.register(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, err := dying.StartRun(t.Context(), store.Full, slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := w.server(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
+	s.fullDue, s.fullSlot, s.nextTick = true, slot, time.Now().Truncate(time.Minute)
+	s.round(t.Context())
+	if !s.fullDue || !s.nextTick.After(time.Now()) || s.retryAt.After(s.comesAt(s.nextTick, s.incremental)) {
+		t.Fatalf("while another works on it: due %v, next tick %v, not before %v", s.fullDue, s.nextTick, s.retryAt)
+	}
+	dying.Release() // the process is gone
+	s.retryAt = time.Time{}
+	s.round(t.Context())
+	if got, want := w.runs(), []string{"full abandoned -", "full succeeded true"}; fmt.Sprint(got) != fmt.Sprint(want) || s.fullDue {
+		t.Errorf("runs %v, want %v; still due: %v", got, want, s.fullDue)
+	}
+	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs WHERE slot = $1 AND id > $2 AND status = 'succeeded'`, slot, dead.ID); got != "1" {
+		t.Error("the slot is not answered by the run that took over")
+	}
+	w.same()
+}
+
+// register makes the organization known and returns its id.
+func (w *world) register() (id [16]byte) {
+	w.Helper()
+	if err := w.store.RegisterOrganization(w.Context(), w.orgs[0].ID, w.orgs[0].Name); err != nil {
+		w.Fatal(err)
+	}
+	return w.orgs[0].ID
+}
+
+// TestServiceOutlivesARestartOfPostgresAndLogsItOnce runs five organizations on
+// a server of its own, which is shut down (57P01 for those connected) and comes
+// back on the same port.
+func TestServiceOutlivesARestartOfPostgresAndLogsItOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	startPostgres := func() *localpg.Server {
+		t.Helper()
+		pg, err := localpg.Start(t.Context(), localpg.Options{DataDir: dir, Settings: map[string]string{"fsync": "off"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = pg.Close(context.WithoutCancel(t.Context())) })
+		return pg
+	}
+	pg := startPostgres()
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(pg.URL()), MaxConnections: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	if _, err := st.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{TB: t, sim: polarsim.New(fiveOrganizations()), store: st}
+	w.orgs = w.sim.Organizations()
+	core, logs := observer.New(zap.DebugLevel)
+	stop := w.serve(Schedules{Incremental: every(200 * time.Millisecond), Full: every(time.Second), RunOnStart: true},
+		w.mirror(func(o *Options) { o.Log = zap.New(core) }))
+	finished := func() int { return logs.FilterMessage("run finished").Len() }
+	eventually(t, "runs of all", func() bool { return finished() > 10 })
+	if err := pg.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ticks that find no database", func() bool { return logs.FilterMessage("database still lost").Len() > 20 })
+	again := startPostgres()
+	if again.URL() != pg.URL() {
+		t.Fatal("the test's server came back at another address")
+	}
+	before := finished()
+	eventually(t, "runs of all after the restart", func() bool { return finished() > before+10 })
+	stop()
+
+	loud := map[string]int{}
+	for _, entry := range logs.FilterLevelExact(zap.WarnLevel).All() {
+		loud[entry.Message]++
+	}
+	for _, entry := range logs.FilterLevelExact(zap.ErrorLevel).All() {
+		loud[entry.Message]++
+	}
+	if len(loud) != 1 || loud["database lost"] != 1 || logs.FilterMessage("database is back").Len() != 1 {
+		t.Errorf("an outage was logged as %v, and as over %d times", loud, logs.FilterMessage("database is back").Len())
+	}
+	left, err := st.Query(t.Context(), `SELECT count(*) FROM polar.sync_runs WHERE status = 'running'`)
+	if err != nil || left.Rows[0][0] != "0" {
+		t.Errorf("runs left running: %v (%v)", left, err)
+	}
+}
+
+func fiveOrganizations() polarsim.Options {
+	opts := polarsim.Options{Seed: 7}
+	for n := range 5 {
+		opts.Organizations = append(opts.Organizations, polarsim.Organization{Name: fmt.Sprintf("org%d", n), CustomerMeters: 60 + 60*n})
+	}
+	return opts
+}

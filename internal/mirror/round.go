@@ -1,0 +1,145 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/store"
+)
+
+// round does what is due: the full run, which runs due ticks between its
+// blocks, and then the tick.
+func (s *server) round(ctx context.Context) {
+	err := s.fullRound(ctx)
+	if err == nil && s.tickDue(time.Now()) {
+		err = s.tickRound(ctx)
+	}
+	s.settle(ctx, err)
+}
+
+// fullRound does the full run that is due, if it is, and with the same lock the
+// tick.
+func (s *server) fullRound(ctx context.Context) error {
+	if !s.fullDue || time.Now().Before(s.retryAt) {
+		return nil
+	}
+	err := s.withSlot(ctx, store.Full, s.fullSlot, func(session *store.Session) error {
+		if err := s.runFull(ctx, session); err != nil {
+			return err
+		}
+		return s.runTick(ctx, session, false)
+	})
+	if errors.Is(err, store.ErrSlotTaken) {
+		s.fullDue = false // done by another syncd
+		return nil
+	}
+	return err
+}
+
+// tickRound does the tick that is due.
+func (s *server) tickRound(ctx context.Context) error {
+	now := time.Now()
+	err := s.withSlot(ctx, store.Incremental, s.lastTick(now), func(session *store.Session) error {
+		return s.runTick(ctx, session, false)
+	})
+	if errors.Is(err, store.ErrSlotTaken) {
+		s.passTick(now) // done, or being done, by another syncd
+		s.observer.Skipped(s.org.Name, SkipAnswered)
+		return nil
+	}
+	return err
+}
+
+// runFull runs the full run that is due. It stays due if it fails, and is tried
+// again after a wait that grows. Its error is one after which the session is of
+// no use, or that it was stopped.
+func (s *server) runFull(ctx context.Context, session *store.Session) error {
+	last, err := s.store.LastRuns(ctx, s.org.ID, s.org.Name)
+	if err != nil {
+		return err
+	}
+	if s.waits(last) {
+		return nil
+	}
+	before, err := s.account(ctx, session, store.Full, s.full, s.fullSlot)
+	if err != nil {
+		return err
+	}
+	// Of a resumed walk what the whole would have taken counts.
+	if took := max(last.FullFinished.Sub(last.FullStarted), s.left(s.tempo.resumed)); !last.FullStarted.IsZero() && time.Since(last.FullStarted) < 2*took {
+		s.fullDue = false
+		s.observer.Skipped(s.org.Name, SkipTooSoon)
+		return s.skip(ctx, session, store.Skip{
+			Kind: store.Full, First: s.fullSlot, Last: s.fullSlot, Slots: 1, After: before,
+			Reason: "twice the duration of the last full run had not passed since it began",
+		})
+	}
+	s.tried = true
+	err = s.walk(ctx, session, walkOptions{
+		kind:    store.Full,
+		slot:    s.fullSlot,
+		between: func(ctx context.Context) { _ = s.runTick(ctx, session, true) }, // the next block meets its error too
+		due:     func() bool { return s.tickDue(time.Now()) },
+		doubts:  someDoubts,
+	})
+	switch {
+	case err == nil || errors.Is(err, store.ErrSlotTaken):
+		s.fullDue = false
+	case ctx.Err() != nil || lostDatabase(err):
+		return err
+	default: // the run has logged it
+		s.retryAt = time.Now().Add(backoff(last.Failures + 1))
+	}
+	return nil
+}
+
+// waits reports whether the full run has failed too short a time ago, in this
+// process or another. The first try of a process waits for nothing: whoever
+// started it may have mended the cause.
+func (s *server) waits(last store.LastRuns) bool {
+	if !s.tried || last.Failures == 0 {
+		return false
+	}
+	now, wait := time.Now(), backoff(last.Failures)
+	until := earlier(last.FailedAt.Add(wait), now.Add(wait)) // should the clocks differ
+	if !until.After(now) {
+		return false
+	}
+	s.retryAt = until
+	return true
+}
+
+// runTick runs the tick if its slot has come. Its error is one after which the
+// session is of no use.
+func (s *server) runTick(ctx context.Context, session *store.Session, betweenBlocks bool) error {
+	now := time.Now()
+	if !s.tickDue(now) || ctx.Err() != nil {
+		return nil
+	}
+	slot := s.passTick(now)
+	before, err := s.account(ctx, session, store.Incremental, s.incremental, slot)
+	if err != nil {
+		return err
+	}
+	err = s.tick(ctx, session, slot, betweenBlocks)
+	switch {
+	case errors.Is(err, errNoFloor):
+		if !before.Before(slot) {
+			return nil // noted by another syncd
+		}
+		s.observer.Skipped(s.org.Name, SkipNoFull)
+		return s.skip(ctx, session, store.Skip{
+			Kind: store.Incremental, First: slot, Last: slot, Slots: 1, After: before,
+			Reason: "no full run had succeeded yet",
+		})
+	case errors.Is(err, store.ErrSlotTaken):
+		s.observer.Skipped(s.org.Name, SkipAnswered)
+		s.log.Debug("slot answered by another syncd", zap.Time("slot", slot))
+	case lostDatabase(err):
+		return err
+	}
+	return nil // the run has logged it
+}

@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// NotifyChannel is the channel on which listeners are told of changes.
+const NotifyChannel = "polar_customer_meters"
+
+// A Notification says what has changed since the last one about the
+// organization. Its JSON is what listeners get.
+type Notification struct {
+	Organization   string    `json:"organization"` // label
+	OrganizationID uuid.UUID `json:"organization_id"`
+	RunID          int64     `json:"run_id,omitempty"` // the last run among those that made the changes; 0 if none did
+	Kind           Kind      `json:"kind"`             // of the last change
+	RowsInserted   int64     `json:"rows_inserted"`
+	RowsUpdated    int64     `json:"rows_updated"`
+	RowsDeleted    int64     `json:"rows_deleted"`
+}
+
+// Notify tells the listeners. Call it after the changes were committed: who
+// listens and then reads sees them. It reports false, and tells nobody, if
+// listeners were told of the organization within the last second, by whichever
+// replica.
+func (s *Store) Notify(ctx context.Context, n Notification) (told bool, err error) {
+	payload, err := json.Marshal(n)
+	if err != nil {
+		return false, fmt.Errorf("encode notification: %w", err)
+	}
+	const sql = `
+WITH turn AS (
+    INSERT INTO polar.notifications AS n (organization_id, sent_at)
+    VALUES ($1, clock_timestamp())
+    ON CONFLICT (organization_id) DO UPDATE SET
+        sent_at = excluded.sent_at
+     WHERE n.sent_at <= excluded.sent_at - interval '1 second'
+        OR n.sent_at > excluded.sent_at + interval '1 second' -- the clock was set back
+    RETURNING organization_id
+)
+SELECT pg_notify($2, $3)
+  FROM turn`
+	tag, err := s.pool.Exec(ctx, sql, n.OrganizationID, NotifyChannel, string(payload))
+	if err != nil {
+		return false, fmt.Errorf("notify listeners of organization %s: %w", n.Organization, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}

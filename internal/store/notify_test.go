@@ -1,0 +1,109 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/pgtest"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+)
+
+// listen returns a connection that listens for changes.
+func listen(t testing.TB, db *pgtest.Database) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	if _, err := conn.Exec(t.Context(), `LISTEN polar_customer_meters`); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func TestListenerGetsASmallJSON(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	openOn(t, st)
+	conn := listen(t, db)
+	told, err := st.Notify(t.Context(), store.Notification{Organization: "acme", OrganizationID: organization, RunID: 7, Kind: store.Full, RowsUpdated: 3})
+	if err != nil || !told {
+		t.Fatalf("told %v (%v)", told, err)
+	}
+	n, err := conn.WaitForNotification(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(n.Payload), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"organization": "acme", "organization_id": organization.String(), "run_id": 7.0, "kind": "full",
+		"rows_inserted": 0.0, "rows_updated": 3.0, "rows_deleted": 0.0}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("payload (-want +got):\n%s", diff)
+	}
+}
+
+// TestListenersAreToldAtMostOnceASecondByAllReplicas lets several processes try
+// as often as they can, and counts by the database's clock.
+func TestListenersAreToldAtMostOnceASecondByAllReplicas(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	openOn(t, st)
+	conn := listen(t, db)
+	other := numbered('o', 2)
+	if err := st.RegisterOrganization(t.Context(), other, "globex"); err != nil {
+		t.Fatal(err)
+	}
+	var told, tried atomic.Int64
+	var replicas sync.WaitGroup
+	began := databaseNow(t, db)
+	for range 3 {
+		replica := storetest.Open(t, db)
+		for _, id := range []uuid.UUID{organization, other} {
+			replicas.Go(func() {
+				for told.Load() < 6 {
+					ok, err := replica.Notify(t.Context(), store.Notification{OrganizationID: id, Kind: store.Webhook})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					tried.Add(1)
+					if ok {
+						told.Add(1)
+					}
+				}
+			})
+		}
+	}
+	replicas.Wait()
+	most := 2 * (1 + int64(databaseNow(t, db).Sub(began)/time.Second))
+	if told.Load() > most || tried.Load() <= told.Load() {
+		t.Errorf("told %d times of %d, at most %d were due", told.Load(), tried.Load(), most)
+	}
+	for range told.Load() {
+		if _, err := conn.WaitForNotification(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func databaseNow(t testing.TB, db *pgtest.Database) time.Time {
+	t.Helper()
+	var now time.Time
+	if err := db.Pool.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	return now
+}

@@ -1,0 +1,76 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"polarmirror/internal/pgproxy"
+	"polarmirror/internal/pgtest"
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+)
+
+func TestProxyThatPoolsByTransactionIsRefusedHoweverItLends(t *testing.T) {
+	t.Parallel()
+	for _, opts := range []pgproxy.PoolerOptions{
+		{Size: 1}, {Size: 2}, {Size: 5},
+		{Size: 2, TakeTurns: true}, {Size: 3, TakeTurns: true}, {Size: 7, TakeTurns: true},
+		{Size: 1, SameKeys: true}, {Size: 4, SameKeys: true},
+	} {
+		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t, nil, "")
+			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgproxy.NewPooler(t, db.URL, opts))})
+			if err == nil {
+				st.Close()
+			}
+			var session *store.SessionError
+			if !errors.As(err, &session) {
+				t.Fatalf("got %v, want a refusal", err)
+			}
+			if text := err.Error(); !strings.Contains(text, "direct address") || strings.Contains(text, "\n") {
+				t.Errorf("no cure, or more than a line: %s", text)
+			}
+		})
+	}
+}
+
+func TestRefusedProxyIsLeftWithoutOurSettings(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, nil, "")
+	address := pgproxy.NewPooler(t, db.URL, pgproxy.PoolerOptions{Size: 1})
+	if _, err := store.Open(t.Context(), store.Options{URL: secret.New(address)}); err == nil {
+		t.Fatal("the proxy was not refused")
+	}
+	if got := show(t, address, "search_path", "tcp_user_timeout"); got != `"$user", public 0` {
+		t.Errorf("another program's search path and time-out are %s now", got)
+	}
+}
+
+func TestProxyThatPoolsBySessionIsUsed(t *testing.T) {
+	t.Parallel()
+	for _, opts := range []pgproxy.PoolerOptions{{Size: 4, BySession: true}, {Size: 4, BySession: true, TakeTurns: true}} {
+		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t, nil, "")
+			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgproxy.NewPooler(t, db.URL, opts)), MaxConnections: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			st.Close()
+		})
+	}
+}
+
+func TestProxyWithOneSessionIsNotTakenForOneThatPoolsByTransaction(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, nil, "")
+	address := pgproxy.NewPooler(t, db.URL, pgproxy.PoolerOptions{Size: 1, BySession: true})
+	_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
+	var unreachable *store.UnreachableError
+	if !errors.As(err, &unreachable) || !strings.Contains(unreachable.Cause, "a second connection got no answer") {
+		t.Errorf("got %v", err)
+	}
+}
