@@ -313,12 +313,5 @@ SELECT concat_ws(' ', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY late)::n
 // text runs a query that returns one value.
 func (r *replicas) text(sql string, args ...any) string {
 	r.t.Helper()
-	var text *string
-	if err := r.db.Pool.QueryRow(r.t.Context(), sql, args...).Scan(&text); err != nil {
-		r.t.Fatalf("%s: %v", sql, err)
-	}
-	if text == nil {
-		return "none"
-	}
-	return *text
+	return r.fixture.text(r.t, sql, args...)
 }

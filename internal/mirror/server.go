@@ -111,7 +111,11 @@ func (s *server) start(ctx context.Context, now time.Time) {
 		return
 	}
 	last, err := s.store.LastRuns(ctx, s.org.ID, s.org.Name)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case lostDatabase(err):
+		s.shared.outage.lost(s.Mirror.log, err) // all is overdue then
+	default:
 		s.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
 	}
 	if slot := previous(s.full, now); !s.nextFull.IsZero() && (last.FullStarted.IsZero() || last.FullStarted.Before(slot)) {
