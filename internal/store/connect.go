@@ -76,7 +76,7 @@ SELECT
     set_config('tcp_keepalives_interval', '5', false),
     set_config('tcp_keepalives_count', '3', false),
     set_config('tcp_user_timeout', '25000', false),
-    CASE WHEN version() LIKE '%linux%' THEN set_config('client_connection_check_interval', '0', false) END,
+    CASE WHEN version() LIKE '%linux%' THEN set_config('client_connection_check_interval', '2000', false) END,
     set_config('idle_session_timeout', '0', false),
     set_config('timezone', 'UTC', false),
     set_config('search_path', '', false)`
