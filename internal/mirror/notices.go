@@ -63,6 +63,7 @@ func (m *Mirror) buried(dead []store.Abandoned) {
 type notices struct {
 	store *store.Store
 	log   *zap.Logger
+	turn  chan struct{} // one sender at a time takes a connection from the pool
 
 	mu      sync.Mutex
 	pending map[uuid.UUID]*store.Notification // nil while a sender has nothing to send
@@ -72,7 +73,7 @@ type notices struct {
 }
 
 func newNotices(st *store.Store, log *zap.Logger) *notices {
-	return &notices{store: st, log: log, pending: map[uuid.UUID]*store.Notification{}}
+	return &notices{store: st, log: log, turn: make(chan struct{}, 1), pending: map[uuid.UUID]*store.Notification{}}
 }
 
 func (n *notices) add(c Change) {
@@ -108,7 +109,9 @@ func (n *notices) send(ctx context.Context, organization uuid.UUID) {
 		if sum == nil {
 			return
 		}
+		n.turn <- struct{}{}
 		told, err := n.store.Notify(ctx, *sum)
+		<-n.turn
 		wait := noticePoll
 		switch {
 		case err != nil && (ctx.Err() != nil || !store.Broken(err)):

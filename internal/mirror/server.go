@@ -114,7 +114,7 @@ func (s *server) start(ctx context.Context, now time.Time) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case lostDatabase(err):
-		s.shared.outage.lost(s.Mirror.log, err)
+		s.shared.outage.lost(s.Mirror.log, err) // all is overdue then
 	default:
 		s.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
 	}

@@ -55,6 +55,9 @@ func between(schedule cron.Schedule, last, slot time.Time) (store.Skip, bool) {
 
 // skip notes slots as skipped, and logs it unless it goes on as before.
 func (s *server) skip(ctx context.Context, session *store.Session, skip store.Skip) error {
+	if skip.First.IsZero() {
+		return nil // no schedule asked for it
+	}
 	reason, begins, err := session.Skip(ctx, skip)
 	if err != nil {
 		return s.unaccounted(ctx, skip.Kind, err)

@@ -106,6 +106,7 @@ func (p *Pooler) serve(conn net.Conn) {
 	var lent *pgconn.HijackedConn
 	defer func() {
 		if lent != nil {
+			rollBack(lent.Frontend)
 			p.free.put(lent)
 		}
 	}()
@@ -184,6 +185,23 @@ func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, ok
 		client.Send(answer)
 		if ready, done := answer.(*pgproto3.ReadyForQuery); done {
 			return ready.TxStatus, client.Flush() == nil
+		}
+	}
+}
+
+// rollBack ends what a client has left open.
+func rollBack(server *pgproto3.Frontend) {
+	server.Send(&pgproto3.Query{String: `ROLLBACK`})
+	if server.Flush() != nil {
+		return
+	}
+	for {
+		answer, err := server.Receive()
+		if err != nil {
+			return
+		}
+		if _, done := answer.(*pgproto3.ReadyForQuery); done {
+			return
 		}
 	}
 }

@@ -106,6 +106,48 @@ SELECT concat_ws(' ', (SELECT status FROM polar.sync_runs WHERE id = $1), (SELEC
 	}
 }
 
+// TestKilledHolderIsReplacedThoughItsStatementStillRuns: the statement waits for
+// a lock that nobody gives up, so that its server process has nothing to read
+// that would tell it that the client is gone.
+func TestKilledHolderIsReplacedThoughItsStatementStillRuns(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	wire, address := pgproxy.NewWire(t, db.URL)
+	far, err := store.Open(t.Context(), store.Options{URL: secret.New(address), MaxConnections: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(far.Close)
+	old := openOn(t, far)
+	tx, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	const same = `INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, slot) VALUES ($1, 'incremental', 'running', now(), $2)`
+	if _, err := tx.Exec(t.Context(), same, organization, minute(1)); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := old.StartRun(t.Context(), store.Incremental, minute(1)) // waits for tx
+		ended <- err
+	}()
+	for lookup(t, db, `SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == "0" {
+		time.Sleep(10 * time.Millisecond)
+	}
+	wire.Cut()
+	fresh, err := st.Acquire(t.Context(), organization, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh.Release()
+	wire.Mend()
+	if err := <-ended; !store.Broken(err) {
+		t.Errorf("the old one's statement gave %v", err)
+	}
+}
+
 // TestConnectionsToADemotedServerAreReplaced: the server answers and takes no
 // writes, as a primary that has become a standby. What is settled when a
 // connection is made stands for the server that it was made to.

@@ -102,10 +102,10 @@ type sessionProbe struct {
 }
 
 // round returns what shows that the sessions are not kept; "" if nothing does.
+// It leaves no transaction open, which a proxy might lend on.
 func (p *sessionProbe) round(ctx context.Context) (found string, err error) {
 	const leave = `SELECT pg_backend_pid(), set_config('syncd.probe', $1, false)`
-	const find = `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`
-	var pid, otherPID, pidAgain uint32
+	var pid uint32
 	if err := p.first.QueryRow(ctx, leave, pgx.QueryExecModeSimpleProtocol, p.mark).Scan(&pid, nil); err != nil {
 		return "", err
 	}
@@ -115,17 +115,25 @@ func (p *sessionProbe) round(ctx context.Context) (found string, err error) {
 		}
 		return "", err
 	}
+	found, err = p.compare(ctx, pid)
+	if _, rollbackErr := p.second.Exec(ctx, `ROLLBACK`); err == nil && found == "" {
+		err = rollbackErr
+	}
+	return found, err
+}
+
+// compare looks at both sessions while the second one is in a transaction.
+func (p *sessionProbe) compare(ctx context.Context, pid uint32) (found string, err error) {
+	const find = `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`
+	var otherPID, pidAgain uint32
+	var mark string
 	if err := p.second.QueryRow(ctx, `SELECT pg_backend_pid()`, pgx.QueryExecModeSimpleProtocol).Scan(&otherPID); err != nil {
 		return "", err
 	}
 	if pid == otherPID {
 		return "two connections share a server process", nil
 	}
-	var mark string
 	if err := p.first.QueryRow(ctx, find, pgx.QueryExecModeSimpleProtocol).Scan(&pidAgain, &mark); err != nil {
-		return "", err
-	}
-	if _, err := p.second.Exec(ctx, `ROLLBACK`); err != nil {
 		return "", err
 	}
 	switch {

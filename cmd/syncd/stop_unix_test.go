@@ -1,0 +1,98 @@
+//go:build unix
+
+package main
+
+import (
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestServiceStoppedDuringAWalkExits0AndTheNextGoesOnThere stops the service at a
+// request in the middle of the walk of 20,000 rows.
+func TestServiceStoppedDuringAWalkExits0AndTheNextGoesOnThere(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 20_000)
+	middle := make(chan struct{})
+	f.sim.Before(func(n int, _ *http.Request) {
+		if n == 120 {
+			close(middle)
+		}
+		time.Sleep(10 * time.Millisecond) // so that the walk is not over before the signal arrives
+	})
+	p := start(t, t.TempDir(), "--config", f.config)
+	<-middle
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r := p.end(t)
+	if r.code != exitDone || len(r.plainLines()) > 0 {
+		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	assertContains(t, r.stderr, `"msg":"stopping"`, `"msg":"run stopped"`)
+	const state = `
+SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SELECT count(*) FROM polar.walk_cursors), (SELECT count(*) > 5000 FROM polar.customer_meters))`
+	if got := f.text(t, state); got != "abandoned 1 t" {
+		t.Fatalf("runs, cursors, and whether there are rows: %s, want abandoned 1 t", got)
+	}
+	before := f.sim.RequestCount()
+	f.sim.Before(nil)
+
+	next := start(t, t.TempDir(), "--config", f.config)
+	eventually(t, "the end of the walk", func() bool { return strings.Contains(next.stderr.String(), `"msg":"run finished"`) })
+	if err := next.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if r := next.end(t); r.code != exitDone {
+		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	assertContains(t, next.stderr.String(), `"msg":"walk resumed"`)
+	// A walk has about 230 requests; a block and the pages in flight are read again.
+	if again := f.sim.RequestCount() - before; again > 180 {
+		t.Errorf("%d requests after the stop: the walk did not go on where it was", again)
+	}
+	f.compareAll(t, f.orgs[0].ID)
+}
+
+// TestServiceThatCannotSaveExits0AllTheSame: Polar does not answer, and the
+// database keeps the last words from being written.
+func TestServiceThatCannotSaveExits0AllTheSame(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 3000)
+	arrived, release := f.block(t)
+	t.Cleanup(release)
+	p := start(t, t.TempDir(), "--config", f.config)
+	<-arrived
+	tx, err := f.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE polar.sync_runs`); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r := p.end(t)
+	if r.code != exitDone || len(r.plainLines()) > 0 {
+		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	t.Logf("ended after %v", time.Since(began).Round(time.Millisecond))
+}
+
+// text runs a query that returns one value.
+func (f *fixture) text(t testing.TB, sql string, args ...any) string {
+	t.Helper()
+	var text *string
+	if err := f.db.Pool.QueryRow(t.Context(), sql, args...).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	if text == nil {
+		return "none"
+	}
+	return *text
+}
