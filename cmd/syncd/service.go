@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -50,16 +51,12 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.outlook.mount(ctx, p, world.cfg, world.db, schedules); err != nil {
+	inbox := m.Inbox(mirror.InboxOptions{Settled: p.outlook.settled})
+	if err := p.outlook.mount(ctx, p, world, schedules, inbox); err != nil {
 		return err
 	}
-	if world.demo != nil {
-		if err := world.introduce(p.stdout, p.outlook.server.URL()); err != nil {
-			return err
-		}
-		world.demo.live(p)
-	} else if world.db.psql != "" {
-		p.log.Info("embedded database ready", zap.String("open_with", world.db.psql))
+	if err := world.begin(p); err != nil {
+		return err
 	}
 	p.log.Info("serving",
 		zap.Int("organizations", len(world.cfg.Organizations)),
@@ -69,9 +66,29 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	return untilStopped(ctx, func() error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return m.Serve(ctx, schedules) })
+		group.Go(func() error { return inbox.Serve(ctx) })
 		group.Go(func() error { return p.outlook.watch(ctx) })
 		return group.Wait()
 	})
+}
+
+// begin lets the demo live, if it is one, and says how to look at the database.
+func (w *world) begin(p *program) error {
+	if w.demo == nil {
+		if w.db.psql != "" {
+			p.log.Info("embedded database ready", zap.String("open_with", w.db.psql))
+		}
+		return nil
+	}
+	server := p.outlook.server
+	if err := w.introduce(p.stdout, server.URL()); err != nil {
+		return err
+	}
+	if err := w.demo.sendWebhooks(p, w.cfg, cmp.Or(server.WebhookURL(), server.URL())); err != nil {
+		return err
+	}
+	w.demo.live(p)
+	return nil
 }
 
 // warn logs what is allowed and probably not meant.

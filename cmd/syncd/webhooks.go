@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/web"
+)
+
+// webhooks receives the webhooks of the organizations that have a secret.
+func (o *outlook) webhooks(p *program, cfg *config.Config, inbox *mirror.Inbox) http.Handler {
+	opts := web.WebhookOptions{
+		Inbox: inbox,
+		Observe: func(organization string, outcome web.WebhookOutcome) {
+			o.metrics.WebhookReceived(organization, string(outcome))
+		},
+		Log: p.log,
+	}
+	for _, c := range cfg.Organizations {
+		if !c.WebhookSecret.IsZero() {
+			opts.Endpoints = append(opts.Endpoints, web.WebhookEndpoint{Organization: c.Name, Secret: c.WebhookSecret.Read})
+		}
+	}
+	return web.NewWebhooks(opts)
+}
+
+// settled counts what became of a delivery.
+func (o *outlook) settled(s mirror.Settled) {
+	o.metrics.WebhookSettled(s.Organization, string(s.Status), s.Delay)
+}
+
+// sendWebhooks has the simulated Polar send webhooks to base, such as
+// http://127.0.0.1:8080/, until the program ends; to nobody if base is "".
+func (d *demo) sendWebhooks(p *program, cfg *config.Config, base string) error {
+	if base == "" {
+		return nil
+	}
+	o := polarsim.WebhookOptions{Seed: demoSeed, MaxDelay: time.Second, Duplicates: 0.02, Late: 0.05}
+	for _, org := range cfg.Organizations {
+		o.Endpoints = append(o.Endpoints, polarsim.WebhookEndpoint{
+			OrganizationID: org.ID,
+			URL:            strings.TrimSuffix(base, "/") + web.WebhookPath + org.Name,
+			Secret:         org.WebhookSecret.Value.Reveal(),
+		})
+	}
+	sending, err := d.journal.Server().StartWebhooks(o)
+	if err != nil {
+		return err
+	}
+	p.onClose("webhooks of the simulated Polar", func(context.Context) error {
+		d.journal.Server().StopWebhooks()
+		return sending.Close()
+	})
+	return nil
+}
