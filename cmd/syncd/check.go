@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/config"
 	"polarmirror/internal/console"
+	"polarmirror/internal/web"
 )
 
 func (p *program) configCommand() *cobra.Command {
@@ -75,8 +78,30 @@ func (d *doctor) checkConfiguration() {
 		names += o.Name
 	}
 	d.good("configuration: %s is valid; organizations: %s", d.cfg.Source, names)
+	d.checkWebhooks()
 	for _, w := range d.cfg.Warnings() {
 		d.doubt("%s", w)
+	}
+}
+
+// checkWebhooks says who receives webhooks, and where. Without any secret there
+// is nothing to say.
+func (d *doctor) checkWebhooks() {
+	var paths, without []string
+	for _, o := range d.cfg.Organizations {
+		if o.WebhookSecret.IsZero() {
+			without = append(without, o.Name)
+		} else {
+			paths = append(paths, web.WebhookPath+o.Name)
+		}
+	}
+	switch listen := cmp.Or(d.cfg.HTTP.WebhookListen, d.cfg.HTTP.Listen); {
+	case len(paths) == 0 || listen == "":
+	case len(without) == 0:
+		d.good("webhooks: received on %s at %s", listen, strings.Join(paths, ", "))
+	default:
+		d.good("webhooks: received on %s at %s; refused, for want of a webhook_secret: %s",
+			listen, strings.Join(paths, ", "), strings.Join(without, ", "))
 	}
 }
 

@@ -91,6 +91,7 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 			if o := &cfg.Organizations[i]; o.Name == simulated.Name {
 				o.ID = simulated.ID
 				o.AccessToken.Value = secret.New(simulated.Token)
+				o.WebhookSecret.Value = secret.New("polar_whs_demo_" + o.Name)
 			}
 		}
 	}
@@ -126,7 +127,8 @@ func (d *demo) live(p *program) {
 // introduce tells a newcomer what runs and how to watch it.
 func (w *world) introduce(out io.Writer, url string) error {
 	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s. Its customer meters change every
-%s; a tick every 10s brings the changes into Postgres, a walk every minute proves that none is missing.
+%s; webhooks bring the changes into Postgres at once, a tick every 10s what they missed, and a walk every
+minute proves that nothing is missing.
 Health and metrics: %shealthz/data and %smetrics
 
 Open the database in another terminal:

@@ -101,7 +101,8 @@ func (o *outlook) configure(cfg *config.Config) {
 func (o *outlook) configured() []store.Organization { return *o.organizations.Load() }
 
 // mount shows what needs the database, which has been opened and migrated.
-func (o *outlook) mount(ctx context.Context, p *program, cfg *config.Config, db *database, schedules mirror.Schedules) error {
+func (o *outlook) mount(ctx context.Context, p *program, w *world, schedules mirror.Schedules, webhooks http.Handler) error {
+	cfg, db := w.cfg, w.db
 	page, err := o.openPage(p, cfg, db, schedules)
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (o *outlook) mount(ctx context.Context, p *program, cfg *config.Config, db 
 	o.metrics.WatchDatabase(db, o.configured)
 	o.server.Mount(web.Handlers{
 		Page:     page,
-		Webhooks: o.webhooks(),
+		Webhooks: webhooks,
 		Metrics:  o.metrics.Handler(),
 		Health:   web.NewHealth(db, o.configured, cfg.HTTP.MaxLag, p.log),
 	})
@@ -119,9 +120,6 @@ func (o *outlook) mount(ctx context.Context, p *program, cfg *config.Config, db 
 	}
 	return nil
 }
-
-// webhooks is the webhook endpoint; nil as long as there is none.
-func (o *outlook) webhooks() http.Handler { return nil }
 
 func newPulse(p *program, cfg *config.Config, db *database, configured func() []store.Organization, observer heartbeat.Observer) *heartbeat.Pulse {
 	return heartbeat.New(heartbeat.Options{

@@ -16,6 +16,7 @@ type reloader struct {
 	p       *program
 	mirror  *mirror.Mirror
 	clients *clients
+	intake  *intake
 	source  string
 	cfg     *config.Config // in force
 }
@@ -75,6 +76,7 @@ func (r *reloader) adopt(ctx context.Context, next *config.Config) error {
 	r.cfg = next
 	r.p.outlook.configure(next)
 	r.p.outlook.show(next, schedules)
+	r.intake.follow(next, r.mirror.Now())
 	r.p.level.SetLevel(r.p.planLog(next.Log, false).level)
 	r.p.warn(next)
 	if len(keys) > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -52,17 +53,13 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.outlook.mount(ctx, p, world.cfg, world.db, schedules); err != nil {
+	intake := newIntake(p, world.cfg, m)
+	if err := p.outlook.mount(ctx, p, world, schedules, intake); err != nil {
 		return err
 	}
-	reloader := &reloader{p: p, mirror: m, clients: clients, source: world.source, cfg: world.cfg}
-	if world.demo != nil {
-		if err := world.introduce(p.stdout, p.outlook.server.URL()); err != nil {
-			return err
-		}
-		world.demo.live(p)
-	} else if world.db.psql != "" {
-		p.log.Info("embedded database ready", zap.String("open_with", world.db.psql))
+	reloader := &reloader{p: p, mirror: m, clients: clients, intake: intake, source: world.source, cfg: world.cfg}
+	if err := world.begin(p); err != nil {
+		return err
 	}
 	p.log.Info("serving",
 		zap.Int("organizations", len(world.cfg.Organizations)),
@@ -72,6 +69,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	return untilStopped(ctx, func() error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return m.Serve(ctx, schedules) })
+		group.Go(func() error { return intake.serve(ctx) })
 		group.Go(func() error { return p.outlook.watch(ctx) })
 		group.Go(func() error {
 			reloader.follow(ctx, orders)
@@ -79,6 +77,25 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		})
 		return group.Wait()
 	})
+}
+
+// begin lets the demo live, if it is one, and says how to look at the database.
+func (w *world) begin(p *program) error {
+	if w.demo == nil {
+		if w.db.psql != "" {
+			p.log.Info("embedded database ready", zap.String("open_with", w.db.psql))
+		}
+		return nil
+	}
+	server := p.outlook.server
+	if err := w.introduce(p.stdout, server.URL()); err != nil {
+		return err
+	}
+	if err := w.demo.sendWebhooks(p, w.cfg, cmp.Or(server.WebhookURL(), server.URL())); err != nil {
+		return err
+	}
+	w.demo.live(p)
+	return nil
 }
 
 // warn logs what is allowed and probably not meant.

@@ -100,8 +100,9 @@ type Database struct {
 }
 
 // SpareConnections is how many connections the pool needs beyond one for each
-// organization being worked: one for webhooks, one for status and probes.
-const SpareConnections = 2
+// organization being worked: one for webhooks, one for maintenance and notices, one
+// for the status page, metrics and probes.
+const SpareConnections = 3
 
 // Embedded reports whether syncd runs the database itself.
 func (d Database) Embedded() bool { return d.URL.IsZero() }

@@ -79,6 +79,9 @@ func (d *itemDecoder) marked(item []byte, offset int, marks []mark, strict bool,
 		}
 	}
 	nested, err := decodeFlat(item, m)
+	if err == nil {
+		err = nested.seen.missing(requiredFields)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -129,16 +132,16 @@ func (e *entry[T]) first(value *T) {
 	}
 }
 
-// nestedObjects are the customer and the meter of an item, and where they begin in
-// it.
+// nestedObjects are the customer and the meter of an item, where they begin in
+// it, and which of all required fields there are.
 type nestedObjects struct {
 	customer, meter     []byte
 	customerAt, meterAt int
+	seen                fieldSet
 }
 
 // decodeFlat decodes the fields of m itself and returns the nested objects.
 func decodeFlat(item []byte, m *CustomerMeter) (found nestedObjects, err error) {
-	var seen fieldSet
 	w := walk(item)
 	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
 		i := fieldIndex(name)
@@ -173,13 +176,13 @@ func decodeFlat(item []byte, m *CustomerMeter) (found nestedObjects, err error) 
 			return found, err
 		}
 		if i != fieldUnknown {
-			seen |= 1 << i
+			found.seen |= 1 << i
 		}
 	}
 	if m.Extra != nil {
 		m.Extra = append(m.Extra, '}')
 	}
-	return found, seen.missing(requiredFields)
+	return found, nil
 }
 
 // fieldIndex returns the index of name in requiredFields or fieldUnknown.

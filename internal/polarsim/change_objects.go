@@ -90,7 +90,7 @@ func (s *Server) DeleteCustomer(id uuid.UUID) ([]uuid.UUID, error) {
 
 // EditCustomer changes a customer in any way, new enum values and unknown
 // members included, and returns the ids of the rows that show it. ModifiedAt is
-// set to now before f sees it.
+// set to now, or just after the last change, before f sees it.
 func (s *Server) EditCustomer(id uuid.UUID, f func(c *Customer)) ([]uuid.UUID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,10 +103,20 @@ func (s *Server) EditCustomer(id uuid.UUID, f func(c *Customer)) ([]uuid.UUID, e
 
 func (s *Server) changeCustomer(c *customer, at time.Time, f func(c *Customer)) []uuid.UUID {
 	doc := c.doc()
-	doc.ModifiedAt = at
+	deleted := !doc.DeletedAt.IsZero()
+	if at.After(doc.ModifiedAt) {
+		doc.ModifiedAt = at
+	} else { // modified_at moves with every change
+		doc.ModifiedAt = doc.ModifiedAt.Add(time.Microsecond)
+	}
 	f(doc)
 	rows := slices.Clone(c.rows)
 	s.edit(rows, func() { c.edited, c.loaded = doc, false })
+	if !deleted && !doc.DeletedAt.IsZero() {
+		s.announce(c, CustomerDeleted, CustomerStateChanged)
+	} else {
+		s.announce(c, CustomerUpdated, CustomerStateChanged)
+	}
 	ids := make([]uuid.UUID, len(rows))
 	for i, r := range rows {
 		ids[i] = r.id

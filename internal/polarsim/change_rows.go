@@ -52,6 +52,7 @@ func (s *Server) AddCustomerMeter(organizationID uuid.UUID, n NewCustomerMeter) 
 		}
 	}
 	s.edit([]*row{r}, func() { s.attach(o, r) })
+	s.announce(c, CustomerStateChanged)
 	return snapshotOf(r), nil
 }
 

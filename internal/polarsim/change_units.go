@@ -110,8 +110,10 @@ func later(now int64, r *row) int64 {
 func (s *Server) setUnits(r *row, u Units, modified int64) {
 	r.oddity().older = &state{units: r.units, modified: r.modified}
 	s.edit([]*row{r}, func() { r.units, r.modified = u, modified })
+	s.announce(r.customer, CustomerStateChanged)
 }
 
+// restore is told to nobody, as nobody at Polar knows of it.
 func (s *Server) restore(r *row) {
 	older := r.odd.older
 	r.odd.older = nil

@@ -12,6 +12,9 @@
 // Faults beyond that (cut bodies, proxies' pages, outages) happen only when
 // asked for, with [Server.FailNext], [Server.FailWhen] and [Server.FailRate].
 //
+// [Server.StartWebhooks] sends webhooks about changes, as unkindly as it is told:
+// late, twice, in any order, with forged ones among them.
+//
 // A [Server] is an http.Handler. [Server.Start] serves it on a loopback
 // socket; [Server.Transport] calls it in memory. The file openapi.yaml
 // describes what it answers, and the package's tests hold it to that.

@@ -161,6 +161,7 @@ func (s *Server) addSome(o *organization, chance *rand.Rand, at int64) Change {
 	}
 	r := s.newRow(c, m, at, chance)
 	s.edit([]*row{r}, func() { s.attach(o, r) })
+	s.announce(c, CustomerStateChanged)
 	return Change{CustomerMeterID: r.id, CustomerMeters: []uuid.UUID{r.id}}
 }
 

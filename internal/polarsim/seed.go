@@ -99,6 +99,7 @@ func (s *Server) addCustomer(o *organization, at int64, chance *rand.Rand) *cust
 	c := &customer{id: newID(chance), org: o, seed: chance.Uint64(), created: at}
 	o.customers = append(o.customers, c)
 	s.customers[c.id] = c
+	s.announce(c, CustomerCreated, CustomerStateChanged)
 	return c
 }
 

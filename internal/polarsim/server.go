@@ -29,6 +29,7 @@ type Server struct {
 	steps         uint64  // calls of Advance so far
 	chance        *rand.Rand
 	ties          *rand.Rand
+	webhooks      *Webhooks // nil while none are sent
 
 	watch watch
 }

@@ -2,10 +2,10 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // longAgo is older than any deletion: what was told unasked may have been on
@@ -17,13 +17,13 @@ const longAgo = 100 * 365 * 24 * time.Hour
 // the order in which the two write does not matter. The block has neither a
 // stretch nor a cursor, and is not forced.
 func (s *Store) Apply(ctx context.Context, organization uuid.UUID, b *Block) (Saved, error) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return Saved{}, fmt.Errorf("connect to database: %w", err)
-	}
-	defer conn.Release()
 	b.Stretch, b.Cursor, b.Force = nil, nil, false
 	b.Age = longAgo
-	unlocked := &Session{conn: conn, organization: organization}
-	return unlocked.SaveBlock(ctx, &Run{Kind: Webhook}, b)
+	var saved Saved
+	err := s.withConn(ctx, func(conn *pgxpool.Conn) (err error) {
+		unlocked := &Session{conn: conn, organization: organization}
+		saved, err = unlocked.SaveBlock(ctx, &Run{Kind: Webhook}, b)
+		return err
+	})
+	return saved, err
 }

@@ -37,6 +37,11 @@ func (k nestedKind[T]) in(rows []*polar.CustomerMeter) *nested[T] {
 			all = append(all, t)
 		}
 	}
+	return k.newestOf(all)
+}
+
+// newestOf takes the newest state of each of all.
+func (k nestedKind[T]) newestOf(all []*T) *nested[T] {
 	all = newest(all, k.id, k.changedAt)
 	return &nested[T]{
 		nestedKind: k,

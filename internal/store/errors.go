@@ -120,6 +120,12 @@ func refusesValue(err error) bool {
 	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54")
 }
 
+// Refused reports whether Postgres refused what it was given: the same again
+// would be refused again.
+func Refused(err error) bool {
+	return refusesValue(err) || strings.HasPrefix(sqlState(err), "23") // integrity constraint violation
+}
+
 // Broken reports whether err says that the connection, and with it the lock,
 // is gone or could not be had, or that the server stopped taking writes: the
 // session is of no more use, and another attempt needs a new one.

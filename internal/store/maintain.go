@@ -7,8 +7,8 @@ import (
 )
 
 // Maintain makes the partitions of the history ahead of time, drops those whose
-// time is over, and forgets runs and rejected rows likewise. It is cheap when there is nothing to
-// do; call it at start and a few times a day.
+// time is over, and forgets runs, rejected rows and webhooks likewise. It is
+// cheap when there is nothing to do; call it at start and a few times a day.
 func (s *Store) Maintain(ctx context.Context) error {
 	if err := s.ensurePartitions(ctx); err != nil {
 		return fmt.Errorf("make history partitions: %w", err)
@@ -23,7 +23,8 @@ func (s *Store) Maintain(ctx context.Context) error {
 }
 
 // forget removes book-keeping whose time is over; see the comments on
-// polar.sync_runs, polar.rejected_rows and polar.skipped_slots for the times.
+// polar.sync_runs, polar.rejected_rows, polar.skipped_slots and
+// polar.webhook_events for the times.
 func (s *Store) forget(ctx context.Context) error {
 	const runs = `
 DELETE FROM polar.sync_runs
@@ -39,11 +40,15 @@ DELETE FROM polar.rejected_rows
 	const skipped = `
 DELETE FROM polar.skipped_slots
  WHERE noted_at < now() - interval '30 days'`
-	_, runsErr := s.pool.Exec(ctx, runs)
-	_, rejectedErr := s.pool.Exec(ctx, rejected)
-	_, skippedErr := s.pool.Exec(ctx, skipped)
-	if sqlState(skippedErr) == "42P01" { // undefined_table: an older schema
-		skippedErr = nil
+	const webhooks = `
+DELETE FROM polar.webhook_events
+ WHERE received_at < now() - interval '30 days'`
+	var errs []error
+	for _, sql := range []string{runs, rejected, skipped, webhooks} {
+		_, err := s.pool.Exec(ctx, sql)
+		if sqlState(err) != "42P01" { // undefined_table: an older schema
+			errs = append(errs, err)
+		}
 	}
-	return errors.Join(runsErr, rejectedErr, skippedErr)
+	return errors.Join(errs...)
 }

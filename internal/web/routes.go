@@ -45,7 +45,9 @@ func (s *Server) addHealth(mux *http.ServeMux, at *site) {
 // addWebhooks adds the webhook endpoint. It is reached by whatever name the
 // world has for it, and believes nobody but by signature.
 func (s *Server) addWebhooks(mux *http.ServeMux) {
-	mux.Handle("POST /webhooks/polar/{organization}", s.mounted(func(h *Handlers) http.Handler { return h.Webhooks }))
+	webhooks := s.mounted(func(h *Handlers) http.Handler { return h.Webhooks })
+	mux.Handle("POST "+webhookPattern, webhooks)
+	mux.Handle("GET "+webhookPattern, webhooks) // says 405, where the page would say 404
 }
 
 // mounted answers with a handler that may not be there yet, or not at all.

@@ -52,6 +52,7 @@ func TestEachListenerServesWhatItIsFor(t *testing.T) {
 		{"/customers/1", nil, 200, 200, 404},
 		{"/webhooks/polar/acme", post, 202, 405, 202},
 		{"/webhooks/polar/a/b", post, 405, 405, 404},
+		{"/webhooks/polar/acme", nil, 202, 200, 202}, // its handler refuses the method
 		{"/", post, 405, 405, 404},
 		{"/metrics", post, 405, 405, 404},
 		{"/healthz", post, 405, 405, 405},

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/console"
+	"polarmirror/internal/metrics"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/storetest"
+	"polarmirror/internal/web"
+)
+
+// withSecret is the configuration with a webhook secret for acme alone.
+func (f *fixture) withSecret(line string, more ...string) string {
+	return strings.Replace(f.yaml(nil, more...), "{name: acme,", "{name: acme, "+line+",", 1)
+}
+
+// TestServiceAppliesWebhooksLeftBehind by a process that received them and died.
+func TestServiceAppliesWebhooksLeftBehind(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 50)
+	path := f.write(t, f.yaml(nil, `schedule: {incremental: "", full: ""}`, `http: {listen: ""}`))
+	if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
+		t.Fatal(r.stderr)
+	}
+	row := f.sim.Listed(f.orgs[0].ID)[7]
+	changed, err := f.sim.Consume(row.ID, "12345.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := f.sim.CustomerEvent(row.CustomerID, polarsim.CustomerStateChanged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const left = `
+INSERT INTO polar.webhook_events (organization_id, customer_id, sent_at, next_attempt_at, webhook_id, type, status, payload)
+VALUES ($1, $2, now(), now(), 'msg_1', 'customer.state_changed', 'pending', $3)`
+	if _, err := f.db.Pool.Exec(t.Context(), left, f.orgs[0].ID, row.CustomerID, body); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	served := make(chan result, 1)
+	go func() { served <- callContext(ctx, t, nil, "--config", path) }()
+	eventually(t, "the change", func() bool {
+		var got bool
+		const sql = `SELECT consumed_units = $2::text::numeric FROM polar.customer_meters WHERE id = $1`
+		err := f.db.Pool.QueryRow(t.Context(), sql, row.ID, changed.Units.Consumed).Scan(&got)
+		return err == nil && got
+	})
+	stop()
+	if r := <-served; r.code != exitDone {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+}
+
+// outlookOf counts, and listens nowhere.
+func outlookOf(cfg *config.Config) *outlook {
+	o := &outlook{metrics: metrics.New(metrics.Options{Log: zap.NewNop()})}
+	o.configure(cfg)
+	return o
+}
+
+// TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith whether they stand in the
+// configuration or in a file, which may be replaced.
+func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
+	t.Parallel()
+	for _, place := range []string{"value", "file"} {
+		f := newFixture(t, 10, 10)
+		line := "webhook_secret: polar_whs_" + canary
+		if place == "file" {
+			line = "webhook_secret_file: " + strconv.Quote(writeFile(t, "secret", "polar_whs_"+canary+"\n"))
+		}
+		cfg, err := config.Load(config.LoadOptions{Path: f.write(t, f.withSecret(line)), PathGiven: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := cfg.Warnings(); len(w) > 0 {
+			t.Errorf("warnings %q", w)
+		}
+		st, _ := storetest.New(t)
+		p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{}), outlook: outlookOf(cfg)}
+		m, err := p.newMirror(cfg, &database{Store: st}, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handler := newIntake(p, cfg, m)
+		for organization, want := range map[string]int{"acme": 202, "globex": 403, "nobody": 403} {
+			body := `{"type":"benefit.created","data":{}}`
+			r := httptest.NewRequest(http.MethodPost, web.WebhookPath+organization, strings.NewReader(body))
+			r.Header.Set("webhook-id", "msg_1")
+			r.Header.Set("webhook-timestamp", strconv.FormatInt(time.Now().Unix(), 10))
+			r.Header.Set("webhook-signature", polarsim.SignWebhook("polar_whs_"+canary, "msg_1", time.Now(), []byte(body)))
+			got := httptest.NewRecorder()
+			handler.ServeHTTP(got, r)
+			if got.Code != want {
+				t.Errorf("secret as %s: %s answers %d, want %d", place, organization, got.Code, want)
+			}
+		}
+	}
+}
+
+func TestDemoSendsWebhooks(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{})}
+	t.Cleanup(func() {
+		if err := p.close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	cfg := demoConfig()
+	cfg.Database.DataDir = t.TempDir()
+	d, err := p.openDemo(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := p.newMirror(cfg, &database{Store: st}, demoSource, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.outlook = outlookOf(cfg)
+	intake := newIntake(p, cfg, m)
+	server := httptest.NewServer(intake)
+	t.Cleanup(server.Close)
+	ctx, stop := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = intake.serve(ctx) })
+	t.Cleanup(func() {
+		stop()
+		serving.Wait()
+	})
+	if err := d.sendWebhooks(p, cfg, server.URL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.journal.Advance(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "rows of every organization", func() bool {
+		var n int
+		err := db.Pool.QueryRow(t.Context(), `SELECT count(DISTINCT organization_id) FROM polar.customer_meter_history WHERE source = 'webhook'`).Scan(&n)
+		return err == nil && n == len(cfg.Organizations)
+	})
+}
+
+func TestCheckSaysWhereWebhooksArrive(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 10, 10)
+	check := func(more ...string) string {
+		t.Helper()
+		r := call(t, nil, "config", "check", "--offline", "--config", f.write(t, f.withSecret("webhook_secret: polar_whs_"+canary, more...)))
+		if r.code != exitDone {
+			t.Errorf("exit code %d: %s", r.code, r.stderr)
+		}
+		return r.stdout
+	}
+	assertContains(t, check(), "✓ webhooks: received on 127.0.0.1:0 at /webhooks/polar/acme; refused, for want of a webhook_secret: globex")
+	assertContains(t, check(`http: {webhook_listen: "127.0.0.1:8081"}`), "✓ webhooks: received on 127.0.0.1:8081 at")
+	assertContains(t, check(`http: {listen: ""}`), "! organization acme has a webhook secret, but http.listen and http.webhook_listen are empty")
+	if r := call(t, nil, "config", "check", "--offline", "--config", f.config); strings.Contains(r.stdout, "webhook") {
+		t.Errorf("without any secret: %s", r.stdout)
+	}
+}
+
+// TestServiceReceivesWebhooksAndCountsThem while no schedule brings anything.
+func TestServiceReceivesWebhooksAndCountsThem(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 50, 10)
+	path := f.write(t, f.withSecret("webhook_secret: polar_whs_"+canary,
+		`schedule: {incremental: "", full: ""}`))
+	if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
+		t.Fatal(r.stderr)
+	}
+	s := serve(t, "--config", path)
+	eventually(t, "the database", func() bool {
+		code, _ := s.get("/readyz", "")
+		return code == 200
+	})
+	hooks, err := f.sim.StartWebhooks(polarsim.WebhookOptions{Endpoints: []polarsim.WebhookEndpoint{
+		{OrganizationID: f.orgs[0].ID, URL: s.url + web.WebhookPath + "acme", Secret: "polar_whs_" + canary},
+		{OrganizationID: f.orgs[1].ID, URL: s.url + web.WebhookPath + "globex", Secret: "polar_whs_" + canary},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hooks.Close()
+	row := f.sim.Listed(f.orgs[0].ID)[7]
+	changed, err := f.sim.Consume(row.ID, "12345.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.sim.Consume(f.sim.Listed(f.orgs[1].ID)[0].ID, "1"); err != nil { // globex has no secret
+		t.Fatal(err)
+	}
+	eventually(t, "the change", func() bool {
+		var got bool
+		const sql = `SELECT consumed_units = $2::text::numeric FROM polar.customer_meters WHERE id = $1`
+		err := f.db.Pool.QueryRow(t.Context(), sql, row.ID, changed.Units.Consumed).Scan(&got)
+		return err == nil && got
+	})
+	eventually(t, "the counts", func() bool {
+		_, body := s.get("/metrics", "")
+		return strings.Contains(body, `syncd_webhook_deliveries_total{organization="acme",outcome="accepted"} 1`) &&
+			strings.Contains(body, `syncd_webhook_events_total{organization="acme",outcome="applied"} 1`) &&
+			strings.Contains(body, `syncd_webhook_deliveries_total{organization="(other)",outcome="forged"} `)
+	})
+	if r := s.stop(); r.code != exitDone {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+}
+
+// TestReloadTakesWebhooksOfANewOrganization: its deliveries are received and
+// applied, and those of one that is gone are refused.
+func TestReloadTakesWebhooksOfANewOrganization(t *testing.T) {
+	t.Parallel()
+	const still = `schedule: {incremental: "", full: ""}`
+	f := newFixture(t, 20, 20)
+	s := serveFixture(t, f, []string{"acme"}, still)
+	secret := func(text, name string) string {
+		return strings.Replace(text, "{name: "+name+",", "{name: "+name+", webhook_secret: polar_whs_"+canary+",", 1)
+	}
+	url := listeningAt(t, &s.stderr)
+	s.reload(t, secret(s.yamlOf([]string{"globex"}, still), "globex"))
+	s.eventuallyLogs(t, `"msg":"configuration reloaded"`)
+	hooks, err := f.sim.StartWebhooks(polarsim.WebhookOptions{Endpoints: []polarsim.WebhookEndpoint{
+		{OrganizationID: f.orgs[1].ID, URL: url + web.WebhookPath + "globex", Secret: "polar_whs_" + canary},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hooks.Close()
+	row, err := f.sim.Consume(f.sim.Listed(f.orgs[1].ID)[7].ID, "12345.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the change", func() bool {
+		var got bool
+		const sql = `SELECT consumed_units = $2::text::numeric FROM polar.customer_meters WHERE id = $1`
+		err := f.db.Pool.QueryRow(t.Context(), sql, row.ID, row.Units.Consumed).Scan(&got)
+		return err == nil && got
+	})
+	if code := postTo(t, url+web.WebhookPath+"acme"); code != http.StatusForbidden {
+		t.Errorf("an organization that is gone answers %d", code)
+	}
+}
+
+func postTo(t testing.TB, url string) int {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	return answer.StatusCode
+}
+
+// listeningAt is the address that the log says.
+func listeningAt(t testing.TB, log *buffer) string {
+	t.Helper()
+	found := regexp.MustCompile(`"msg":"listening","url":"([^"]+?)/?"`).FindStringSubmatch(log.String())
+	if found == nil {
+		t.Fatalf("listens nowhere:\n%s", log)
+	}
+	return found[1]
+}

@@ -1,0 +1,228 @@
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"polarmirror/internal/polar"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/store"
+)
+
+// inbox returns the inbox of a newly started process, and what it tells of.
+func (w *world) inbox(changes ...func(*Options)) (*Inbox, *told) {
+	w.Helper()
+	heard := &told{}
+	inbox := w.mirror(changes...).Inbox(InboxOptions{Poll: 10 * time.Millisecond, Settled: heard.settled})
+	inbox.changed = heard.changed
+	return inbox, heard
+}
+
+// told is what an inbox told of.
+type told struct {
+	mu       sync.Mutex
+	statuses []Settled
+	rows     int64
+}
+
+func (h *told) settled(s Settled) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.statuses = append(h.statuses, s)
+}
+
+func (h *told) changed(c Change) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rows += c.Counts.RowsInserted + c.Counts.RowsUpdated
+}
+
+// first waits until it was told of so many deliveries and returns them: it is
+// told after the database shows what became of them.
+func (h *told) first(w *world, n int) []Settled {
+	w.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
+		h.mu.Lock()
+		statuses := slices.Clone(h.statuses)
+		h.mu.Unlock()
+		if len(statuses) >= n {
+			return statuses
+		}
+		if time.Now().After(deadline) {
+			w.Fatalf("told of %+v, want %d", statuses, n)
+		}
+	}
+}
+
+// changedRows waits until it was told of so many rows.
+func (h *told) changedRows(w *world, n int64) {
+	w.Helper()
+	var rows int64
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		h.mu.Lock()
+		rows = h.rows
+		h.mu.Unlock()
+		if rows >= n {
+			break
+		}
+	}
+	if rows != n {
+		w.Errorf("told of %d changed rows, want %d", rows, n)
+	}
+}
+
+// deliver has the inbox receive an event about a customer as it is now, changed
+// by edits of its body, and returns its webhook-id.
+func (w *world) deliver(i *Inbox, customer uuid.UUID, eventType string, edits ...string) string {
+	w.Helper()
+	body := must1(w.sim.CustomerEvent(customer, eventType))
+	if len(edits) > 0 {
+		edited := []byte(strings.NewReplacer(edits...).Replace(string(body)))
+		if bytes.Equal(body, edited) {
+			w.Fatalf("the edits %q found nothing", edits)
+		}
+		body = edited
+	}
+	return w.receive(i, w.orgs[0].Name, body)
+}
+
+func (w *world) receive(i *Inbox, organization string, body []byte) string {
+	w.Helper()
+	id := "msg_" + uuid.NewString()
+	fresh, err := i.Receive(w.Context(), Delivery{Organization: organization, ID: id, SentAt: time.Now(), Body: body})
+	if err != nil || !fresh {
+		w.Fatalf("received: %v (%v)", fresh, err)
+	}
+	return id
+}
+
+// applying applies what an inbox has until the test ends.
+func (w *world) applying(i *Inbox) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { must1(0, i.Serve(ctx)) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		serving.Wait()
+	})
+	w.Cleanup(stop)
+	return stop
+}
+
+// becomes waits until a query says what it should.
+func (w *world) becomes(want, sql string, args ...any) {
+	w.Helper()
+	got := ""
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+		if got = w.value(sql, args...); got == want {
+			return
+		}
+	}
+	w.Fatalf("%s: %s, want %s", sql, got, want)
+}
+
+func (w *world) exec(sql string, args ...any) {
+	w.Helper()
+	if _, err := w.db.Pool.Exec(w.Context(), sql, args...); err != nil {
+		w.Fatal(err)
+	}
+}
+
+const fate = `SELECT concat_ws(' ', status, error) FROM polar.webhook_events WHERE webhook_id = $1`
+
+const unsettled = `SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`
+
+func TestWebhookBringsTheStateOfACustomer(t *testing.T) {
+	t.Parallel()
+	w := small(t, 200)
+	w.backfill()
+	floor := w.value(`SELECT floor_at::text FROM polar.tick_floors`)
+	row := w.sim.Listed(w.orgs[0].ID)[17]
+	must1(w.sim.Consume(row.ID, "12.345678"))
+	must1(w.sim.RenameCustomer(row.CustomerID, "Renamed"))
+	inbox, heard := w.inbox()
+	w.sim.ForgetRequests()
+	w.deliver(inbox, row.CustomerID, polarsim.CustomerStateChanged)
+	w.applying(inbox)
+	w.becomes("0", unsettled)
+	w.same()
+	if w.sim.RequestCount() > 0 {
+		t.Errorf("%d requests for what the delivery says", w.sim.RequestCount())
+	}
+	if got := w.value(`SELECT floor_at::text FROM polar.tick_floors`); got != floor {
+		t.Errorf("the tick's floor moved from %s to %s", floor, got)
+	}
+	if got := heard.first(w, 1); len(got) != 1 || got[0].Status != store.DeliveryApplied || got[0].Delay < 0 {
+		t.Errorf("told of %+v", got)
+	}
+	heard.changedRows(w, 1)
+}
+
+func TestWebhooksAboutTheCustomerItself(t *testing.T) {
+	t.Parallel()
+	w := small(t, 50)
+	w.backfill()
+	row := w.sim.Listed(w.orgs[0].ID)[3]
+	inbox, _ := w.inbox()
+	w.applying(inbox)
+	must1(w.sim.RenameCustomer(row.CustomerID, "Ärger & Söhne"))
+	w.deliver(inbox, row.CustomerID, polarsim.CustomerUpdated)
+	w.becomes("Ärger & Söhne", `SELECT name FROM polar.customers WHERE id = $1`, row.CustomerID)
+	must1(w.sim.DeleteCustomer(row.CustomerID))
+	w.deliver(inbox, row.CustomerID, polarsim.CustomerDeleted)
+	w.becomes("true", `SELECT (deleted_at = modified_at)::text FROM polar.customers WHERE id = $1`, row.CustomerID)
+	added := must1(w.sim.AddCustomerMeter(w.orgs[0].ID, polarsim.NewCustomerMeter{}))
+	w.deliver(inbox, added.CustomerID, polarsim.CustomerCreated)
+	w.becomes("1", `SELECT count(*)::text FROM polar.customers WHERE id = $1`, added.CustomerID)
+	w.becomes("0", unsettled)
+}
+
+// TestCustomerAsSentIsNotWrittenAgainByTheNextWalk: a webhook renders it as a
+// list does.
+func TestCustomerAsSentIsNotWrittenAgainByTheNextWalk(t *testing.T) {
+	t.Parallel()
+	w := small(t, 50)
+	w.backfill()
+	row := w.sim.Listed(w.orgs[0].ID)[3]
+	must1(w.sim.RenameCustomer(row.CustomerID, "Renamed"))
+	inbox, _ := w.inbox()
+	w.applying(inbox)
+	w.deliver(inbox, row.CustomerID, polarsim.CustomerStateChanged)
+	w.becomes("0", unsettled)
+	const version = `SELECT xmin::text || ctid::text FROM polar.customers WHERE id = $1`
+	before := w.value(version, row.CustomerID)
+	w.backfill()
+	if got := w.value(version, row.CustomerID); got != before {
+		t.Error("the walk wrote the customer again")
+	}
+}
+
+func TestOrganizationWithoutAnInboxReceivesNothing(t *testing.T) {
+	t.Parallel()
+	w := small(t, 10)
+	inbox, _ := w.inbox()
+	if _, err := inbox.Receive(t.Context(), Delivery{Organization: "nobody", ID: "msg_1", SentAt: time.Now(), Body: []byte(`{"type":"x"}`)}); err == nil {
+		t.Error("received")
+	}
+}
+
+// TestWebhookIsReceivedBeforeAnyRun: the database does not know the organization
+// yet, nor any meter.
+func TestWebhookIsReceivedBeforeAnyRun(t *testing.T) {
+	t.Parallel()
+	w := small(t, 20)
+	inbox, _ := w.inbox()
+	w.applying(inbox)
+	for _, c := range w.sim.Customers(w.orgs[0].ID) {
+		w.deliver(inbox, c.ID, polar.CustomerStateChanged)
+	}
+	w.becomes("0", unsettled)
+	w.same()
+}

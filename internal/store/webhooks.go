@@ -1,0 +1,294 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// A DeliveryStatus says what became of a webhook's delivery.
+type DeliveryStatus string
+
+// The statuses, as in polar.webhook_events.
+const (
+	DeliveryPending DeliveryStatus = "pending" // to be applied, or tried again
+	DeliveryApplied DeliveryStatus = "applied"
+	DeliveryIgnored DeliveryStatus = "ignored" // nothing in it concerns the mirror
+	DeliveryFailed  DeliveryStatus = "failed"  // given up
+)
+
+// A Delivery is one of Polar's webhooks as it was received: one row of
+// polar.webhook_events.
+type Delivery struct {
+	Organization uuid.UUID // whose endpoint received it
+	ID           string    // webhook-id, the same for every repetition
+	Type         string    // of the event; "" if it could not be read
+	Customer     uuid.UUID // whom the event is about; zero if nobody
+	SentAt       time.Time // webhook-timestamp
+	Status       DeliveryStatus
+	Error        string // why it failed; "" if it did not
+	Attempts     int    // to apply it, so far
+	Payload      []byte // the body; nil if it is not wanted any more
+}
+
+const saveDeliverySQL = `
+INSERT INTO polar.webhook_events (
+    organization_id,
+    customer_id,
+    sent_at,
+    next_attempt_at,
+    webhook_id,
+    type,
+    status,
+    error,
+    payload
+)
+VALUES (
+    $1,
+    $2,
+    $3,
+    CASE WHEN $6::text = 'pending' THEN clock_timestamp() END,
+    $4,
+    $5,
+    $6,
+    $7,
+    $8
+)
+ON CONFLICT (organization_id, webhook_id) DO NOTHING`
+
+// SaveDelivery keeps a delivery, and reports false if it was there already. Once
+// it returns without error no crash loses the delivery, the server's included:
+// it waits for the disk even where the database was told not to.
+func (s *Store) SaveDelivery(ctx context.Context, d *Delivery) (fresh bool, err error) {
+	const wait = `
+SELECT set_config('synchronous_commit', 'on', true)
+ WHERE current_setting('synchronous_commit') = 'off'`
+	err = s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		batch := &pgx.Batch{}
+		batch.Queue(wait)
+		batch.Queue(saveDeliverySQL,
+			d.Organization,
+			id(d.Customer),
+			timestamp(d.SentAt),
+			d.ID,
+			unlessEmpty(cleanText(d.Type)),
+			string(d.Status),
+			unlessEmpty(cleanText(d.Error)),
+			d.Payload,
+		).Exec(func(tag pgconn.CommandTag) error {
+			fresh = tag.RowsAffected() > 0
+			return nil
+		})
+		return conn.SendBatch(ctx, batch).Close()
+	})
+	if err != nil {
+		return false, fmt.Errorf("save webhook %.64q: %w", d.ID, err)
+	}
+	return fresh, nil
+}
+
+// withConn lends use a connection. One that broke, or whose server takes no
+// writes any more, is cut instead of being reused.
+func (s *Store) withConn(ctx context.Context, use func(*pgxpool.Conn) error) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to database: %w", err)
+	}
+	err = use(conn)
+	if Broken(err) {
+		cut(conn)
+	} else {
+		conn.Release()
+	}
+	return err
+}
+
+// DueOrganizations returns the organizations that have deliveries to apply now.
+func (s *Store) DueOrganizations(ctx context.Context) ([]uuid.UUID, error) {
+	const sql = `
+SELECT DISTINCT organization_id
+  FROM polar.webhook_events
+ WHERE status = 'pending'
+   AND next_attempt_at <= clock_timestamp()`
+	var due []uuid.UUID
+	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		rows, err := conn.Query(ctx, sql)
+		if err != nil {
+			return err
+		}
+		due, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for webhooks to apply: %w", err)
+	}
+	return due, nil
+}
+
+// A DeliveryQuery says which deliveries to work on.
+type DeliveryQuery struct {
+	Organization uuid.UUID
+	Limit        int      // at most so many
+	Only         []string // these, whether or not their time has come; nil for those whose time has
+}
+
+// A Settlement is what became of one delivery. Pending without an error is a
+// lease and no attempt: whoever holds it settles the delivery again before Wait
+// is over, or has died.
+type Settlement struct {
+	ID     string
+	Status DeliveryStatus
+	Error  string        // why it failed, or has to be tried again
+	Wait   time.Duration // before the next attempt; for DeliveryPending
+}
+
+// A Claim is the right to apply deliveries: rows locked in a transaction, out of
+// the other replicas' sight until it ends. It lasts as long as the call of
+// [Store.WorkDeliveries] that lent it.
+type Claim struct {
+	Deliveries []Delivery // oldest first, no two of one customer
+
+	session *Session // without the organization's lock; its connection is in the transaction
+}
+
+// claimDeliveriesSQL takes the oldest delivery of each customer, so that each of
+// a customer's deliveries becomes a change of its own, in their order as far as
+// they have arrived. One that another replica holds keeps the later ones of its
+// customer waiting.
+const claimDeliveriesSQL = `
+SELECT
+    e.webhook_id,
+    coalesce(e.type, ''),
+    e.customer_id,
+    e.sent_at,
+    e.attempts,
+    e.payload
+FROM polar.webhook_events e
+WHERE e.organization_id = $1
+  AND e.status = 'pending'
+  AND e.webhook_id IN (
+      SELECT o.webhook_id
+      FROM (
+          SELECT DISTINCT ON (q.customer_id)
+              q.webhook_id,
+              q.sent_at,
+              q.received_at
+          FROM (
+              SELECT
+                  p.webhook_id,
+                  p.customer_id,
+                  p.sent_at,
+                  p.received_at
+              FROM polar.webhook_events p
+              WHERE p.organization_id = $1
+                AND p.status = 'pending'
+                AND CASE WHEN $3::text[] IS NULL THEN p.next_attempt_at <= clock_timestamp() ELSE p.webhook_id = ANY($3) END
+              ORDER BY p.sent_at, p.received_at
+              LIMIT 1000
+          ) q
+          ORDER BY q.customer_id, q.sent_at, q.received_at
+      ) o
+      ORDER BY o.sent_at, o.received_at
+      LIMIT $2
+  )
+ORDER BY e.sent_at, e.received_at
+FOR UPDATE OF e SKIP LOCKED`
+
+// WorkDeliveries claims deliveries, calls work, and settles them as it says, all
+// in one transaction: a crash at any point leaves them as they were, to be
+// applied again, which changes nothing that was applied already. It returns how
+// many it claimed. An error of work's undoes everything.
+func (s *Store) WorkDeliveries(ctx context.Context, q DeliveryQuery, work func(*Claim) ([]Settlement, error)) (int, error) {
+	claimed := 0
+	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error {
+			c := &Claim{session: &Session{conn: conn, organization: q.Organization}}
+			if err := c.take(ctx, q); err != nil {
+				return fmt.Errorf("claim webhooks: %w", err)
+			}
+			claimed = len(c.Deliveries)
+			if claimed == 0 {
+				return nil
+			}
+			settled, err := work(c)
+			if err != nil {
+				return err
+			}
+			return c.settle(ctx, settled)
+		})
+	})
+	return claimed, err
+}
+
+// claimSettingsSQL bounds the wait for rows that someone else keeps locked. And it
+// lets the claim commit without waiting for the disk: should the server crash,
+// what was written is lost together with the deliveries' being settled.
+const claimSettingsSQL = `
+SELECT
+    set_config('lock_timeout', '5s', true),
+    set_config('synchronous_commit', 'off', true)`
+
+func (c *Claim) take(ctx context.Context, q DeliveryQuery) error {
+	batch := &pgx.Batch{}
+	batch.Queue(claimSettingsSQL)
+	batch.Queue(claimDeliveriesSQL, q.Organization, q.Limit, q.Only).Query(func(rows pgx.Rows) error {
+		var err error
+		c.Deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
+			d := Delivery{Organization: q.Organization, Status: DeliveryPending}
+			err := row.Scan(&d.ID, &d.Type, &d.Customer, &d.SentAt, &d.Attempts, &d.Payload)
+			return d, err
+		})
+		return err
+	})
+	return c.session.conn.SendBatch(ctx, batch).Close()
+}
+
+const settleDeliveriesSQL = `
+UPDATE polar.webhook_events e
+   SET status = s.status,
+       error = CASE WHEN s.status = 'pending' THEN coalesce(s.error, e.error) ELSE s.error END,
+       attempts = e.attempts + CASE WHEN s.status = 'pending' AND s.error IS NULL THEN 0 ELSE 1 END,
+       applied_at = CASE WHEN s.status = 'applied' THEN clock_timestamp() END,
+       next_attempt_at = CASE WHEN s.status = 'pending' THEN clock_timestamp() + s.wait END,
+       payload = CASE WHEN s.status IN ('pending', 'failed') THEN e.payload END
+  FROM unnest(
+      $2::text[],
+      $3::text[],
+      $4::text[],
+      $5::interval[]
+  ) AS s (
+      webhook_id,
+      status,
+      error,
+      wait
+  )
+ WHERE e.organization_id = $1
+   AND e.webhook_id = s.webhook_id
+   AND e.status = 'pending'`
+
+func (c *Claim) settle(ctx context.Context, settled []Settlement) error {
+	_, err := c.session.conn.Exec(ctx, settleDeliveriesSQL,
+		c.session.organization,
+		texts(settled, func(s Settlement) string { return s.ID }),
+		texts(settled, func(s Settlement) string { return string(s.Status) }),
+		optionalTexts(settled, func(s Settlement) *string { return unlessEmpty(cleanText(s.Error)) }),
+		column(settled, func(s Settlement) time.Duration { return s.Wait }),
+	)
+	if err != nil {
+		return fmt.Errorf("settle %d webhooks: %w", len(settled), err)
+	}
+	return nil
+}
+
+// FailDelivery gives a delivery up, outside of any claim.
+func (s *Store) FailDelivery(ctx context.Context, organization uuid.UUID, failed Settlement) error {
+	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		c := &Claim{session: &Session{conn: conn, organization: organization}}
+		return c.settle(ctx, []Settlement{failed})
+	})
+}

@@ -1,0 +1,205 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/secret"
+)
+
+// WebhookPath begins the path of every webhook; the organization's label
+// follows.
+const WebhookPath = "/webhooks/polar/"
+
+const webhookPattern = WebhookPath + "{organization}"
+
+const (
+	// maxWebhookBody is the longest body that is taken, in bytes.
+	maxWebhookBody = 1 << 20
+	// maxWebhookID is the longest webhook-id that is taken, in bytes; Polar's are
+	// short.
+	maxWebhookID = 256
+	// webhookTime bounds reading a delivery, and then keeping it: Polar waits for
+	// ten seconds.
+	webhookTime = 8 * time.Second
+)
+
+// A WebhookOutcome says what became of a request to a webhook's endpoint.
+type WebhookOutcome string
+
+// The outcomes, fit for a metric's label.
+const (
+	WebhookAccepted    WebhookOutcome = "accepted"     // kept, to be applied: 202
+	WebhookDuplicate   WebhookOutcome = "duplicate"    // kept before: 202
+	WebhookForged      WebhookOutcome = "forged"       // not signed by who may sign it, or for nobody: 403
+	WebhookTooOld      WebhookOutcome = "too_old"      // genuine, sent over five minutes ago or ahead: 403
+	WebhookMalformed   WebhookOutcome = "malformed"    // genuine, with an impossible webhook-id, or not read to its end: 400
+	WebhookTooLarge    WebhookOutcome = "too_large"    // over 1 MiB: 413
+	WebhookWrongMethod WebhookOutcome = "wrong_method" // no POST: 405
+	WebhookUnavailable WebhookOutcome = "unavailable"  // the database could not keep it, Polar tries again: 503
+)
+
+// A WebhookInbox keeps deliveries.
+type WebhookInbox interface {
+	// Receive keeps a delivery and reports false if it was there already. When it
+	// returns without error, no crash loses the delivery.
+	Receive(ctx context.Context, d mirror.Delivery) (fresh bool, err error)
+}
+
+// A WebhookEndpoint is an organization that receives webhooks.
+type WebhookEndpoint struct {
+	Organization string // its label, the end of the path
+	// Secret returns what Polar's dashboard shows, prefix included. It is asked
+	// when the first delivery comes, and again, once in a few seconds at most,
+	// when a signature does not match: it may have been replaced.
+	Secret func() (secret.Secret, error)
+}
+
+// WebhookOptions are what the endpoints need.
+type WebhookOptions struct {
+	Endpoints []WebhookEndpoint
+	Inbox     WebhookInbox
+	// Observe is told of every request; organization is "" unless it is the label
+	// of an endpoint. Nil: nobody is.
+	Observe func(organization string, outcome WebhookOutcome)
+	Log     *zap.Logger // nil: no logs
+}
+
+// webhooks serves all endpoints.
+type webhooks struct {
+	endpoints map[string]*webhookKey
+	nobody    *webhookKey // stands in for an organization that is none
+	inbox     WebhookInbox
+	observe   func(string, WebhookOutcome)
+	log       *zap.Logger
+}
+
+// NewWebhooks returns the handler of POST /webhooks/polar/{organization}.
+//
+// What is not genuine is refused with 403 and does not tell why: an unknown
+// organization, one without webhooks, a missing header and a wrong signature
+// take the same path to the same answer. A genuine delivery is answered with 202
+// once it is kept.
+func NewWebhooks(o WebhookOptions) http.Handler {
+	h := &webhooks{
+		endpoints: map[string]*webhookKey{},
+		nobody:    newWebhookKey(nil),
+		inbox:     o.Inbox,
+		observe:   o.Observe,
+		log:       o.Log,
+	}
+	if h.observe == nil {
+		h.observe = func(string, WebhookOutcome) {}
+	}
+	if h.log == nil {
+		h.log = zap.NewNop()
+	}
+	for _, e := range o.Endpoints {
+		h.endpoints[e.Organization] = newWebhookKey(e.Secret)
+	}
+	return h
+}
+
+// ServeHTTP takes one delivery.
+func (h *webhooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	organization := strings.TrimPrefix(r.URL.Path, WebhookPath)
+	key := h.endpoints[organization]
+	if key == nil {
+		organization, key = "", h.nobody
+	}
+	outcome := h.take(w, r, organization, key)
+	h.observe(organization, outcome)
+	answerWebhook(w, outcome)
+}
+
+// take does everything but answer.
+func (h *webhooks) take(w http.ResponseWriter, r *http.Request, organization string, key *webhookKey) WebhookOutcome {
+	switch {
+	case r.Method != http.MethodPost:
+		return WebhookWrongMethod
+	case !hasSignature(r.Header):
+		return WebhookForged // without reading what anyone may send
+	}
+	body, outcome := readWebhook(w, r)
+	if outcome != "" {
+		return outcome
+	}
+	log := h.log.With(zap.String("organization", organization))
+	sentAt, err := key.verify(body, r.Header, log)
+	switch {
+	case errors.Is(err, errTooOld):
+		log.Warn("webhook refused: sent over five minutes ago or ahead; does the clock of this machine go wrong?", zap.Time("sent_at", sentAt))
+		return WebhookTooOld
+	case err != nil:
+		return WebhookForged
+	}
+	id := r.Header.Get("webhook-id")
+	if len(id) > maxWebhookID || !isWord(id) {
+		return WebhookMalformed
+	}
+	// The request's end must not tear down the database's connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), webhookTime)
+	defer cancel()
+	fresh, err := h.inbox.Receive(ctx, mirror.Delivery{Organization: organization, ID: id, SentAt: sentAt, Body: body})
+	switch {
+	case err != nil:
+		log.Warn("webhook not kept, Polar will send it again", zap.String("webhook_id", id), zap.Error(err))
+		return WebhookUnavailable
+	case !fresh:
+		return WebhookDuplicate
+	}
+	return WebhookAccepted
+}
+
+// readWebhook reads the body; the outcome is "" if it could.
+func readWebhook(w http.ResponseWriter, r *http.Request) ([]byte, WebhookOutcome) {
+	if r.ContentLength > maxWebhookBody {
+		return nil, WebhookTooLarge
+	}
+	// A writer that can't set deadlines has a server that can.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookTime))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWebhookBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, WebhookTooLarge
+	case err != nil:
+		return nil, WebhookMalformed
+	}
+	return body, ""
+}
+
+// isWord reports whether s is visible ASCII.
+func isWord(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func answerWebhook(w http.ResponseWriter, outcome WebhookOutcome) {
+	status := http.StatusForbidden
+	switch outcome {
+	case WebhookAccepted, WebhookDuplicate:
+		status = http.StatusAccepted
+	case WebhookMalformed:
+		status = http.StatusBadRequest
+	case WebhookTooLarge:
+		status = http.StatusRequestEntityTooLarge
+	case WebhookWrongMethod:
+		w.Header().Set("Allow", http.MethodPost)
+		status = http.StatusMethodNotAllowed
+	case WebhookUnavailable:
+		status = http.StatusServiceUnavailable
+	}
+	http.Error(w, http.StatusText(status), status)
+}

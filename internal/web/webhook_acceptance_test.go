@@ -1,0 +1,126 @@
+package web_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/web"
+)
+
+var deliveries = flag.Int("web.deliveries", 1500, "webhook deliveries that TestManyBadlyDeliveredWebhooksEndInTheRightState sends at least")
+
+// shake makes one change that Polar tells of.
+func (w *hookWorld) shake(chance *rand.Rand) {
+	w.Helper()
+	org := w.orgs[chance.IntN(len(w.orgs))]
+	rows := w.sim.Snapshot(org.ID)
+	row := rows[chance.IntN(len(rows))]
+	var err error
+	switch chance.IntN(12) {
+	case 0:
+		_, err = w.sim.Reset(row.ID)
+	case 1:
+		_, err = w.sim.Credit(row.ID, chance.Int64N(1000))
+	case 2:
+		_, err = w.sim.AddCustomerMeter(org.ID, polarsim.NewCustomerMeter{})
+	case 3:
+		_, err = w.sim.RenameCustomer(row.CustomerID, fmt.Sprintf("Ünïcode %d", chance.IntN(1e6)))
+	case 4:
+		if chance.IntN(10) == 0 {
+			_, err = w.sim.DeleteCustomer(row.CustomerID)
+		}
+	default:
+		_, err = w.sim.Consume(row.ID, fmt.Sprintf("%d.%06d", chance.IntN(1e6), chance.IntN(1e6)))
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// TestManyBadlyDeliveredWebhooksEndInTheRightState has deliveries come twice and
+// late, with forged, stale and misdirected ones among them, to two replicas at
+// once.
+func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
+	t.Parallel()
+	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 120}, polarsim.Organization{Name: "globex", CustomerMeters: 60})
+	if err := w.mirror(w.store).Backfill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(w.sim.AddMeter(w.orgs[0].ID, "unknown to the mirror"))
+	var mu sync.Mutex
+	outcomes := map[web.WebhookOutcome]int{}
+	observe := func(_ string, o web.WebhookOutcome) {
+		mu.Lock()
+		defer mu.Unlock()
+		outcomes[o]++
+	}
+	receiver := w.mirror(w.store).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	other := w.mirror(w.store).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	w.serve(receiver)
+	w.serve(other)
+	hooks := w.send(w.listen(w.handler(receiver, observe)), func(o *polarsim.WebhookOptions) {
+		o.Duplicates, o.Late, o.MaxDelay = 0.2, 0.3, 300*time.Millisecond
+		o.Forged, o.Stale, o.Astray = 0.15, 0.1, 0.1
+	})
+
+	began := time.Now()
+	chance := rand.New(rand.NewPCG(3, 4))
+	for done := 0; done < *deliveries; {
+		w.shake(chance)
+		stats := hooks.Stats()
+		done = stats.Sent + stats.Pending
+	}
+	w.drain(hooks)
+	w.settled()
+	stats := hooks.Stats()
+	t.Logf("%+v in %v; answers %v", stats, time.Since(began).Round(time.Millisecond), outcomes)
+
+	w.same()
+	if stats.TricksAccepted > 0 || stats.Tricks == 0 || stats.GivenUp > 0 {
+		t.Errorf("%+v: want no trick accepted and no delivery given up", stats)
+	}
+	if outcomes[web.WebhookDuplicate] == 0 || outcomes[web.WebhookForged] == 0 || outcomes[web.WebhookTooOld] == 0 {
+		t.Errorf("answers %v: some kind of trouble was not tried", outcomes)
+	}
+	genuine := fmt.Sprintf("%d", stats.Delivered-outcomes[web.WebhookDuplicate])
+	if got := w.value(`SELECT concat_ws(' ', status, count(*), count(payload), count(error)) FROM polar.webhook_events GROUP BY status`); got != "applied "+genuine+" 0 0" {
+		t.Errorf("deliveries kept: %s, want all %s applied without payload or error", got, genuine)
+	}
+}
+
+// TestWebhookBecomesVisible logs how long it takes; a busy machine may take any
+// time.
+func TestWebhookBecomesVisible(t *testing.T) {
+	t.Parallel()
+	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 100})
+	if err := w.mirror(w.store).Backfill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	inbox := w.mirror(w.store).Inbox(mirror.InboxOptions{Poll: time.Hour})
+	w.serve(inbox)
+	w.send(w.listen(w.handler(inbox, nil)), nil)
+	rows := w.sim.Listed(w.orgs[0].ID)
+	var took []time.Duration
+	for i := range 30 {
+		began := time.Now()
+		changed := must(w.sim.Consume(rows[i].ID, "12.5"))
+		w.eventually("the change", func() bool {
+			return w.value(`SELECT (consumed_units = $2::text::numeric)::text FROM polar.customer_meters WHERE id = $1`, changed.ID, changed.Units.Consumed) == "true"
+		})
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	t.Logf("from the change at Polar to the row in Postgres: median %v, longest %v", took[len(took)/2], took[len(took)-1])
+	if got := w.value(`SELECT string_agg(DISTINCT source, ' ') FROM polar.customer_meter_history WHERE observed_at > (SELECT max(finished_at) FROM polar.sync_runs)`); got != "webhook" {
+		t.Errorf("the history names %s as the source", got)
+	}
+	w.settled()
+	w.same()
+}
