@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"polarmirror/internal/config"
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 )
@@ -106,7 +107,7 @@ func newReplicas(t *testing.T) *replicas {
 	r := &replicas{t: t, fixture: &fixture{sim: sim, url: running.URL, db: pgtest.New(t, nil, ""), orgs: sim.Organizations()}}
 	r.config = r.write(t, r.yaml(nil,
 		fmt.Sprintf("schedule: {incremental: '@every %v', full: '@every %v'}", *replicasTick, replicaFullTicks**replicasTick),
-		fmt.Sprintf("sync: {concurrency: %d}", replicaPool-2)))
+		fmt.Sprintf("sync: {concurrency: %d}", replicaPool-config.SpareConnections)))
 	text, err := os.ReadFile(r.config)
 	if err != nil {
 		t.Fatal(err)

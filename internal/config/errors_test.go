@@ -52,7 +52,7 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"intervals swapped", "polar: {retry: {initial_interval: 2m}}", "5:35: polar.retry.initial_interval: max_interval, 1m0s, is below initial_interval, 2m0s"},
 		{"yes for true", "schedule: {run_on_start: yes}", "5:26: schedule.run_on_start: want true or false"},
 		{"fraction above one", "sync: {max_delete_fraction: 20}", "5:29: sync.max_delete_fraction: want a number from 0 to 1"},
-		{"too few connections", "database:\n  max_connections: 5", "6:20: database.max_connections: 5 connections are too few for 4 organizations at a time: each holds one, and 2 more are needed; set database.max_connections to 6 or more"},
+		{"too few connections", "database:\n  max_connections: 5", "6:20: database.max_connections: 5 connections are too few for 4 organizations at a time: each holds one, and 3 more are needed; set database.max_connections to 7 or more"},
 		{"too much side by side", "sync:\n  concurrency: 8", "6:16: sync.concurrency: 8 connections are too few for 8 organizations at a time"},
 		{"minute out of range", "schedule: {full: \"61 * * * *\"}", "5:18: schedule.full: field 1, minute (0-59), is not valid"},
 		{"weekday of no week", "schedule: {full: \"1 * * * FOO\"}", "5:18: schedule.full: field 5, weekday (0-6 or SUN-SAT), is not valid"},

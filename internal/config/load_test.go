@@ -43,7 +43,7 @@ organizations:
     webhook_secret: hush hush
     filter: {customer_id: [`+betaID+`], external_customer_id: [42, "é"], meter_id: [`+acmeID+`, `+betaID+`]}
   - {name: b.e-t_a, id: `+betaID+`, access_token: abc, webhook_secret_file: token}
-database: {url: "host=/run/pg dbname=polar", data_dir: /var/lib/syncd, max_connections: 20}
+database: {url: "host=/run/pg dbname=polar", data_dir: /var/lib/syncd, max_connections: 21}
 schedule: {incremental: "@every 30s", full: "", timezone: Europe/Berlin, run_on_start: false}
 sync: {concurrency: 18, max_delete_fraction: 1}
 history: {keep: 0}
@@ -72,7 +72,7 @@ log: {level: warn, format: console}
 				Filter: Filter{CustomerID: []uuid.UUID{beta}, ExternalCustomerID: []string{"42", "é"}, MeterID: []uuid.UUID{acme, beta}}},
 			{Name: "b.e-t_a", ID: beta, AccessToken: inline("abc"), WebhookSecret: Credential{File: "token"}},
 		},
-		Database: Database{URL: secret.New("host=/run/pg dbname=polar"), DataDir: "/var/lib/syncd", MaxConnections: 20},
+		Database: Database{URL: secret.New("host=/run/pg dbname=polar"), DataDir: "/var/lib/syncd", MaxConnections: 21},
 		Schedule: Schedule{Incremental: "@every 30s", Location: berlin},
 		Sync:     Sync{Concurrency: 18, MaxDeleteFraction: 1},
 		HTTP: HTTP{Listen: ":8080", WebhookListen: "[::1]:8081", MaxLag: 90 * time.Minute,

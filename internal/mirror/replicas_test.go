@@ -183,7 +183,13 @@ func TestServiceOutlivesARestartOfPostgresAndLogsItOnce(t *testing.T) {
 		t.Fatal("the test's server came back at another address")
 	}
 	before := finished()
-	eventually(t, "runs of all after the restart", func() bool { return finished() > before+10 })
+	eventually(t, "runs of all after the restart", func() bool {
+		seen := map[any]bool{}
+		for _, entry := range logs.FilterMessage("run finished").All()[before:] {
+			seen[entry.ContextMap()["organization"]] = true
+		}
+		return len(seen) == len(w.orgs) // each has found what it left running, too
+	})
 	stop()
 
 	loud := map[string]int{}

@@ -59,7 +59,7 @@ WITH reason AS (
               FROM polar.sync_runs l
              WHERE l.organization_id = $1
                AND l.kind = k.kind
-               AND l.started_at <= $3
+               AND l.started_at <= $4
              ORDER BY l.started_at DESC
              LIMIT 1
          ) r

@@ -135,9 +135,6 @@ func eval[T any](r *reader, expression string) T {
 	return value
 }
 
-// patience is when a reader gives up.
-const patience = 2 * time.Minute
-
 // wait waits until an expression is true in the page.
 func (r *reader) wait(expression string) {
 	r.Helper()
