@@ -21,11 +21,6 @@ type PageOptions struct {
 	Version  string              // of syncd, for the foot of the page
 	Log      *zap.Logger
 
-	// Requests returns how many requests this process sent within the last
-	// minute with the token of an organization. What is nil, or says that it does
-	// not know, is estimated from the runs of all replicas.
-	Requests func(organization string) (sent int, known bool)
-
 	Now func() time.Time // nil means time.Now
 }
 

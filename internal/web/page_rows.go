@@ -37,8 +37,7 @@ type organizationRow struct {
 type budget struct {
 	Used, Limit int // Limit is 0 if there is none
 	Percent     int
-	Shared      int  // with so many other organizations
-	Estimated   bool // from the runs
+	Shared      int // with so many other organizations
 }
 
 type failedRow struct {
@@ -66,7 +65,7 @@ func (p *Page) organizationRows(ctx context.Context, standings []store.Standing,
 		byName[s.Organization] = s
 	}
 	live := p.liveRows(ctx)
-	spent := p.spent(standings, set)
+	spent := spent(standings, set)
 	var rows []organizationRow
 	for _, o := range set.Organizations {
 		s, known := byName[o.Name]
@@ -184,17 +183,16 @@ func left(remaining, seen int64, elapsed time.Duration) time.Duration {
 	return time.Duration(max(seconds, 1)) * time.Second
 }
 
-// spent is what was used of each configured organization's budget: the sum over
-// all that share its token.
-func (p *Page) spent(standings []store.Standing, set *PageSettings) map[string]*budget {
+// spent is what was used of each configured organization's budget, as the runs of
+// all replicas tell: the sum over all that share its token.
+func spent(standings []store.Standing, set *PageSettings) map[string]*budget {
 	estimates := make(map[string]float64, len(standings))
 	for _, s := range standings {
 		estimates[s.Organization] = s.Requests
 	}
 	type token struct {
-		used      float64
-		members   int
-		estimated bool
+		used    float64
+		members int
 	}
 	tokens := map[int]*token{}
 	for _, o := range set.Organizations {
@@ -204,23 +202,12 @@ func (p *Page) spent(standings []store.Standing, set *PageSettings) map[string]*
 			tokens[o.Token] = t
 		}
 		t.members++
-		sent, known := 0, false
-		if p.opts.Requests != nil {
-			sent, known = p.opts.Requests(o.Name)
-		}
-		switch {
-		case known && t.members > 1: // one token is one counter
-		case known:
-			t.used = float64(sent)
-		default:
-			t.used += estimates[o.Name]
-			t.estimated = true
-		}
+		t.used += estimates[o.Name]
 	}
 	budgets := make(map[string]*budget, len(set.Organizations))
 	for _, o := range set.Organizations {
 		t := tokens[o.Token]
-		b := &budget{Used: int(math.Round(t.used)), Limit: o.RequestsPerMinute, Shared: t.members - 1, Estimated: t.estimated}
+		b := &budget{Used: int(math.Round(t.used)), Limit: o.RequestsPerMinute, Shared: t.members - 1}
 		if b.Limit > 0 {
 			b.Percent = min(100*b.Used/b.Limit, 100)
 		}
