@@ -4,13 +4,24 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
 )
 
+// hearHangUps makes sure that processes started from now on do not ignore
+// hang-ups, as they do if these tests were started with nohup.
+func hearHangUps(t *testing.T) {
+	t.Helper()
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(heard) })
+}
+
 func TestHangUpMakesTheServiceReload(t *testing.T) {
 	t.Parallel()
+	hearHangUps(t)
 	f := newFixture(t, 30, 40)
 	path := f.write(t, f.yamlOf([]string{"acme"}, often))
 	p := start(t, t.TempDir(), "--config", path)
@@ -34,6 +45,7 @@ func TestHangUpMakesTheServiceReload(t *testing.T) {
 
 func TestHangUpEndsABackfill(t *testing.T) {
 	t.Parallel()
+	hearHangUps(t)
 	f := newFixture(t, 30)
 	arrived, blocked := f.block(t)
 	defer blocked()

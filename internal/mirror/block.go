@@ -71,7 +71,7 @@ func (b *block) take() *store.Block {
 	full := &store.Block{
 		CustomerMeters: b.rows,
 		Rejected:       b.rejected,
-		Age:            time.Since(b.oldest),
+		Began:          b.oldest,
 		Counts:         store.Counts{Pages: b.pages},
 	}
 	if b.proven {

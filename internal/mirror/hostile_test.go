@@ -134,8 +134,6 @@ func TestForcedAnswerDoesNotOverwriteAWebhookThatCameAfterIt(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		// The age of an answer is measured before its block is sent: with all
-		// statements prepared little time passes in between.
 		if err := j.saveSingles(t.Context(), []*fetch.Single{{CustomerMeter: old, Began: time.Now()}}, false); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -19,9 +20,10 @@ type Block struct {
 	CustomerMeters []*polar.CustomerMeter
 	Rejected       []RejectedRow
 
-	// Age is the time since the oldest request of the block was begun. Only an
-	// answer to a request begun after a row was marked deleted revives it.
-	Age time.Duration
+	// Began is when the oldest request of the block was begun, by this machine's
+	// clock; zero if nobody knows. Only an answer to a request begun after a row
+	// was marked deleted revives it.
+	Began time.Time
 
 	// Stretch, if set, is the part of the list of which the block shows every
 	// row. Live rows of the mirror in it that the block lacks become suspects.
@@ -41,6 +43,7 @@ type Block struct {
 	Counts Counts // of the requests and pages behind the block
 
 	prepared *prepared
+	begun    pgtype.Timestamptz // Began by the database's clock, or earlier
 }
 
 // prepared is what can be made of a block's rows without the database.
@@ -118,7 +121,7 @@ func (s *Session) saveInParts(ctx context.Context, run *Run, b *Block) (Saved, e
 }
 
 func (s *Session) saveHalves(ctx context.Context, run *Run, b *Block, rows []*polar.CustomerMeter, total *Saved) ([]RejectedRow, error) {
-	part := &Block{CustomerMeters: rows, Age: b.Age, Force: b.Force, Rewrite: b.Rewrite}
+	part := &Block{CustomerMeters: rows, Began: b.Began, Force: b.Force, Rewrite: b.Rewrite}
 	saved, err := s.saveOnce(ctx, run, part)
 	switch {
 	case err == nil:
@@ -166,7 +169,7 @@ func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*
 	saved.Counts.RowsSeen += int64(len(b.CustomerMeters) + len(b.Rejected))
 
 	b.Prepare()
-	if !b.Rewrite && len(b.CustomerMeters) > 0 {
+	if len(b.CustomerMeters) > 0 {
 		if err := s.conn.SendBatch(ctx, siftBatch(b, &saved)).Close(); err != nil {
 			return Saved{}, fmt.Errorf("compare customers and meters of a block: %w", err)
 		}

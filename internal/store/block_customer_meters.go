@@ -62,8 +62,8 @@ compared AS MATERIALIZED (
         i.extra,
         coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older,
         m.id IS NULL
-        OR ((m.deleted_at IS NULL OR m.deleted_at < clock_timestamp() - $12::interval)
-            AND (($13::boolean AND m.last_changed_at < clock_timestamp() - $12::interval) OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
+        OR ((m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz)
+            AND (($13::boolean AND m.last_changed_at < $12::timestamptz) OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
             AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
                  IS DISTINCT FROM
                  (i.customer_id, i.meter_id, i.credited_units, i.created_at, i.modified_at, i.consumed_units, i.balance, i.extra)
@@ -145,8 +145,8 @@ written AS (
         consumed_units = excluded.consumed_units,
         balance = excluded.balance,
         extra = excluded.extra
-    WHERE (m.deleted_at IS NULL OR m.deleted_at < clock_timestamp() - $12::interval)
-      AND (($13::boolean AND m.last_changed_at < clock_timestamp() - $12::interval) OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
+    WHERE (m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz)
+      AND (($13::boolean AND m.last_changed_at < $12::timestamptz) OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
       AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
            IS DISTINCT FROM
            (excluded.customer_id, excluded.meter_id, excluded.credited_units, excluded.created_at, excluded.modified_at, excluded.consumed_units, excluded.balance, excluded.extra)
@@ -235,7 +235,7 @@ func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, colu
 	args := append(columns[:len(columns):len(columns)],
 		s.organization,
 		string(run.Kind),
-		b.Age,
+		b.begun,
 		b.Force,
 		run.ID,
 	)

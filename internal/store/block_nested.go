@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -58,11 +59,32 @@ func (k nestedKind[T]) newestOf(all []*T) *nested[T] {
 // They look before the transaction of the block begins. What another writer
 // writes after this look is newer than what is stored now, and where it meets
 // the block the statement that writes lets the newer stand.
+//
+// The first statement reads the clock by which deletions and changes are dated.
 func siftBatch(b *Block, saved *Saved) *pgx.Batch {
 	batch := &pgx.Batch{}
+	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
+		var now time.Time
+		err := row.Scan(&now)
+		b.dateBack(now)
+		return err
+	})
+	if b.Rewrite {
+		return batch
+	}
 	b.prepared.customers.queueSift(batch, b, saved)
 	b.prepared.meters.queueSift(batch, b, saved)
 	return batch
+}
+
+// dateBack notes when the block's oldest request was begun, given what the
+// database's clock said a moment ago: not later than it was, since the moment
+// counts as part of the time that has passed since.
+func (b *Block) dateBack(now time.Time) {
+	b.begun = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	if !b.Began.IsZero() {
+		b.begun = pgtype.Timestamptz{Time: now.Add(-time.Since(b.Began)), Valid: true}
+	}
 }
 
 func (n *nested[T]) queueSift(batch *pgx.Batch, b *Block, saved *Saved) {

@@ -79,7 +79,12 @@ func TestNewerWinsAndOlderIsReported(t *testing.T) {
 	if got := lookup(t, db, units, newer.ID); got != "20" {
 		t.Errorf("an older state replaced a newer one: %s units", got)
 	}
-	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true})
+	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true, Began: time.Now().Add(-time.Minute)})
+	if got := lookup(t, db, units, newer.ID); got != "20" {
+		t.Errorf("what Polar said before the newer state was written replaced it: %s units", got)
+	}
+	exec(t, db, `UPDATE polar.customer_meters SET last_changed_at = last_changed_at - interval '1 minute'`)
+	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true, Began: time.Now()})
 	if got := lookup(t, db, units, newer.ID); got != "10" {
 		t.Errorf("the state that Polar insists on was not written: %s units", got)
 	}
@@ -185,11 +190,18 @@ func TestOnlyARequestBegunAfterTheDeletionRevives(t *testing.T) {
 		t.Fatal(err)
 	}
 	const deleted = `SELECT (deleted_at IS NOT NULL)::text FROM polar.customer_meters`
-	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, modified(time.Hour))), Age: time.Hour})
+	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, modified(time.Hour))), Began: time.Now().Add(-time.Hour)})
 	if got := lookup(t, db, deleted); got != "true" {
 		t.Error("a page read before the deletion revived the row")
 	}
+	// A request that begins within the time that an answer of the database takes
+	// counts as one from before: to be sure it is not.
+	exec(t, db, `UPDATE polar.customer_meters SET deleted_at = deleted_at - interval '1 minute'`)
 	save(t, s, run, &store.Block{CustomerMeters: rows(m)})
+	if got := lookup(t, db, deleted); got != "true" {
+		t.Error("an answer to a request begun at an unknown time revived the row")
+	}
+	save(t, s, run, &store.Block{CustomerMeters: rows(m), Began: time.Now()})
 	if got := lookup(t, db, deleted); got != "false" {
 		t.Error("a page read after the deletion did not revive the row")
 	}

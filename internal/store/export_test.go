@@ -11,7 +11,7 @@ import (
 // are run by this call) before those of the transaction.
 func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*pgx.QueuedQuery, error) {
 	prepared := func() *Block {
-		p := &Block{CustomerMeters: b.CustomerMeters, Stretch: b.Stretch, Cursor: b.Cursor, Age: b.Age}
+		p := &Block{CustomerMeters: b.CustomerMeters, Stretch: b.Stretch, Cursor: b.Cursor, Began: b.Began}
 		p.Prepare()
 		return p
 	}

@@ -47,7 +47,7 @@ func (c *Claim) Apply(ctx context.Context, changes []Change) (Counts, []Effect, 
 	if err != nil {
 		return Counts{}, nil, err
 	}
-	block := &Block{Age: longAgo}
+	block := &Block{} // begun at a time that nobody knows: it revives nothing
 	var customers []*polar.Customer
 	effects := make([]Effect, len(changes))
 	for i, change := range changes {
@@ -72,6 +72,7 @@ func (c *Claim) Apply(ctx context.Context, changes []Change) (Counts, []Effect, 
 
 // write queues nothing that would be empty.
 func (c *Claim) write(ctx context.Context, customers []*polar.Customer, b *Block) (Counts, error) {
+	b.dateBack(time.Now())
 	b.CustomerMeters = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
 	var saved Saved
 	batch := &pgx.Batch{}
