@@ -27,6 +27,12 @@ type process struct {
 // start starts syncd with nothing in its environment but what finds Postgres.
 func start(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
+	return startWith(t, dir, nil, args...)
+}
+
+// startWith starts syncd with further variables in its environment.
+func startWith(t testing.TB, dir string, env []string, args ...string) *process {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +40,7 @@ func start(t testing.TB, dir string, args ...string) *process {
 	p := &process{cmd: exec.Command(self, args...), dir: dir}
 	p.cmd.Dir = dir
 	p.cmd.Env = []string{mainEnv + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	p.cmd.Env = append(p.cmd.Env, env...)
 	if cover := os.Getenv("GOCOVERDIR"); cover != "" {
 		p.cmd.Env = append(p.cmd.Env, "GOCOVERDIR="+cover)
 	}

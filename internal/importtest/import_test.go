@@ -36,6 +36,7 @@ func allowed() map[string][]string {
 		"internal/web":        {"internal/mirror", "internal/polar", "internal/recent", "internal/secret", "internal/store"},
 		"internal/pgtest":     {"internal/localpg"},
 		"internal/pgproxy":    {},
+		"internal/doctest":    {},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"cmd/syncd":           nil, // wires everything
@@ -45,7 +46,7 @@ func allowed() map[string][]string {
 
 // testOnly are packages that only tests may import.
 func testOnly() []string {
-	return []string{"internal/pgtest", "internal/pgproxy", "internal/storetest"}
+	return []string{"internal/pgtest", "internal/pgproxy", "internal/storetest", "internal/doctest"}
 }
 
 func TestImportsPointDown(t *testing.T) {
