@@ -66,7 +66,8 @@ func (p *program) rootCommand() *cobra.Command {
 		return &usageError{command: cmd.CommandPath(), problem: oneLine(err.Error())}
 	})
 	root.SetHelpCommand(helpCommand(root))
-	root.AddCommand(p.statusCommand(), p.verifyCommand(), p.getCommand(), p.migrateCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.statusCommand(), p.verifyCommand(), p.getCommand(), p.migrateCommand(), p.configCommand(),
+		p.healthcheckCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		group(completion, completion.Commands()...)

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// listening is a configuration that says where a service already listens.
+func (f *fixture) listening(t testing.TB, http string) string {
+	t.Helper()
+	return f.write(t, f.yaml(nil, "http: {"+http+"}"))
+}
+
+func portOf(t testing.TB, address string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Port()
+}
+
+func TestHealthcheckOfARunningService(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	s := serve(t, "--config", f.write(t, f.yaml(nil, `http: {listen: "127.0.0.1:0", webhook_listen: "localhost:0", token: "token-`+canary+`"}`)))
+	port, hooks := portOf(t, s.url), portOf(t, s.logged("listening for webhooks"))
+	token := `, token: "token-` + canary + `"`
+	for name, http := range map[string]string{
+		"its address":      `listen: "127.0.0.1:` + port + `"`,
+		"its name":         `listen: "localhost:` + port + `"`,
+		"everywhere":       `listen: ":` + port + `"` + token,
+		"everywhere, IPv4": `listen: "0.0.0.0:` + port + `"` + token,
+		"everywhere, IPv6": `listen: "[::]:` + port + `"` + token,
+		"webhooks alone":   `listen: "", webhook_listen: ":` + hooks + `"`,
+	} {
+		path := f.listening(t, http)
+		r := call(t, nil, "healthcheck", "--config", path)
+		if r.code != exitDone || r.stderr != "" {
+			t.Errorf("%s: exit code %d, stderr %q", name, r.code, r.stderr)
+		}
+		assertContains(t, r.stdout, "/healthz is alive.\n")
+		eventually(t, name+": ready", func() bool {
+			r := call(t, nil, "healthcheck", "--ready", "--config", path)
+			return r.code == exitDone && strings.HasSuffix(r.stdout, "/readyz is ready.\n")
+		})
+	}
+	s.stop()
+	r := call(t, nil, "healthcheck", "--config", f.listening(t, `listen: "127.0.0.1:`+port+`"`))
+	if r.code != exitFailed || r.stdout != "" {
+		t.Errorf("stopped: exit code %d, stdout %q", r.code, r.stdout)
+	}
+	assertContains(t, only(t, r.plainLines()), "syncd: the service at http://127.0.0.1:"+port+"/healthz is not alive: ", "is syncd running, with this configuration?")
+}
+
+func TestHealthcheckSaysWhyAServiceIsNotReady(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	s := serve(t, "--config", f.config)
+	path := f.listening(t, `listen: "127.0.0.1:`+portOf(t, s.url)+`"`)
+	eventually(t, "ready", func() bool { return call(t, nil, "healthcheck", "--ready", "--config", path).code == exitDone })
+	const readOnly = ` SET default_transaction_read_only = on`
+	if _, err := f.db.Pool.Exec(t.Context(), `ALTER DATABASE "`+f.db.Name+`"`+readOnly); err != nil {
+		t.Fatal(err)
+	}
+	const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'syncd'`
+	if _, err := f.db.Pool.Exec(t.Context(), cut); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the reason", func() bool {
+		r := call(t, nil, "healthcheck", "--ready", "--config", path)
+		return r.code == exitFailed && strings.HasSuffix(r.stderr, "/readyz is not ready: the database is read-only\n")
+	})
+	if r := call(t, nil, "healthcheck", "--config", path); r.code != exitDone {
+		t.Errorf("alive: exit code %d, stderr %q", r.code, r.stderr)
+	}
+}
+
+func TestHealthcheckBelievesNoOtherProgram(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	for name, answer := range map[string]http.HandlerFunc{
+		"says yes to all": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>Welcome")) },
+		"moved":           func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
+		"finds nothing":   http.NotFound,
+	} {
+		other := httptest.NewServer(answer)
+		t.Cleanup(other.Close)
+		r := call(t, nil, "healthcheck", "--config", f.listening(t, `listen: "`+strings.TrimPrefix(other.URL, "http://")+`"`))
+		if r.code != exitFailed {
+			t.Errorf("%s: exit code %d", name, r.code)
+		}
+		assertContains(t, only(t, r.plainLines()), "does another program listen there?")
+	}
+}
+
+func TestHealthcheckGivesUpOnSilence(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	f := newFixture(t, 30)
+	r := call(t, nil, "healthcheck", "--config", f.listening(t, `listen: "`+silent.Addr().String()+`"`))
+	if r.code != exitFailed {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, only(t, r.plainLines()), "is not alive: no answer within 4s")
+}
+
+func TestHealthcheckWithoutAnAddressIsAConfigurationError(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	for http, want := range map[string]string{
+		`listen: ""`:            `http.listen and http.webhook_listen are both ""`,
+		`listen: "127.0.0.1:0"`: "http.listen leaves the port to chance (0)",
+	} {
+		path := f.listening(t, http)
+		r := call(t, nil, "healthcheck", "--config", path)
+		if r.code != exitUsage {
+			t.Errorf("%s: exit code %d", http, r.code)
+		}
+		assertContains(t, only(t, r.plainLines()), "syncd: "+path+": "+want)
+	}
+	if r := call(t, nil, "healthcheck", "--config", "/nowhere/config.yaml"); r.code != exitUsage {
+		t.Errorf("no file: exit code %d", r.code)
+	}
+}
