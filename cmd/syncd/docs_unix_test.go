@@ -49,6 +49,7 @@ func notRun() map[string]string {
 // databases is replaced.
 func TestCommandsInTheDocumentsRun(t *testing.T) {
 	t.Parallel()
+	large(t)
 	for _, path := range documents(t) {
 		for _, block := range doctest.Blocks(t, path) {
 			if block.Language != "sh" {

@@ -14,6 +14,7 @@ import (
 
 func TestDemoListensElsewhereWhenThePortIsTaken(t *testing.T) {
 	t.Parallel()
+	large(t)
 	// Held by us, or by somebody else: taken either way.
 	if taken, err := net.Listen("tcp", demoConfig().HTTP.Listen); err == nil {
 		defer taken.Close()

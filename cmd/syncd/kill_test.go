@@ -22,9 +22,7 @@ import (
 // left alone.
 func TestBackfillKilledAtRandomMomentsEndsEqualToTheSource(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("large, and -short")
-	}
+	large(t)
 	f := newFixture(t, 60_000, 40_000, 20_000)
 	var served atomic.Int64
 	killAt := make(chan struct{}, 1)

@@ -106,6 +106,7 @@ func postmaster(t testing.TB, dir string) int {
 
 func TestDemoBackfillStartsFromNothingAndThenWritesNothing(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := demoFolder(t)
 	first := start(t, dir, "--demo", "--backfill").end(t)
 	if first.code != exitDone {
@@ -178,6 +179,7 @@ func TestDemoServiceEndsAtASignalAndLeavesNoProcess(t *testing.T) {
 
 func TestKilledDemoIsTakenUpByTheNext(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := demoFolder(t)
 	p := start(t, dir, "--demo")
 	eventually(t, "the first run", func() bool {
@@ -216,6 +218,7 @@ func TestTwoSignalsAtOnceAreOne(t *testing.T) {
 
 func TestClosedPipeBehindOutputEndsInOrder(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := demoFolder(t)
 	cmd := exec.Command(os.Args[0], "--demo", "--backfill", "--no-progress")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), mainEnv+"=1")

@@ -195,6 +195,7 @@ func TestArchivedMeterIsRecognisedThoughItsFirstSuspectIsGone(t *testing.T) {
 // A big meter is archived while the walk is stopped (or between first page and descent).
 func TestListShrinksByThirtyThousandWhileStopped(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 60000, Meters: 3}}})
 	org := w.orgs[0].ID
 	var once atomic.Bool
@@ -213,6 +214,7 @@ func TestListShrinksByThirtyThousandWhileStopped(t *testing.T) {
 // Thirty thousand rows come back below the position.
 func TestThirtyThousandRowsUnarchivedBelow(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 60000, Meters: 2}}})
 	org := w.orgs[0].ID
 	must1(w.sim.ArchiveMeter(w.sim.Meters(org)[0].ID))

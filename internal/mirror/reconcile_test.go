@@ -125,6 +125,7 @@ func TestRowsOfAMeterThatIsNoLongerArchivedAreMarkedThoughNoneIsListed(t *testin
 
 func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 10_000)
 	w.backfill()
 	w.settled()

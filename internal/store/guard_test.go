@@ -98,6 +98,7 @@ func TestUnchangedBlockCostsFewStatementsAndHardlyAnyLog(t *testing.T) {
 // reach the large tables by index.
 func TestPlansDoNotDependOnStatistics(t *testing.T) {
 	t.Parallel()
+	large(t)
 	s, db := open(t)
 	run := start(t, s, store.Full)
 	rows := listed(t, 30_000)

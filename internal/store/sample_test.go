@@ -122,3 +122,12 @@ func lookup(t testing.TB, db *pgtest.Database, sql string, args ...any) string {
 	}
 	return *text
 }
+
+// large marks a test of many rows or processes. With -short it is left out: the
+// race detector makes it slow, and has enough to look at without it.
+func large(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("large, and -short")
+	}
+}

@@ -162,6 +162,7 @@ func TestNoPageHoldsASecret(t *testing.T) {
 
 func TestTenThousandCustomersAreFoundAndTurnedOver(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 10_000, Meters: 1})
 	w.backfill()
 	if n := w.value(`SELECT count(*)::text FROM polar.customers`); n != "10000" {

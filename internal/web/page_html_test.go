@@ -161,3 +161,12 @@ func rows(table *html.Node) [][]string {
 
 // digits is a number as shown without what sets it apart.
 func digits(shown string) string { return strings.ReplaceAll(shown, ",", "") }
+
+// large marks a test of many rows or processes. With -short it is left out: the
+// race detector makes it slow, and has enough to look at without it.
+func large(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("large, and -short")
+	}
+}

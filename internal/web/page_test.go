@@ -125,6 +125,7 @@ func link(d *document, rel string) string {
 
 func TestMeterPageHoldsWhatSQLSays(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 400, Meters: 2})
 	w.liveDays(9, 3)
 	server := w.page()
@@ -171,6 +172,7 @@ func (w *world) checkRanking(d *document, n int, sql string, args ...any) {
 
 func TestCustomerPageHoldsWhatSQLSays(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 60, Meters: 3})
 	w.liveDays(20, 2)
 	busiest := w.value(`
