@@ -38,6 +38,7 @@ func allowed() map[string][]string {
 		"internal/pgproxy":    {},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
+		"internal/doctest":    {},
 		"cmd/syncd":           nil, // wires everything
 		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},
 	}
@@ -45,7 +46,7 @@ func allowed() map[string][]string {
 
 // testOnly are packages that only tests may import.
 func testOnly() []string {
-	return []string{"internal/pgtest", "internal/pgproxy", "internal/storetest"}
+	return []string{"internal/pgtest", "internal/pgproxy", "internal/storetest", "internal/doctest"}
 }
 
 func TestImportsPointDown(t *testing.T) {
