@@ -21,6 +21,7 @@ const module = "polarmirror/"
 func allowed() map[string][]string {
 	return map[string][]string{
 		"migrations":          {},
+		"docs":                {}, // tests alone
 		"internal/secret":     {},
 		"internal/recent":     {},
 		"internal/polar":      {},
@@ -36,10 +37,11 @@ func allowed() map[string][]string {
 		"internal/web":        {"internal/mirror", "internal/polar", "internal/recent", "internal/secret", "internal/store"},
 		"internal/pgtest":     {"internal/localpg"},
 		"internal/pgproxy":    {},
-		"internal/doctest":    {},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
+		"internal/doctest":    {},
 		"cmd/syncd":           nil, // wires everything
+		"cmd/syncd-schema":    {"internal/localpg", "internal/secret", "internal/store"},
 		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},
 	}
 }

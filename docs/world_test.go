@@ -1,0 +1,200 @@
+// Package docs holds the tests that run what the documents show, from the
+// documents themselves.
+//
+// Its invariant: every SQL statement in queries.md and security.md is run as it
+// stands there. Only the names of roles are replaced, since roles belong to the
+// whole server, and the clock stands still, so that a result stays true.
+package docs
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/pgtest"
+	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
+)
+
+func TestMain(m *testing.M) {
+	defer pgtest.Keep()()
+	m.Run()
+}
+
+// A world is a simulated Polar and a mirror of it in which another year's winter
+// passes.
+type world struct {
+	testing.TB
+	sim      *polarsim.Server
+	clock    time.Time // of the simulated Polar
+	store    *store.Store
+	db       *pgtest.Database
+	inScope  mirror.Filter // of initech
+	prepared bool          // partitions for the simulated months are there
+}
+
+func epoch() time.Time { return time.Date(2026, 1, 8, 0, 0, 0, 0, time.UTC) }
+
+// present is when the documents' queries are asked.
+func present() time.Time { return time.Date(2026, 3, 18, 12, 0, 0, 0, time.UTC) }
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	st, db := storetest.New(t)
+	return worldOn(t, st, db)
+}
+
+func worldOn(t testing.TB, st *store.Store, db *pgtest.Database) *world {
+	t.Helper()
+	w := &world{TB: t, store: st, db: db, clock: epoch()}
+	w.sim = polarsim.New(polarsim.Options{
+		Seed: 12,
+		Organizations: []polarsim.Organization{
+			{Name: "acme", CustomerMeters: 300, Meters: 5},
+			{Name: "globex", CustomerMeters: 80, Meters: 4},
+			{Name: "initech", CustomerMeters: 24, Meters: 3},
+		},
+		Now:        func() time.Time { return w.clock },
+		Epoch:      epoch(),
+		StableTies: true,
+	})
+	return w
+}
+
+// live lets the winter pass: a look every third day, in March every day.
+func (w *world) live() {
+	w.Helper()
+	w.look(w.clock)
+	for at := epoch().Add(9 * time.Hour); at.Before(present()); {
+		at = at.AddDate(0, 0, 3)
+		if at.Month() == time.March {
+			at = at.AddDate(0, 0, -2)
+		}
+		if !at.Before(present()) {
+			break
+		}
+		w.sim.Advance(at)
+		w.happen(at)
+		w.look(at)
+	}
+}
+
+// happen adds what is seldom in so short a time.
+func (w *world) happen(at time.Time) {
+	w.Helper()
+	orgs := w.sim.Organizations()
+	acme, globex, initech := orgs[0].ID, orgs[1].ID, orgs[2].ID
+	w.clock = at
+	var err error
+	switch at.Format(time.DateOnly) {
+	case "2026-03-04":
+		_, err = w.sim.DeleteCustomer(w.sim.Listed(acme)[5].CustomerID)
+	case "2026-03-09":
+		for _, row := range w.sim.Listed(globex)[10:13] {
+			_, err = w.sim.DeleteCustomerMeter(row.ID)
+		}
+	case "2026-03-11":
+		_, err = w.sim.ArchiveMeter(w.sim.Meters(globex)[3].ID)
+	case "2026-03-15":
+		w.inScope.MeterIDs = append(w.inScope.MeterIDs, w.sim.Meters(initech)[0].ID, w.sim.Meters(initech)[1].ID)
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, org := range orgs {
+		for _, meter := range w.sim.Meters(org.ID) {
+			w.nameBack(meter)
+		}
+	}
+}
+
+// nameBack takes back a rename: queries name meters.
+func (w *world) nameBack(meter polarsim.Meter) {
+	w.Helper()
+	name, _, renamed := strings.Cut(meter.Name, " (since ")
+	if !renamed {
+		return
+	}
+	if _, err := w.sim.RenameMeter(meter.ID, name); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// look reads every page as at a time. The database has a clock of its own, so
+// what it dated is moved to that time.
+func (w *world) look(at time.Time) {
+	w.Helper()
+	w.clock = at
+	if err := w.mirror().Backfill(w.Context()); err != nil {
+		w.Fatal(err)
+	}
+	w.prepare()
+	for _, sql := range []string{
+		`UPDATE polar.customer_meter_history SET observed_at = $1 WHERE observed_at > '2026-04-01'`,
+		`UPDATE polar.customer_meters
+		    SET first_seen_at = least(first_seen_at, $1),
+		        last_changed_at = least(last_changed_at, $1)
+		  WHERE last_changed_at > '2026-04-01'`,
+		`UPDATE polar.customer_meters SET deleted_at = $1 WHERE deleted_at > '2026-04-01'`,
+		`UPDATE polar.customer_meters SET out_of_scope_at = $1 WHERE out_of_scope_at > '2026-04-01'`,
+		`UPDATE polar.sync_runs
+		    SET started_at = $1, finished_at = $1::timestamptz + interval '2 seconds'
+		  WHERE started_at > '2026-04-01'`,
+		// Else the next look would wait until a second has passed.
+		`UPDATE polar.notifications SET sent_at = $1`,
+	} {
+		if _, err := w.db.Pool.Exec(w.Context(), sql, at); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+// prepare makes partitions for the simulated months.
+func (w *world) prepare() {
+	w.Helper()
+	if w.prepared {
+		return
+	}
+	const winter = `
+CREATE TABLE polar.winter PARTITION OF polar.customer_meter_history
+FOR VALUES FROM ('2026-01-01 00:00+00') TO ('2026-04-01 00:00+00')`
+	if _, err := w.db.Pool.Exec(w.Context(), winter); err != nil {
+		w.Fatal(err)
+	}
+	w.prepared = true
+}
+
+func (w *world) mirror() *mirror.Mirror {
+	w.Helper()
+	log := zaptest.NewLogger(w, zaptest.Level(zap.ErrorLevel))
+	opts := mirror.Options{Store: w.store, Log: log, Source: "sim", Concurrency: 3, PagesInFlight: 1, MaxDeleteFraction: 0.2}
+	for _, org := range w.sim.Organizations() {
+		client, err := fetch.New(fetch.Options{
+			Organization: org.Name,
+			BaseURL:      "https://polar.test",
+			Token:        fetch.StaticToken(secret.New(org.Token)),
+			Transport:    w.sim.Transport(),
+			Log:          log,
+		})
+		if err != nil {
+			w.Fatal(err)
+		}
+		mirrored := mirror.Organization{Name: org.Name, ID: org.ID, Client: client}
+		if org.Name == "initech" {
+			mirrored.Filter = w.inScope
+		}
+		opts.Organizations = append(opts.Organizations, mirrored)
+	}
+	m, err := mirror.New(opts)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return m
+}
