@@ -40,6 +40,7 @@ func allowed() map[string][]string {
 		"internal/importtest": {},
 		"cmd/syncd":           nil, // wires everything
 		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},
+		"deploy/check":        {},
 	}
 }
 
