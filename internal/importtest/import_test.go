@@ -38,6 +38,7 @@ func allowed() map[string][]string {
 		"internal/pgproxy":    {},
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
+		"internal/docstest":   {},
 		"cmd/syncd":           nil, // wires everything
 		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},
 		"deploy/check":        {},
