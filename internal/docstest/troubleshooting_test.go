@@ -82,7 +82,7 @@ func fragments(t testing.TB) []string {
 type texts struct {
 	all    []string // every text in the code, those joined with + as one
 	logged []string // messages of log lines at level warn and error
-	errors []string // sentinels: errors.New at the top level
+	errors []string // sentinels: errors.New at the top level; in the configuration every complaint
 }
 
 // programTexts reads the code of the program, without its tests and without
@@ -110,6 +110,9 @@ func programTexts(t testing.TB) *texts {
 			return err
 		}
 		found.take(file)
+		if file.Name.Name == "config" {
+			found.takeComplaints(file)
+		}
 		return nil
 	})
 	if err != nil {
@@ -144,6 +147,24 @@ func (x *texts) take(file *ast.File) {
 		case *ast.BinaryExpr, *ast.BasicLit:
 			if text := literal(n.(ast.Expr)); text != "" {
 				x.all = append(x.all, text)
+			}
+		}
+		return true
+	})
+}
+
+// takeComplaints takes what is wrong with a configuration. A text that begins
+// with "want" says by itself what to write.
+func (x *texts) takeComplaints(file *ast.File) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok || called(call) != "New" && called(call) != "Errorf" && called(call) != "report" {
+			return true
+		}
+		for _, a := range call.Args {
+			text := literal(a)
+			if strings.Contains(text, " ") && !strings.HasPrefix(text, "want") && !strings.HasPrefix(text, "read %s") {
+				x.errors = append(x.errors, text)
 			}
 		}
 		return true
