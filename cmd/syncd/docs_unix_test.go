@@ -18,8 +18,6 @@ import (
 	"polarmirror/internal/storetest"
 )
 
-const repository = "../.."
-
 // documents are those whose commands and statements are for readers to run.
 func documents(t testing.TB) []string {
 	t.Helper()

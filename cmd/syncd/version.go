@@ -1,12 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 )
+
+// linkedVersion and linkedCommit are set by the linker alone (-ldflags "-X
+// main.linkedVersion=v0.1.0"), in builds that see no repository, such as that of
+// the Dockerfile. Nothing writes them at run time.
+var linkedVersion, linkedCommit string
 
 // A build says what this binary was made from.
 type build struct {
@@ -20,11 +26,9 @@ func thisBuild() build {
 	b := build{Version: "(devel)", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return b
+		info = &debug.BuildInfo{} // a build without modules
 	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
-	}
+	b.Version = cmp.Or(linkedVersion, info.Main.Version, b.Version)
 	for _, s := range info.Settings {
 		switch s.Key {
 		case "vcs.revision":
@@ -33,6 +37,7 @@ func thisBuild() build {
 			b.Changed = s.Value == "true"
 		}
 	}
+	b.Commit = cmp.Or(linkedCommit, b.Commit)
 	return b
 }
 
