@@ -85,7 +85,6 @@ func TestAnalystCanWriteNothing(t *testing.T) {
 			`DELETE FROM polar.%s`,
 			`TRUNCATE polar.%s`,
 			`DROP TABLE polar.%s`,
-			`LOCK TABLE polar.%s IN EXCLUSIVE MODE`,
 		} {
 			assertForbidden(t, conn, fmt.Sprintf(sql, relation))
 		}

@@ -12,6 +12,11 @@ import (
 	"polarmirror/internal/storetest"
 )
 
+func TestMain(m *testing.M) {
+	defer pgtest.Keep()()
+	m.Run()
+}
+
 const documentPath = "../../docs/schema.md"
 
 func connect(t testing.TB, db *pgtest.Database) *pgx.Conn {
@@ -71,23 +76,27 @@ FOR VALUES FROM ('2099-01-01') TO ('2099-02-01')`
 
 func TestWhatHasNoCommentIsNamed(t *testing.T) {
 	t.Parallel()
+	_, db := storetest.New(t)
+	conn := connect(t, db)
 	for sql, want := range map[string]string{
 		`ALTER TABLE polar.meters ADD COLUMN colour text`:                        "column polar.meters.colour",
 		`COMMENT ON VIEW polar.burn_rate IS NULL`:                                "view polar.burn_rate",
 		`CREATE TABLE polar.things ()`:                                           "table polar.things",
 		`CREATE FUNCTION polar.one() RETURNS integer LANGUAGE sql AS 'SELECT 1'`: "function polar.one",
 	} {
-		t.Run(want, func(t *testing.T) {
-			t.Parallel()
-			_, db := storetest.New(t)
-			conn := connect(t, db)
-			if _, err := conn.Exec(t.Context(), sql); err != nil {
-				t.Fatal(err)
-			}
-			_, err := describe(t.Context(), conn)
-			if err == nil || !strings.Contains(err.Error(), want+" has no comment") {
-				t.Errorf("got %v, want a word about %s", err, want)
-			}
-		})
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		_, err = describe(t.Context(), conn)
+		if err == nil || !strings.Contains(err.Error(), want+" has no comment") {
+			t.Errorf("got %v, want a word about %s", err, want)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
