@@ -71,37 +71,39 @@ func composeDeployment(t testing.TB) deployment {
 	return d
 }
 
+// A kubernetesManifest is what is looked at of one.
+type kubernetesManifest struct {
+	Kind string            `yaml:"kind"`
+	Data map[string]string `yaml:"data"`
+	Spec struct {
+		Template struct {
+			Spec struct {
+				Grace      string `yaml:"terminationGracePeriodSeconds"`
+				Containers []struct {
+					Command    []string `yaml:"command"`
+					Args       []string `yaml:"args"`
+					WorkingDir string   `yaml:"workingDir"`
+					Env        []struct {
+						Name string `yaml:"name"`
+					} `yaml:"env"`
+					Ports []struct {
+						Port string `yaml:"containerPort"`
+					} `yaml:"ports"`
+					VolumeMounts []struct {
+						Name string `yaml:"name"`
+						Path string `yaml:"mountPath"`
+					} `yaml:"volumeMounts"`
+				} `yaml:"containers"`
+			} `yaml:"spec"`
+		} `yaml:"template"`
+	} `yaml:"spec"`
+}
+
 func kubernetesDeployment(t testing.TB) deployment {
 	t.Helper()
-	type manifest struct {
-		Kind string            `yaml:"kind"`
-		Data map[string]string `yaml:"data"`
-		Spec struct {
-			Template struct {
-				Spec struct {
-					Grace      string `yaml:"terminationGracePeriodSeconds"`
-					Containers []struct {
-						Command    []string `yaml:"command"`
-						Args       []string `yaml:"args"`
-						WorkingDir string   `yaml:"workingDir"`
-						Env        []struct {
-							Name string `yaml:"name"`
-						} `yaml:"env"`
-						Ports []struct {
-							Port string `yaml:"containerPort"`
-						} `yaml:"ports"`
-						VolumeMounts []struct {
-							Name string `yaml:"name"`
-							Path string `yaml:"mountPath"`
-						} `yaml:"volumeMounts"`
-					} `yaml:"containers"`
-				} `yaml:"spec"`
-			} `yaml:"template"`
-		} `yaml:"spec"`
-	}
 	var d deployment
 	for part := range strings.SplitSeq(readDocument(t, "deploy/kubernetes.yaml"), "\n---\n") {
-		m := parseYAML[manifest](t, part)
+		m := parseYAML[kubernetesManifest](t, part)
 		switch m.Kind {
 		case "ConfigMap":
 			d.text = m.Data[config.DefaultPath]

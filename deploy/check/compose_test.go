@@ -84,6 +84,32 @@ func TestComposeFileNamesOnlyWhatIsThere(t *testing.T) {
 	}
 }
 
+func TestServicesOfComposeFindEachOther(t *testing.T) {
+	t.Parallel()
+	services := readYAML(t, "../compose.yaml")["services"].(map[string]any)
+	scrape := list(readYAML(t, "../prometheus/compose.yml")["scrape_configs"])[0].(map[string]any)
+	target := list(list(scrape["static_configs"])[0].(map[string]any)["targets"])[0].(string)
+	source := list(readYAML(t, "../grafana/provisioning/datasources/prometheus.yaml")["datasources"])[0].(map[string]any)
+	database := services["syncd"].(map[string]any)["environment"].(map[string]any)["DATABASE_URL"].(string)
+	_, database, _ = strings.Cut(database, "@")
+	database, _, _ = strings.Cut(database, "/")
+	for who, address := range map[string]string{
+		"Prometheus": target,
+		"Grafana":    strings.TrimPrefix(source["url"].(string), "http://"),
+		"syncd":      database,
+	} {
+		name, port, _ := strings.Cut(address, ":")
+		service, ok := services[name].(map[string]any)
+		if !ok || !slices.Contains(list(service["ports"]), any("127.0.0.1:"+port+":"+port)) {
+			t.Errorf("%s looks for %s, which no service is", who, address)
+		}
+	}
+	token := list(services["prometheus"].(map[string]any)["secrets"])[0].(map[string]any)["target"]
+	if file := scrape["authorization"].(map[string]any)["credentials_file"]; file != token {
+		t.Errorf("Prometheus reads its token from %v, and it is put at %v", file, token)
+	}
+}
+
 // list is a YAML list that may be missing.
 func list(v any) []any {
 	l, _ := v.([]any)
