@@ -39,6 +39,8 @@ func notRun() map[string]string {
 		"useradd":   "it changes the machine",
 		"git":       "this is a clone",
 		"cd":        "this is the folder",
+		".ci/run":   "it runs this test",
+		".ci/long":  "it takes hours",
 	}
 }
 
@@ -186,33 +188,70 @@ func (r *docReader) tool(args []string) {
 // there, single ones because they are among those.
 func (r *docReader) tests(command string, args []string) {
 	r.Helper()
+	if err := inCI(command, args); err != nil {
+		r.Error(err)
+	}
+}
+
+func inCI(command string, args []string) error {
 	ci, err := os.ReadFile(filepath.Join(repository, ".ci", "run"))
 	if err != nil {
-		r.Fatal(err)
+		return err
 	}
 	if slices.Contains(strings.Split(string(ci), "\n"), command) {
-		return
+		return nil
 	}
-	at := slices.Index(args, "-run")
-	if at < 0 || at+1 == len(args) {
-		r.Errorf(".ci/run does not run %q", command)
-		return
+	name, folder := "", ""
+	for i, arg := range args {
+		switch {
+		case strings.HasPrefix(arg, "./"):
+			folder = arg
+		case arg == "-run" && i+1 < len(args) && args[i+1] != `"^$"`:
+			name = args[i+1]
+		case strings.HasPrefix(arg, "-fuzz="):
+			name = strings.TrimPrefix(arg, "-fuzz=")
+		}
 	}
-	name := regexp.MustCompile(`func (Test|Fuzz)\w*` + strings.Trim(args[at+1], `'"`))
-	files, err := filepath.Glob(filepath.Join(repository, args[0], "*_test.go"))
-	if err != nil {
-		r.Fatal(err)
+	files, err := filepath.Glob(filepath.Join(repository, folder, "*_test.go"))
+	if err != nil || name == "" || folder == "" {
+		return fmt.Errorf(".ci/run does not run %q (%w)", command, err)
 	}
+	declared := regexp.MustCompile(`func (Test|Fuzz)?\w*` + name)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			r.Fatal(err)
+			return err
 		}
-		if name.Match(text) {
-			return
+		if declared.Match(text) {
+			return nil
 		}
 	}
-	r.Errorf("%s: no test of that name", command)
+	return fmt.Errorf("%q: there is no such test", command)
+}
+
+// TestTestsNamedInTheDocumentsExist: every `go test …` within the text.
+func TestTestsNamedInTheDocumentsExist(t *testing.T) {
+	t.Parallel()
+	call := regexp.MustCompile("`(go test [^`]+)`")
+	found := 0
+	for _, path := range documents(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range call.FindAllStringSubmatch(strings.ReplaceAll(string(text), "\n", " "), -1) {
+			found++
+			if strings.HasSuffix(m[1], "/") && !strings.Contains(m[1], "-run") {
+				continue // a package, whole
+			}
+			if err := inCI(m[1], strings.Fields(m[1])[2:]); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("found only %d", found)
+	}
 }
 
 // TestCallsNamedInTheDocumentsExist: every `syncd …` within the text.
