@@ -88,8 +88,7 @@ func (w *world) live() {
 		w.happen(at)
 		w.look(at)
 	}
-	// Last, since of an archived meter's rows one is asked for, and which one is
-	// left to chance.
+	// When nothing moves any more: see restore.
 	if _, err := w.sim.ArchiveMeter(w.sim.Meters(w.sim.Organizations()[1].ID)[3].ID); err != nil {
 		w.Fatal(err)
 	}
@@ -128,14 +127,20 @@ func (w *world) happen(at time.Time) {
 	}
 	for _, org := range orgs {
 		for _, meter := range w.sim.Meters(org.ID) {
-			w.nameBack(meter)
+			w.restore(meter)
 		}
 	}
 }
 
-// nameBack takes back a rename: queries name meters.
-func (w *world) nameBack(meter polarsim.Meter) {
+// restore takes back what chance did to a meter. Queries name meters, and which
+// row of an archived one the mirror asks for is left to chance.
+func (w *world) restore(meter polarsim.Meter) {
 	w.Helper()
+	if !meter.ArchivedAt.IsZero() {
+		if _, err := w.sim.UnarchiveMeter(meter.ID); err != nil {
+			w.Fatal(err)
+		}
+	}
 	name, _, renamed := strings.Cut(meter.Name, " (since ")
 	if !renamed {
 		return
