@@ -11,8 +11,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"polarmirror/internal/doctest"
+	"polarmirror/internal/pgtest"
 )
 
 const testPassword = "pw"
@@ -35,23 +37,25 @@ func statements(t testing.TB, heading, role string) (sql, name string) {
 
 // createRole runs the statements of a document that create a role and lets it
 // log in. The role goes with the test.
-func createRole(t testing.TB, conn interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}, sql, role string) {
+func createRole(t testing.TB, db *pgtest.Database, sql, role string) {
 	t.Helper()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		for _, sql := range []string{`DROP OWNED BY %s CASCADE`, `DROP ROLE %s`} {
-			if _, err := conn.Exec(ctx, fmt.Sprintf(sql, role)); err != nil {
+			if _, err := db.Pool.Exec(ctx, fmt.Sprintf(sql, role)); err != nil {
 				t.Error(err)
 			}
 		}
 	})
-	for _, sql := range []string{sql, `ALTER ROLE ` + role + ` PASSWORD '` + testPassword + `'`} {
-		if _, err := conn.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
+	mustExec(t, db.Pool, sql)
+	mustExec(t, db.Pool, `ALTER ROLE `+role+` PASSWORD '`+testPassword+`'`)
+}
+
+func mustExec(t testing.TB, pool *pgxpool.Pool, sql string) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
 	}
 }
 
@@ -59,11 +63,11 @@ func createRole(t testing.TB, conn interface {
 func (w *world) grantAnalyst() string {
 	w.Helper()
 	sql, role := statements(w, "A read-only role for analysts", "analyst")
-	createRole(w, w.db.Pool, sql, role)
+	createRole(w, w.db, sql, role)
 	return role
 }
 
-func TestAnalystCanWriteNothing(t *testing.T) {
+func TestAnalystCanWriteNothingAndSeesNoDeliveries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.look(w.clock)
@@ -101,13 +105,6 @@ WHERE c.relnamespace = 'polar'::regnamespace
 	}
 	assertForbidden(t, conn, `UPDATE polar.customer_meters SET balance = 0`)
 	assertForbidden(t, conn, `CREATE TABLE polar.mine (id integer)`)
-}
-
-func TestAnalystSeesNoRawDeliveries(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	conn := w.connectAs(w.grantAnalyst(), testPassword)
-	defer conn.Close(t.Context())
 	assertForbidden(t, conn, `SELECT payload FROM polar.webhook_events`)
 	assertForbidden(t, conn, `SELECT raw FROM polar.rejected_rows`)
 }

@@ -42,23 +42,20 @@ func TestQueriesGiveTheResultsShown(t *testing.T) {
 		if strings.Count(got, "\n") < 3 {
 			t.Errorf("queries.md:%d: %s: no rows, which shows nothing", b.Line, b.Heading)
 		}
-		if diff := cmp.Diff(shown.Text, got); diff != "" && !updating() {
+		if diff := cmp.Diff(shown.Text, got); diff != "" && !*update {
 			t.Errorf("queries.md:%d: %s: another result; renew the results with: go test ./docs -run Queries -update\n%s", shown.Line, b.Heading, diff)
 		}
 	}
 	if questions < 20 {
 		t.Errorf("%d questions, want 20 or more", questions)
 	}
-	if updating() && !t.Failed() {
-		update(t, "queries.md", blocks, results)
+	if *update && !t.Failed() {
+		rewrite(t, "queries.md", blocks, results)
 	}
 }
 
-// updating reports whether the documents are to be brought up to date: go test
-// ./docs -update.
-func updating() bool { return flag.Lookup("update").Value.String() == "true" }
-
-var _ = flag.Bool("update", false, "write the results into the documents")
+// update is a flag of go test: write the results into the document.
+var update = flag.Bool("update", false, "write the results into the documents")
 
 // ask returns the result of one query as text.
 func ask(t testing.TB, conn *pgx.Conn, sql string) (string, error) {
@@ -73,8 +70,8 @@ func ask(t testing.TB, conn *pgx.Conn, sql string) (string, error) {
 	return table(results[0]), results[0].Err
 }
 
-// update writes results into the blocks of the document that begin in their lines.
-func update(t testing.TB, path string, blocks []doctest.Block, results map[int]string) {
+// rewrite puts results into the blocks of the document that begin in their lines.
+func rewrite(t testing.TB, path string, blocks []doctest.Block, results map[int]string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -21,16 +21,20 @@ import (
 func TestRoleOfSyncdMigratesAndMirrors(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, nil, "")
-	for _, sql := range []string{
-		`REVOKE ALL ON SCHEMA public FROM PUBLIC`,
-		`REVOKE TEMPORARY ON DATABASE ` + pgx.Identifier{db.Name}.Sanitize() + ` FROM PUBLIC`,
-	} {
-		if _, err := db.Pool.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
+	database := pgx.Identifier{db.Name}.Sanitize()
+	mustExec(t, db.Pool, `REVOKE ALL ON SCHEMA public FROM PUBLIC`)
+	mustExec(t, db.Pool, `REVOKE TEMPORARY ON DATABASE `+database+` FROM PUBLIC`)
 	sql, role := statements(t, "The role of syncd", "syncd")
-	createRole(t, db.Pool, sql, role)
+	// As on a managed database, the administrator is no superuser.
+	administrator := strings.Replace(role, "syncd", "administrator", 1)
+	createRole(t, db, `CREATE ROLE `+administrator+` LOGIN CREATEROLE`, administrator)
+	mustExec(t, db.Pool, `GRANT CREATE ON DATABASE `+database+` TO `+administrator)
+	asAdministrator := connectAs(t, db.URL, administrator, testPassword)
+	defer asAdministrator.Close(t.Context())
+	if _, err := asAdministrator.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+	createRole(t, db, ``, role)
 	address, err := url.Parse(db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +68,7 @@ func TestCounterSeesUnitsAndNoNames(t *testing.T) {
 	w := newWorld(t)
 	w.look(w.clock)
 	sql, role := statements(w, "An analyst without personal data", "counter")
-	createRole(w, w.db.Pool, sql, role)
+	createRole(w, w.db, sql, role)
 	conn := w.connectAs(role, testPassword)
 	defer conn.Close(t.Context())
 	const units = `

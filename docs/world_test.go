@@ -7,10 +7,12 @@
 package docs
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
@@ -37,6 +39,7 @@ type world struct {
 	store    *store.Store
 	db       *pgtest.Database
 	inScope  mirror.Filter // of initech
+	heavy    []uuid.UUID   // customer meters that will run out soon
 	prepared bool          // partitions for the simulated months are there
 }
 
@@ -68,15 +71,16 @@ func worldOn(t testing.TB, st *store.Store, db *pgtest.Database) *world {
 	return w
 }
 
-// live lets the winter pass: a look every third day, in March every day.
+// live lets the winter pass: a look every fifth day, in March every day.
 func (w *world) live() {
 	w.Helper()
 	w.look(w.clock)
 	for at := epoch().Add(9 * time.Hour); at.Before(present()); {
-		at = at.AddDate(0, 0, 3)
-		if at.Month() == time.March {
-			at = at.AddDate(0, 0, -2)
+		step := 5
+		if at.Month() == time.March || at.AddDate(0, 0, step).Month() == time.March {
+			step = 1
 		}
+		at = at.AddDate(0, 0, step)
 		if !at.Before(present()) {
 			break
 		}
@@ -84,6 +88,11 @@ func (w *world) live() {
 		w.happen(at)
 		w.look(at)
 	}
+	// When nothing moves any more: see restore.
+	if _, err := w.sim.ArchiveMeter(w.sim.Meters(w.sim.Organizations()[1].ID)[3].ID); err != nil {
+		w.Fatal(err)
+	}
+	w.look(present().Add(-time.Hour))
 }
 
 // happen adds what is seldom in so short a time.
@@ -100,24 +109,38 @@ func (w *world) happen(at time.Time) {
 		for _, row := range w.sim.Listed(globex)[10:13] {
 			_, err = w.sim.DeleteCustomerMeter(row.ID)
 		}
-	case "2026-03-11":
-		_, err = w.sim.ArchiveMeter(w.sim.Meters(globex)[3].ID)
+	case "2026-03-13":
+		for _, row := range w.sim.Listed(acme)[20:24] {
+			_, err = w.sim.SetUnits(row.ID, polarsim.Units{Credited: "5000", Consumed: "1200"})
+			w.heavy = append(w.heavy, row.ID)
+		}
 	case "2026-03-15":
 		w.inScope.MeterIDs = append(w.inScope.MeterIDs, w.sim.Meters(initech)[0].ID, w.sim.Meters(initech)[1].ID)
 	}
 	if err != nil {
 		w.Fatal(err)
 	}
+	for i, id := range w.heavy {
+		if _, err := w.sim.Consume(id, strconv.Itoa(400+70*i)); err != nil {
+			w.Fatal(err)
+		}
+	}
 	for _, org := range orgs {
 		for _, meter := range w.sim.Meters(org.ID) {
-			w.nameBack(meter)
+			w.restore(meter)
 		}
 	}
 }
 
-// nameBack takes back a rename: queries name meters.
-func (w *world) nameBack(meter polarsim.Meter) {
+// restore takes back what chance did to a meter. Queries name meters, and which
+// row of an archived one the mirror asks for is left to chance.
+func (w *world) restore(meter polarsim.Meter) {
 	w.Helper()
+	if !meter.ArchivedAt.IsZero() {
+		if _, err := w.sim.UnarchiveMeter(meter.ID); err != nil {
+			w.Fatal(err)
+		}
+	}
 	name, _, renamed := strings.Cut(meter.Name, " (since ")
 	if !renamed {
 		return

@@ -49,6 +49,22 @@ func TestSchemaDocumentIsCurrent(t *testing.T) {
 	}
 }
 
+// TestCommandNeedsNoSetUp runs what the document says renews it.
+func TestCommandNeedsNoSetUp(t *testing.T) {
+	t.Parallel()
+	var got strings.Builder
+	if err := run(t.Context(), &got); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(documentPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("%s prints something else:\n%s", command, diff)
+	}
+}
+
 // TestSchemaDocumentStaysTheSameNextMonth adds a partition, as a later month
 // does.
 func TestSchemaDocumentStaysTheSameNextMonth(t *testing.T) {
