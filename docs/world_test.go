@@ -3,7 +3,8 @@
 //
 // Its invariant: every SQL statement in queries.md and security.md is run as it
 // stands there. Only the names of roles are replaced, since roles belong to the
-// whole server, and the clock stands still, so that a result stays true.
+// whole server, and the clock stands still, so that a result stays true. What the
+// troubleshooting of operations.md quotes is in the program's own text.
 package docs
 
 import (

@@ -40,7 +40,6 @@ func allowed() map[string][]string {
 		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"internal/doctest":    {},
-		"internal/docstest":   {},
 		"cmd/syncd":           nil, // wires everything
 		"cmd/syncd-schema":    {"internal/localpg", "internal/secret", "internal/store"},
 		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},

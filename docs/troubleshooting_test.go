@@ -1,4 +1,4 @@
-package docstest
+package docs
 
 import (
 	"go/ast"
@@ -14,16 +14,16 @@ import (
 	"testing"
 )
 
-const repository = "../.."
+const repository = ".."
 
-// A table is a table of a document: its header, and the first cell of each row.
-type table struct {
+// A wordTable is a table of a document: its header, and the first cell of each row.
+type wordTable struct {
 	header string
 	rows   []string
 }
 
 // troubleshooting are the tables of that section of docs/operations.md.
-func troubleshooting(t testing.TB) []table {
+func troubleshooting(t testing.TB) []wordTable {
 	t.Helper()
 	body, err := os.ReadFile(filepath.Join(repository, "docs/operations.md"))
 	if err != nil {
@@ -34,7 +34,7 @@ func troubleshooting(t testing.TB) []table {
 		t.Fatal("docs/operations.md has no section Troubleshooting")
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
-	var tables []table
+	var tables []wordTable
 	inside := false
 	for line := range strings.Lines(section) {
 		cells := strings.Split(line, "|")
@@ -43,7 +43,7 @@ func troubleshooting(t testing.TB) []table {
 			inside = false
 		case !inside:
 			inside = true
-			tables = append(tables, table{header: strings.TrimSpace(cells[1])})
+			tables = append(tables, wordTable{header: strings.TrimSpace(cells[1])})
 		case !strings.HasPrefix(cells[1], "---"):
 			last := &tables[len(tables)-1]
 			last.rows = append(last.rows, cells[1])
