@@ -54,6 +54,7 @@ func everything(t testing.TB, rows int) *plan {
 
 func TestWholeBenchmarkCountsRight(t *testing.T) {
 	t.Parallel()
+	large(t)
 	const rows = 2000
 	p := everything(t, rows)
 	var progress bytes.Buffer
@@ -180,6 +181,7 @@ func assertEmpty(t testing.TB, dir string) {
 
 func TestInterruptLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := t.TempDir()
 	cmd, err := self(t.Context(), "--sizes=20000")
 	if err != nil {
@@ -254,6 +256,7 @@ func TestMistakesOnTheCommandLineAreUsageErrors(t *testing.T) {
 
 func TestFailureOfSyncdIsAnErrorAndNoNumber(t *testing.T) {
 	t.Parallel()
+	large(t)
 	p := everything(t, 1000)
 	var err error
 	if p.syncd, err = exec.LookPath("false"); err != nil {
@@ -263,4 +266,13 @@ func TestFailureOfSyncdIsAnErrorAndNoNumber(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	assertEmpty(t, p.parent)
+}
+
+// large marks a test that takes long and gains nothing from the race detector:
+// with -short it is left out.
+func large(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("large, and -short")
+	}
 }

@@ -41,6 +41,7 @@ const (
 // with SIGKILL.
 func TestReplicasKilledAgainAndAgainAnswerEverySlotOnce(t *testing.T) {
 	t.Parallel()
+	large(t)
 	r := newReplicas(t)
 	began := time.Now()
 	changing, stopChanging := context.WithCancel(t.Context())

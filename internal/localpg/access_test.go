@@ -17,6 +17,7 @@ import (
 
 func TestFilesAreTheirOwnersAlone(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := dataDir(t)
 	start(t, options(dir))
 	want := map[string]os.FileMode{"": 0o700, "data": 0o700, "password": 0o600, "pgpass": 0o600, "postgres.log": 0o600}
@@ -35,6 +36,7 @@ func TestFilesAreTheirOwnersAlone(t *testing.T) {
 
 func TestNobodyGetsInWithoutThePassword(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := dataDir(t)
 	s := start(t, options(dir))
 	for _, user := range []*url.Userinfo{url.User("syncd"), url.UserPassword("syncd", "guess"), url.User("postgres")} {
@@ -85,6 +87,7 @@ func TestPasswordIsNowhereItCouldBeSeen(t *testing.T) {
 
 func TestPSQLLineOpensTheDatabase(t *testing.T) {
 	t.Parallel()
+	large(t)
 	s := start(t, options(dataDir(t)))
 	// What psql is given once the shell has read the line.
 	program, _, _ := strings.Cut(s.PSQL(), ` "`)
@@ -151,6 +154,7 @@ func TestAnotherUserThanRootCanRunIt(t *testing.T) {
 
 func TestPortIsKeptUnlessItIsTaken(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := dataDir(t)
 	port := func() string {
 		t.Helper()

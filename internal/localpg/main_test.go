@@ -223,3 +223,12 @@ func exec1(t testing.TB, url, sql string) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
+
+// large marks a test that takes long and gains nothing from the race detector:
+// with -short it is left out.
+func large(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("large, and -short")
+	}
+}

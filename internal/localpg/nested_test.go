@@ -9,6 +9,7 @@ import (
 
 func TestFolderOfADatabaseMayLieInThatOfAnother(t *testing.T) {
 	t.Parallel()
+	large(t)
 	outer := dataDir(t)
 	for _, dir := range []string{filepath.Join(outer, "demo"), outer} {
 		s, err := localpg.Start(t.Context(), options(dir))

@@ -71,6 +71,7 @@ func TestWithoutPostgresTheErrorNamesTheCure(t *testing.T) {
 
 func TestDataOfAnotherVersionSaysWhichToInstall(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := dataDir(t)
 	s, err := localpg.Start(t.Context(), options(dir))
 	if err != nil {
@@ -112,6 +113,7 @@ func TestServerThatCannotStartSaysWhy(t *testing.T) {
 
 func TestServerLogStaysShort(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := dataDir(t)
 	s, err := localpg.Start(t.Context(), options(dir))
 	if err != nil {

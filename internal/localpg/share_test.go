@@ -164,6 +164,7 @@ func TestServerKilledWithItsUserIsRecovered(t *testing.T) {
 // Process ids are reused: the pid file of a crashed server may name any process.
 func TestPidFileOfAnotherProgramIsNotMistakenForAServer(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := dataDir(t)
 	s, err := localpg.Start(t.Context(), options(dir))
 	if err != nil {
