@@ -129,7 +129,7 @@ func (w *world) introduce(out io.Writer, url string) error {
 	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s. Its customer meters change every
 %s; webhooks bring the changes into Postgres at once, a tick every 10s what they missed, and a walk every
 minute proves that nothing is missing.
-Health and metrics: %shealthz/data and %smetrics
+Status page: %s (health: %shealthz/data, metrics: %smetrics)
 
 Open the database in another terminal:
 
@@ -141,6 +141,6 @@ and repeat this query to see rows change:
 
 Ctrl-C ends it.
 
-`, w.demo.address, demoStep, url, url, w.db.psql, indent(latestChanges))
+`, w.demo.address, demoStep, url, url, url, w.db.psql, indent(latestChanges))
 	return err
 }

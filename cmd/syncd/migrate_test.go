@@ -36,6 +36,9 @@ func TestMigrateUpAppliesWhatStatusCallsPending(t *testing.T) {
 	if strings.Contains(after.stdout, "pending") {
 		t.Errorf("still pending:\n%s", after.stdout)
 	}
+	if check := call(t, nil, "config", "check", "--config", f.config); strings.Contains(check.stdout, "pending") {
+		t.Errorf("pending to the doctor:\n%s", check.stdout)
+	}
 	again := call(t, nil, "migrate", "up", "--config", f.config)
 	assertContains(t, again.stdout, "nothing to apply")
 }

@@ -148,3 +148,21 @@ func TestStatusTextCannotSteerTheTerminal(t *testing.T) {
 		t.Errorf("got %q", out.String())
 	}
 }
+
+// TestStatusOfALabelThatTwoOrganizationsHad: a run with a wrong id failed, and
+// left its organization behind.
+func TestStatusOfALabelThatTwoOrganizationsHad(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 20)
+	if r := call(t, nil, "--backfill", "--config", f.config); r.code != exitDone {
+		t.Fatal(r.stderr)
+	}
+	wrong := f.write(t, strings.Replace(f.yaml(nil), f.orgs[0].ID.String(), "ffffffff-ffff-4fff-bfff-ffffffffffff", 1))
+	if r := call(t, nil, "--backfill", "--config", wrong); r.code != exitFailed {
+		t.Fatalf("with a wrong id: exit code %d, %s", r.code, r.stderr)
+	}
+	list := readStatusJSON(t, call(t, nil, "status", "--json", "--config", f.config))
+	if len(list) != 1 || list[0]["rows"].(float64) != 20 || list[0]["organization_id"] != f.orgs[0].ID.String() {
+		t.Errorf("status: %v", list)
+	}
+}

@@ -29,8 +29,9 @@ func (p *program) verifyCommand() *cobra.Command {
 		Long: `Reads every page again, compares it digit by digit with the mirror, and prints
 which rows are missing, extra or different. A difference counts only if it is
 still there after the row was asked for by itself and the mirror was read again;
-what changed at Polar since the last successful run is no difference. Nothing is
-written and no lock is held, so it may run while the service does.
+what changed at Polar since the last successful run is no difference. No row is
+written and no lock is held, so it may run while the service does; only the
+schema is brought up to date first, as the service does.
 
 Exit code 1 means that a difference was found, also if --repair mended it.`,
 		Example: "  syncd verify\n  syncd verify --organization acme --json\n  syncd verify --repair",
@@ -79,12 +80,26 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 	for i := range reports {
 		if !reports[i].Equal() {
 			if repair {
-				return errors.New("the mirror differed from Polar; what was found has been mended")
+				return mended(reports)
 			}
 			return errDifferent
 		}
 	}
 	return nil
+}
+
+// mended ends verify --repair with exit code 1.
+func mended(reports []mirror.Report) error {
+	done, left := 0, 0
+	for i := range reports {
+		r := &reports[i]
+		done += r.Repaired
+		left += len(r.Findings) - r.Repaired + r.Unread
+	}
+	if left > 0 {
+		return fmt.Errorf("the mirror differed from Polar; %d rows have been mended and %d are left: run syncd --backfill, and then verify again", done, left)
+	}
+	return errors.New("the mirror differed from Polar; what was found has been mended")
 }
 
 func printVerify(out io.Writer, reports []mirror.Report) error {
@@ -152,8 +167,13 @@ func printFindings(out io.Writer, r *mirror.Report) error {
 	if err := table.Print(out); err != nil {
 		return err
 	}
-	if more := len(r.Findings) - maxShown + r.Unread; more > 0 {
-		_, err := fmt.Fprintf(out, "and %s more (--json has up to 10,000)\n", console.Count(int64(more)))
+	if more := len(r.Findings) - maxShown; more > 0 {
+		if _, err := fmt.Fprintf(out, "and %s more (--json has them)\n", console.Count(int64(more))); err != nil {
+			return err
+		}
+	}
+	if r.Unread > 0 {
+		_, err := fmt.Fprintf(out, "and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread)))
 		return err
 	}
 	return nil

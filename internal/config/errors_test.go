@@ -87,6 +87,7 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"another database", "database:\n  url: mysql://u:" + canary + "@h/db", "6:8: database.url: not a Postgres address"},
 		{"bad port", "database:\n  url: postgres://u:" + canary + "@h:99999/db", "6:8: database.url: no Postgres client accepts it"},
 		{"unescaped #", "database:\n  url: postgres://u:#" + canary + "@h/db", "6:8: database.url: not a valid URL; in user and password write"},
+		{"unescaped @", "database:\n  url: postgres://u:top@" + canary + "@h/db", "6:8: database.url: not a valid URL; in user and password write @ as %40"},
 		{"unescaped %", "database:\n  url: postgres://u:%zz" + canary + "@h/db", "6:8: database.url: not a valid URL"},
 		{"no connection string", "database:\n  url: " + canary, "6:8: database.url: not a connection string"},
 		{"empty folder", "database: {data_dir: \"\"}", "5:22: database.data_dir: want a text of one line"},

@@ -197,7 +197,7 @@ func databaseURL(text string) error {
 	}
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Fragment != "": // pgx would drop what follows an unescaped #
+	case err != nil || u.Fragment != "" || severalAts(text): // pgx would drop what follows an unescaped #
 		return errors.New("not a valid URL; in user and password write @ as %40, : as %3A, / as %2F, # as %23, % as %25, ? as %3F")
 	case u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return errors.New("not a Postgres address; write one " + form)
@@ -205,6 +205,15 @@ func databaseURL(text string) error {
 		return errors.New("no Postgres client accepts it; check the port, sslmode, the certificate files and the parameters after '?'; write one " + form)
 	}
 	return nil
+}
+
+// severalAts reports whether more than one @ stands before the path. Of a
+// password with an @ in it pgx takes the end for the host, and would ask the
+// name server for it and print it.
+func severalAts(text string) bool {
+	_, rest, _ := strings.Cut(text, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	return strings.Count(authority, "@") > 1
 }
 
 // hasPassword reports whether a connection string holds one.

@@ -33,6 +33,9 @@ const (
 	Different FindingKind = "different" // both have it, not with the same values
 )
 
+// ErrNeverMirrored means that there is nothing to compare with yet.
+var ErrNeverMirrored = errors.New("no full run has succeeded yet: run syncd --backfill, and then verify")
+
 // maxFindings bounds what is kept of one organization's findings; beyond it
 // they are counted. Candidates beyond it are not read again.
 const maxFindings = 10_000
@@ -86,6 +89,11 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 	began := time.Now()
 	if err := w.identify(ctx); err != nil {
 		return nil, err
+	}
+	if floor, err := w.store.FloorAt(ctx, w.org.ID); err != nil {
+		return nil, err
+	} else if floor.IsZero() {
+		return nil, ErrNeverMirrored // all that is missing would count as changed since
 	}
 	var counters fetch.Counters
 	a := &audit{worker: w, client: w.org.Client.Counting(&counters), report: &Report{Organization: w.org.Name}}

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 )
@@ -23,6 +24,21 @@ func TestVerifySaysEqualAfterAWalk(t *testing.T) {
 		if got := w.verify(false); !got.Equal() || !got.Exact || got.Rows != rows || got.Behind != 0 {
 			t.Errorf("%d rows: %+v", rows, got)
 		}
+	}
+}
+
+// TestVerifyOfAMirrorThatWasNeverWholeIsAnError: what it lacks must not pass for
+// what changed since.
+func TestVerifyOfAMirrorThatWasNeverWholeIsAnError(t *testing.T) {
+	t.Parallel()
+	w := small(t, 250)
+	for _, repair := range []bool{false, true} {
+		if _, err := w.mirror().Verify(t.Context(), repair); !errors.Is(err, ErrNeverMirrored) {
+			t.Errorf("repair %v: %v", repair, err)
+		}
+	}
+	if got := w.sim.RequestCount(); got != 0 {
+		t.Errorf("%d requests for it", got)
 	}
 }
 

@@ -64,20 +64,20 @@ SELECT
 // pending counts the migrations to come. It reads goose's table itself, since
 // goose would make the table if it is missing.
 func (s *Store) pending(ctx context.Context, in *Inspection) (int, error) {
-	newest, err := newestMigration()
+	versions, err := embeddedMigrations()
 	if err != nil || !in.SchemaExists {
-		return int(newest), err
+		return len(versions), err
 	}
-	const sql = `SELECT count(*) FROM polar.goose_db_version WHERE version_id > 0 AND is_applied`
-	var applied int64
-	err = s.pool.QueryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&applied)
+	const sql = `SELECT count(*) FROM unnest($1::bigint[]) AS m (version) WHERE version NOT IN (SELECT version_id FROM polar.goose_db_version WHERE is_applied)`
+	var pending int
+	err = s.pool.QueryRow(ctx, sql, pgx.QueryExecModeExec, versions).Scan(&pending)
 	switch sqlState(err) {
 	case "": // and perhaps no error at all
 	case "42P01", "42501": // undefined_table, insufficient_privilege
-		return int(newest), nil
+		return len(versions), nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("count migrations: %w", err)
 	}
-	return int(max(newest-applied, 0)), nil
+	return pending, nil
 }

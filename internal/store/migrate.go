@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/stdlib"
@@ -98,19 +99,29 @@ func newProvider(db *sql.DB) (*goose.Provider, error) {
 
 // newestMigration is the number of the last migration in this binary.
 func newestMigration() (int64, error) {
-	entries, err := migrations.FS.ReadDir(".")
+	versions, err := embeddedMigrations()
 	if err != nil {
 		return 0, err
 	}
-	var newest int64
+	return slices.Max(versions), nil
+}
+
+// embeddedMigrations are the numbers of this binary's migrations. Not every
+// number is one.
+func embeddedMigrations() ([]int64, error) {
+	entries, err := migrations.FS.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	var versions []int64
 	for _, e := range entries {
 		v, err := goose.NumericComponent(e.Name())
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		newest = max(newest, v)
+		versions = append(versions, v)
 	}
-	return newest, nil
+	return versions, nil
 }
 
 func (s *Store) schemaExists(ctx context.Context) (bool, error) {
@@ -160,6 +171,9 @@ func (s *Store) checkCompatible(ctx context.Context) error {
 	err = s.pool.QueryRow(ctx, sql).Scan(&oldest)
 	if sqlState(err) == "42P01" {
 		return nil
+	}
+	if sqlState(err) == "42501" { // insufficient_privilege
+		return &SchemaError{Problem: "schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
 	}
 	if err != nil {
 		return fmt.Errorf("read schema compatibility: %w", err)

@@ -49,12 +49,14 @@ func (s *Session) Skip(ctx context.Context, skip Skip) (reason string, begins bo
 	const sql = `
 WITH reason AS (
     SELECT coalesce(nullif($6, ''), (
-        SELECT r.kind || ' run ' || r.id || ' was under way'
+        SELECT r.kind || ' run ' || r.id || ' was under way' ||
+               CASE WHEN r.started_at <= $3 AND coalesce(r.finished_at, 'infinity') > $4 THEN '' ELSE ' for a part of that time' END
           FROM unnest(ARRAY['incremental', 'full', 'repair']) AS k (kind)
          CROSS JOIN LATERAL (
             SELECT
                 l.kind,
                 l.id,
+                l.started_at,
                 l.finished_at
               FROM polar.sync_runs l
              WHERE l.organization_id = $1

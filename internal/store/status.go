@@ -35,7 +35,8 @@ func (s *Status) LastSuccess() time.Time {
 	return s.LastFullFinished
 }
 
-// Status returns the state of every organization in the database, by name.
+// Status returns the state of every organization in the database, by name. Of
+// two with one name, as a changed id leaves them, the one mirrored last comes last.
 func (s *Store) Status(ctx context.Context) ([]Status, error) {
 	const sql = `
 SELECT
@@ -53,7 +54,10 @@ SELECT
     coalesce(last_error, ''),
     last_error_at
   FROM polar.sync_status
- ORDER BY organization`
+ ORDER BY
+    organization,
+    greatest(last_full_finished_at, last_incremental_finished_at) NULLS FIRST,
+    organization_id`
 	rows, err := s.pool.Query(ctx, sql)
 	if err != nil {
 		return nil, statusError(err)

@@ -46,7 +46,8 @@ type Running struct {
 	Remaining, Total int64
 }
 
-// Standings returns how every organization stands, by name. It costs some index
+// Standings returns how every organization stands, by name; of two with one
+// name, as a changed id leaves them, the one mirrored last comes last. It costs some index
 // look-ups an organization, however many rows and runs there are.
 func (v *View) Standings(ctx context.Context) ([]Standing, error) {
 	list, err := collect(ctx, v, "standings", standingsSQL, scanStanding)
@@ -150,7 +151,10 @@ SELECT
         ) c
        WHERE c.finished_at > now() - interval '1 minute'
   ) q ON true
- ORDER BY o.name, o.id`
+ ORDER BY
+    o.name,
+    greatest(f.finished_at, t.finished_at) NULLS FIRST,
+    o.id`
 
 func scanStanding(row pgx.CollectableRow) (Standing, error) {
 	var s Standing
