@@ -8,6 +8,7 @@
 package docs
 
 import (
+	"flag"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,7 +27,13 @@ import (
 	"polarmirror/internal/storetest"
 )
 
+// TestMain leaves all out with -short: under the race detector there is nothing
+// of interest in it.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		return
+	}
 	defer pgtest.Keep()()
 	m.Run()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"os"
 	"strings"
 	"testing"
@@ -12,7 +13,13 @@ import (
 	"polarmirror/internal/storetest"
 )
 
+// TestMain leaves all out with -short: under the race detector there is nothing
+// of interest in it.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		return
+	}
 	defer pgtest.Keep()()
 	m.Run()
 }

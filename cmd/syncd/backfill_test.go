@@ -125,6 +125,7 @@ func TestTokenFileIsReadAgainWhenPolarRefusesIt(t *testing.T) {
 
 func TestInterruptedBackfillSaysThatItResumes(t *testing.T) {
 	t.Parallel()
+	large(t)
 	f := newFixture(t, 9000)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -100,6 +100,7 @@ func TestHealthcheckBelievesNoOtherProgram(t *testing.T) {
 
 func TestHealthcheckGivesUpOnSilence(t *testing.T) {
 	t.Parallel()
+	large(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -136,6 +136,7 @@ func TestReloadOfABrokenConfigurationKeepsTheOldOneAndSaysWhy(t *testing.T) {
 
 func TestReloadNamesWhatTakesARestart(t *testing.T) {
 	t.Parallel()
+	large(t)
 	s := serveFixture(t, newFixture(t, 30), []string{"acme"}, often)
 	text := strings.Replace(s.yaml(nil, often, "http: {listen: 127.0.0.1:1}"), s.db.URL, "postgres://nobody:"+canary+"@127.0.0.1:1/db", 1)
 	s.reload(t, text)

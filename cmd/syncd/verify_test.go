@@ -7,6 +7,7 @@ import (
 
 func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
 	t.Parallel()
+	large(t)
 	f := newFixture(t, 300, 40)
 	if r := call(t, nil, "--config", f.config, "--backfill"); r.code != exitDone {
 		t.Fatalf("backfill: %+v", r)

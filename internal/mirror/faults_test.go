@@ -17,6 +17,7 @@ import (
 
 func TestPageOutOfOrderFailsTheRunAndNamesTheOffset(t *testing.T) {
 	t.Parallel()
+	large(t)
 	for _, fault := range []polarsim.Fault{polarsim.WrongOrder, polarsim.RepeatedRow} {
 		w := small(t, 500)
 		w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
@@ -133,6 +134,7 @@ func TestTickLooksBehindItsFloor(t *testing.T) {
 // moment at which the mirror was known to be current.
 func TestHistoryAnswersWhatPolarHadWhenObserved(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := quiet(t, 150, 0.3)
 	org := w.orgs[0].ID
 	w.backfill()

@@ -13,6 +13,7 @@ func (w *world) live() string {
 
 func TestFilterMirrorsOnlyWhatItLetsIn(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 600)
 	org := w.orgs[0].ID
 	meter, customer := w.sim.Meters(org)[1].ID, w.sim.Listed(org)[300]

@@ -64,6 +64,7 @@ func TestPoisonEndsWithAnErrorAndHoldsNothingUp(t *testing.T) {
 
 func TestFilterKeepsOutWhatWebhooksTellOf(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 100)
 	org := w.orgs[0].ID
 	rows, meters := w.sim.Listed(org), w.sim.Meters(org)

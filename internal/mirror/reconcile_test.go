@@ -153,6 +153,7 @@ func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 
 func TestOrganizationThatListsNothingIsAnError(t *testing.T) {
 	t.Parallel()
+	large(t)
 	for _, rows := range []int{5, 250} {
 		w := small(t, rows)
 		w.backfill()
@@ -173,6 +174,7 @@ func TestOrganizationThatListsNothingIsAnError(t *testing.T) {
 
 func TestRowThatComesBackIsNoLongerDeleted(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 300)
 	w.backfill()
 	w.value(`WITH marked AS (UPDATE polar.customer_meters SET deleted_at = now() RETURNING 1) SELECT count(*)::text FROM marked`)

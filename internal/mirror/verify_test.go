@@ -18,6 +18,7 @@ func (w *world) verify(repair bool) Report {
 
 func TestVerifySaysEqualAfterAWalk(t *testing.T) {
 	t.Parallel()
+	large(t)
 	for _, rows := range []int{0, 1, 100, 730} {
 		w := small(t, rows)
 		w.backfill()
@@ -44,6 +45,7 @@ func TestVerifyOfAMirrorThatWasNeverWholeIsAnError(t *testing.T) {
 
 func TestVerifyNamesWhatDiffersAndRepairMendsIt(t *testing.T) {
 	t.Parallel()
+	large(t)
 	for name, tampering := range map[string]struct {
 		sql   string
 		kind  FindingKind

@@ -98,6 +98,7 @@ func TestEveryAnswerForbidsWhatItDoesNotNeed(t *testing.T) {
 // ones, and the script is one file from here.
 func TestPageNeedsNoScript(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
 	w.liveDays(3, 2)
 	server := w.page()
