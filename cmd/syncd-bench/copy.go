@@ -17,8 +17,7 @@ type copyFile struct {
 	Path    string
 }
 
-// dump writes syncd's data tables to files in dir, in the order in which their
-// foreign keys allow loading them.
+// dump writes syncd's data tables to files in dir, those that others name first.
 func (d *database) dump(ctx context.Context, dir string) ([]copyFile, error) {
 	conn, err := d.connect(ctx)
 	if err != nil {

@@ -20,8 +20,6 @@ type array struct {
 	n       int
 	size    int // of the encoded array in bytes, or a guess
 	put     func(buf []byte, i int) (encoded []byte, ok bool)
-
-	ready []byte // the encoded array, if that has been made ahead of time
 }
 
 // arrayOf makes an array of one element for each row. put appends the binary
@@ -50,7 +48,7 @@ const epochMicros = 946_684_800_000_000
 func times[T any](rows []T, value func(T) time.Time) *array {
 	return arrayOf(pgtype.TimestamptzOID, 8, rows, func(buf []byte, row T) ([]byte, bool) {
 		t := value(row)
-		return binary.BigEndian.AppendUint64(buf, uint64(t.UnixMicro()-epochMicros)), !t.IsZero()
+		return appendTime(buf, t), !t.IsZero()
 	})
 }
 
@@ -111,9 +109,6 @@ func bytesOf[T any](element uint32, rows []T, value func(T) []byte) *array {
 // of the elements, their number, the lowest index; each element with its length,
 // -1 for null.
 func (a *array) appendTo(buf []byte) []byte {
-	if a.ready != nil {
-		return append(buf, a.ready...)
-	}
 	buf = slices.Grow(buf, a.size)
 	if a.n == 0 {
 		buf = binary.BigEndian.AppendUint32(buf, 0)

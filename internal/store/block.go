@@ -43,14 +43,15 @@ type Block struct {
 	Counts Counts // of the requests and pages behind the block
 
 	prepared *prepared
+	looked   time.Time          // by the database's clock, before what is stored was looked at
 	begun    pgtype.Timestamptz // Began by the database's clock, or earlier
 }
 
 // prepared is what can be made of a block's rows without the database.
 type prepared struct {
-	customers *nested[polar.Customer]
-	meters    *nested[polar.Meter]
-	columns   []any
+	customers  *nested[polar.Customer]
+	meters     *nested[polar.Meter]
+	comparison comparison
 }
 
 // Prepare does the part of saving the block that needs no database, so that it
@@ -60,11 +61,12 @@ func (b *Block) Prepare() {
 	if b.prepared != nil {
 		return
 	}
-	b.CustomerMeters = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	rows, places := newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	b.CustomerMeters = rows
 	b.prepared = &prepared{
-		customers: customersKind().in(b.CustomerMeters),
-		meters:    metersKind().in(b.CustomerMeters),
-		columns:   customerMeterColumns(b.CustomerMeters),
+		customers:  customersKind().in(rows),
+		meters:     metersKind().in(rows),
+		comparison: comparison{places: places, standings: make([]standing, len(rows))},
 	}
 }
 
@@ -162,35 +164,64 @@ func (s *Session) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, erro
 }
 
 // saveListed saves b; listed are the rows its stretch shows. One round trip
-// spares sending what is stored already; the statements of the other are one
-// implicit transaction.
+// spares sending what is stored already; what is left is one transaction.
 func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*polar.CustomerMeter) (Saved, error) {
+	saved, err := s.save(ctx, run, b, listed, true)
+	if crossed(err) {
+		b.prepared = nil
+		saved, err = s.save(ctx, run, b, listed, false)
+	}
+	if err != nil {
+		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
+	}
+	return saved, nil
+}
+
+// save is one attempt of saveListed, with new rows copied if copying is set and
+// there are many.
+func (s *Session) save(ctx context.Context, run *Run, b *Block, listed []*polar.CustomerMeter, copying bool) (Saved, error) {
 	saved := Saved{Counts: b.Counts}
 	saved.Counts.RowsRejected += int64(len(b.Rejected))
 	saved.Counts.RowsSeen += int64(len(b.CustomerMeters) + len(b.Rejected))
 
 	b.Prepare()
 	if len(b.CustomerMeters) > 0 {
-		if err := s.conn.SendBatch(ctx, siftBatch(b, &saved)).Close(); err != nil {
-			return Saved{}, fmt.Errorf("compare customers and meters of a block: %w", err)
+		if err := s.conn.SendBatch(ctx, s.siftBatch(b, &saved)).Close(); err != nil {
+			return Saved{}, fmt.Errorf("compare with what is stored: %w", err)
 		}
 	}
-	batch := s.writeBatch(run, b, listed, &saved)
-	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
+	rows := b.CustomerMeters
+	if b.prepared.comparison.made {
+		fresh := b.standing(absent)
+		rows = append(b.standing(other), fresh...)
+		saved.Counts.RowsUnchanged += int64(len(b.CustomerMeters) - len(rows))
+		if copying && len(fresh) >= copyLeast {
+			err := s.copied(ctx, run, b, listed, fresh, &saved)
+			return saved, err
+		}
 	}
-	return saved, nil
+	err := s.conn.SendBatch(ctx, s.writeBatch(run, b, listed, rows, &saved)).Close()
+	return saved, err
 }
 
-// writeBatch returns the statements of the transaction that saves b.
-func (s *Session) writeBatch(run *Run, b *Block, listed []*polar.CustomerMeter, saved *Saved) *pgx.Batch {
+// writeBatch returns the statements of the transaction that saves b without
+// copying; rows are those that are not known to be stored just so.
+func (s *Session) writeBatch(run *Run, b *Block, listed, rows []*polar.CustomerMeter, saved *Saved) *pgx.Batch {
 	batch := &pgx.Batch{}
+	s.queueNested(batch, b)
+	s.queueCustomerMeters(batch, run, b, rows, saved)
+	s.queueRest(batch, run, b, listed, saved)
+	return batch
+}
+
+func (s *Session) queueNested(batch *pgx.Batch, b *Block) {
 	s.queueCustomers(batch, b, b.prepared.customers)
 	s.queueMeters(batch, b, b.prepared.meters)
-	s.queueCustomerMeters(batch, run, b, b.prepared.columns, saved)
+}
+
+func (s *Session) queueRest(batch *pgx.Batch, run *Run, b *Block, listed []*polar.CustomerMeter, saved *Saved) {
 	s.queueSuspects(batch, b, listed)
 	s.queueRejected(batch, run, b.Rejected)
 	s.queueCursor(batch, b.Cursor)
 	queueCounts(batch, run.ID, saved.Counts)
-	return batch
 }

@@ -205,11 +205,15 @@ SELECT
     ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean)
 FROM counted c`
 
-// customerMeterColumns are the first parameters of saveCustomerMetersSQL,
-// encoded.
-func customerMeterColumns(rows []*polar.CustomerMeter) []any {
-	columns := []*array{
-		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }),
+// queueCustomerMeters has rows of b written that are not known to be stored just
+// so.
+func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, rows []*polar.CustomerMeter, saved *Saved) {
+	if len(rows) == 0 {
+		return
+	}
+	sortByID(rows, customerMeterID)
+	batch.Queue(saveCustomerMetersSQL,
+		uuids(rows, customerMeterID),
 		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID }),
 		uuids(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.MeterID }),
 		ints(rows, func(m *polar.CustomerMeter) int64 { return m.CreditedUnits }),
@@ -218,28 +222,12 @@ func customerMeterColumns(rows []*polar.CustomerMeter) []any {
 		texts(rows, func(m *polar.CustomerMeter) string { return m.ConsumedUnits.String() }),
 		texts(rows, func(m *polar.CustomerMeter) string { return m.Balance.String() }),
 		jsons(rows, func(m *polar.CustomerMeter) []byte { return m.Extra }),
-	}
-	encoded := make([]any, len(columns))
-	for i, c := range columns {
-		c.ready = c.appendTo(nil)
-		encoded[i] = c
-	}
-	return encoded
-}
-
-func (s *Session) queueCustomerMeters(batch *pgx.Batch, run *Run, b *Block, columns []any, saved *Saved) {
-	rows := b.CustomerMeters
-	if len(rows) == 0 {
-		return
-	}
-	args := append(columns[:len(columns):len(columns)],
 		s.organization,
 		string(run.Kind),
 		b.begun,
 		b.Force,
 		run.ID,
-	)
-	batch.Queue(saveCustomerMetersSQL, args...).QueryRow(func(row pgx.Row) error {
+	).QueryRow(func(row pgx.Row) error {
 		var inserted, updated int64
 		var older []uuid.UUID
 		if err := row.Scan(&inserted, &updated, &older); err != nil {

@@ -14,6 +14,7 @@ import (
 const siftMetersSQL = `
 SELECT
     i.place,
+    m.digest IS NULL,
     coalesce(coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at), false)
   FROM unnest(
            $1::uuid[],

@@ -16,6 +16,7 @@ type nested[T any] struct {
 	nestedKind[T]
 	rows    []*T
 	digests [][]byte
+	absent  []bool // of each, whether the mirror lacks it; empty if nobody looked
 }
 
 // A nestedKind says how customers, or meters, are dealt with.
@@ -43,7 +44,8 @@ func (k nestedKind[T]) in(rows []*polar.CustomerMeter) *nested[T] {
 
 // newestOf takes the newest state of each of all.
 func (k nestedKind[T]) newestOf(all []*T) *nested[T] {
-	all = newest(all, k.id, k.changedAt)
+	all, _ = newest(all, k.id, k.changedAt)
+	sortByID(all, k.id)
 	return &nested[T]{
 		nestedKind: k,
 		rows:       all,
@@ -61,14 +63,16 @@ func (k nestedKind[T]) newestOf(all []*T) *nested[T] {
 // the block the statement that writes lets the newer stand.
 //
 // The first statement reads the clock by which deletions and changes are dated.
-func siftBatch(b *Block, saved *Saved) *pgx.Batch {
+func (s *Session) siftBatch(b *Block, saved *Saved) *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
 		var now time.Time
 		err := row.Scan(&now)
+		b.looked = now
 		b.dateBack(now)
 		return err
 	})
+	s.queueComparison(batch, b)
 	if b.Rewrite {
 		return batch
 	}
@@ -96,14 +100,15 @@ func (n *nested[T]) queueSift(batch *pgx.Batch, b *Block, saved *Saved) {
 	).Query(func(rows pgx.Rows) error {
 		kept, older := 0, make(map[uuid.UUID]bool)
 		var place int64
-		var isOlder bool
-		_, err := pgx.ForEachRow(rows, []any{&place, &isOlder}, func() error {
+		var isAbsent, isOlder bool
+		_, err := pgx.ForEachRow(rows, []any{&place, &isAbsent, &isOlder}, func() error {
 			i := place - 1 // not below kept: places ascend
 			if isOlder && !b.Force {
 				older[n.id(n.rows[i])] = true
 				return nil
 			}
 			n.rows[kept], n.digests[kept] = n.rows[i], n.digests[i]
+			n.absent = append(n.absent, isAbsent)
 			kept++
 			return nil
 		})
@@ -119,4 +124,17 @@ func (n *nested[T]) queueSift(batch *pgx.Batch, b *Block, saved *Saved) {
 		}
 		return nil
 	})
+}
+
+// split parts those that the mirror lacks from the others, after the sifting.
+func (n *nested[T]) split() (absent, others *nested[T]) {
+	absent, others = &nested[T]{nestedKind: n.nestedKind}, &nested[T]{nestedKind: n.nestedKind}
+	for i, row := range n.rows {
+		to := others
+		if i < len(n.absent) && n.absent[i] {
+			to = absent
+		}
+		to.rows, to.digests = append(to.rows, row), append(to.digests, n.digests[i])
+	}
+	return absent, others
 }

@@ -34,7 +34,7 @@ ORDER BY m.id
 ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
 
 func (s *Session) queueSuspects(batch *pgx.Batch, b *Block, listed []*polar.CustomerMeter) {
-	if b.Stretch == nil {
+	if b.Stretch == nil || b.prepared.comparison.made && b.prepared.comparison.missing == 0 {
 		return
 	}
 	present := column(listed, customerMeterID)

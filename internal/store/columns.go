@@ -55,24 +55,29 @@ func column[T, C any](rows []T, value func(T) C) []C {
 	return c
 }
 
-// newest returns the newest of all entries with the same id, sorted by id so
-// that all writers lock rows in one order. Of equally new ones the last wins.
-func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) []*T {
-	sorted := slices.Clone(all)
-	slices.SortStableFunc(sorted, func(a, b *T) int {
-		x, y := idOf(a), idOf(b)
-		if c := bytes.Compare(x[:], y[:]); c != 0 {
-			return c
-		}
-		return changedAt(a).Compare(changedAt(b))
-	})
-	kept := sorted[:0]
-	for i, row := range sorted {
-		if i+1 == len(sorted) || idOf(sorted[i+1]) != idOf(row) {
+// newest returns the newest of all entries with the same id, and their places in
+// what it returns. Of equally new ones the last wins.
+func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) ([]*T, map[uuid.UUID]int) {
+	kept := make([]*T, 0, len(all))
+	places := make(map[uuid.UUID]int, len(all))
+	for _, row := range all {
+		id := idOf(row)
+		if place, again := places[id]; !again {
+			places[id] = len(kept)
 			kept = append(kept, row)
+		} else if !changedAt(row).Before(changedAt(kept[place])) {
+			kept[place] = row
 		}
 	}
-	return kept
+	return kept, places
+}
+
+// sortByID sorts rows so that all writers lock them in one order.
+func sortByID[T any](rows []*T, idOf func(*T) uuid.UUID) {
+	slices.SortFunc(rows, func(a, b *T) int {
+		x, y := idOf(a), idOf(b)
+		return bytes.Compare(x[:], y[:])
+	})
 }
 
 func customerMeterID(m *polar.CustomerMeter) uuid.UUID { return m.ID }

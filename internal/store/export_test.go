@@ -5,10 +5,12 @@ import (
 	"net"
 
 	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/polar"
 )
 
-// BlockStatements returns the statements that save b, those that compare (and
-// are run by this call) before those of the transaction.
+// BlockStatements returns the statements that save b without copying, those that
+// compare (and are run by this call) before those of the transaction.
 func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*pgx.QueuedQuery, error) {
 	prepared := func() *Block {
 		p := &Block{CustomerMeters: b.CustomerMeters, Stretch: b.Stretch, Cursor: b.Cursor, Began: b.Began}
@@ -17,11 +19,12 @@ func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*p
 	}
 	// The comparison thins out the rows of which its arguments are made, so those
 	// returned are of another copy.
-	compare, saved, sifted := siftBatch(prepared(), &Saved{}), Saved{}, prepared()
-	if err := s.conn.SendBatch(ctx, siftBatch(sifted, &saved)).Close(); err != nil {
+	compare, saved, sifted := s.siftBatch(prepared(), &Saved{}), Saved{}, prepared()
+	if err := s.conn.SendBatch(ctx, s.siftBatch(sifted, &saved)).Close(); err != nil {
 		return nil, err
 	}
-	write := s.writeBatch(run, sifted, sifted.CustomerMeters, &saved)
+	rows := append(sifted.standing(other), sifted.standing(absent)...)
+	write := s.writeBatch(run, sifted, sifted.CustomerMeters, rows, &saved)
 	return append(compare.QueuedQueries, write.QueuedQueries...), nil
 }
 
@@ -41,3 +44,6 @@ func (s *Session) Show(ctx context.Context, name string) (string, error) {
 func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return watchedDial(ctx, network, address)
 }
+
+// AppendNumeric is what comparisons and COPY make of a number.
+func AppendNumeric(buf []byte, d polar.Decimal) []byte { return appendNumeric(buf, d) }

@@ -33,6 +33,7 @@ const (
 type Session struct {
 	conn         *pgxpool.Conn
 	organization uuid.UUID
+	copying      []byte  // memory for the next COPY
 	open         []int64 // runs started and not finished, a walk and a tick between its blocks at most
 	dead         []Abandoned
 }

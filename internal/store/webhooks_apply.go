@@ -73,11 +73,11 @@ func (c *Claim) Apply(ctx context.Context, changes []Change) (Counts, []Effect, 
 // write queues nothing that would be empty.
 func (c *Claim) write(ctx context.Context, customers []*polar.Customer, b *Block) (Counts, error) {
 	b.dateBack(time.Now())
-	b.CustomerMeters = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	b.CustomerMeters, _ = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
 	var saved Saved
 	batch := &pgx.Batch{}
 	c.session.queueCustomers(batch, b, customersKind().newestOf(customers))
-	c.session.queueCustomerMeters(batch, &Run{Kind: Webhook}, b, customerMeterColumns(b.CustomerMeters), &saved)
+	c.session.queueCustomerMeters(batch, &Run{Kind: Webhook}, b, b.CustomerMeters, &saved)
 	if batch.Len() == 0 {
 		return Counts{}, nil
 	}

@@ -1,0 +1,265 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/polar"
+)
+
+// copyLeast is how many new rows a block must bring for them to be copied: below
+// it the additional round trips cost more than they spare.
+const copyLeast = 200
+
+// SQLSTATEs after which a block is saved without copying: a key is there
+// already; a webhook and the block wait for each other, since new customers are
+// copied before others are updated, whatever their ids.
+const (
+	uniqueViolation = "23505"
+	deadlock        = "40P01"
+)
+
+const copyCustomersSQL = `
+COPY polar.customers (
+    id,
+    organization_id,
+    created_at,
+    modified_at,
+    deleted_at,
+    digest,
+    email_verified,
+    type,
+    external_id,
+    email,
+    name,
+    billing_name,
+    metadata,
+    raw
+) FROM STDIN (FORMAT binary)`
+
+const copyCustomerMetersSQL = `
+COPY polar.customer_meters (
+    id,
+    organization_id,
+    customer_id,
+    meter_id,
+    credited_units,
+    created_at,
+    modified_at,
+    first_seen_at,
+    last_changed_at,
+    consumed_units,
+    balance,
+    extra
+) FROM STDIN (FORMAT binary)`
+
+const copyHistorySQL = `
+COPY polar.customer_meter_history (
+    customer_meter_id,
+    organization_id,
+    credited_units,
+    modified_at,
+    observed_at,
+    deleted,
+    consumed_units,
+    balance,
+    source
+) FROM STDIN (FORMAT binary)`
+
+// copied saves a block that brings many new rows: these by COPY, which costs
+// Postgres about half of what the same rows do in an INSERT that looks for each
+// of them first. Should one be there after all, because a webhook brought it or
+// because it has another place in the mirror than in the list, COPY fails on the
+// key, nothing is written, and the caller saves the block without copying.
+func (s *Session) copied(ctx context.Context, run *Run, b *Block, listed, fresh []*polar.CustomerMeter, saved *Saved) (err error) {
+	defer func() {
+		if err != nil {
+			_, _ = s.conn.Exec(ctx, "ROLLBACK") // what is left open dies with the connection
+		}
+	}()
+	begin := "BEGIN;"
+	load := func(sql string, n int, put func(e *copyEncoder, i int)) error {
+		if n == 0 {
+			return nil
+		}
+		sql, begin = begin+sql, ""
+		return s.copyIn(ctx, sql, n, put)
+	}
+	customers, changed := b.prepared.customers.split()
+	if err := load(copyCustomersSQL, len(customers.rows), func(e *copyEncoder, i int) { s.encodeCustomer(e, customers.rows[i], customers.digests[i]) }); err != nil {
+		return err
+	}
+	batch := &pgx.Batch{}
+	if begin != "" {
+		batch.Queue(begin)
+	}
+	s.queueCustomers(batch, b, changed)
+	s.queueMeters(batch, b, b.prepared.meters)
+	if batch.Len() > 0 {
+		begin = ""
+		if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
+			return err
+		}
+	}
+	if err := load(copyCustomerMetersSQL, len(fresh), func(e *copyEncoder, i int) { s.encodeCustomerMeter(e, fresh[i], b.looked) }); err != nil {
+		return err
+	}
+	if err := load(copyHistorySQL, len(fresh), func(e *copyEncoder, i int) { s.encodeHistory(e, fresh[i], b.looked, run.Kind) }); err != nil {
+		return err
+	}
+	saved.Counts.RowsInserted += int64(len(fresh))
+	batch = &pgx.Batch{}
+	s.queueCustomerMeters(batch, run, b, b.standing(other), saved)
+	s.queueRest(batch, run, b, listed, saved)
+	batch.Queue("COMMIT")
+	return s.conn.SendBatch(ctx, batch).Close()
+}
+
+func (s *Session) encodeCustomer(e *copyEncoder, c *polar.Customer, digest []byte) {
+	e.row(14)
+	e.uuid(c.ID)
+	e.uuid(s.organization)
+	e.time(c.CreatedAt)
+	e.time(c.ModifiedAt)
+	e.time(c.DeletedAt)
+	e.bytes(digest)
+	e.bool(c.EmailVerified)
+	e.text(&c.Type)
+	e.text(c.ExternalID)
+	e.text(c.Email)
+	e.text(c.Name)
+	e.text(c.BillingName)
+	e.json(c.Metadata)
+	e.json(c.Raw)
+}
+
+func (s *Session) encodeCustomerMeter(e *copyEncoder, m *polar.CustomerMeter, now time.Time) {
+	e.row(12)
+	e.uuid(m.ID)
+	e.uuid(s.organization)
+	e.uuid(m.CustomerID)
+	e.uuid(m.MeterID)
+	e.int(m.CreditedUnits)
+	e.time(m.CreatedAt)
+	e.time(m.ModifiedAt)
+	e.time(now)
+	e.time(now)
+	e.decimal(m.ConsumedUnits)
+	e.decimal(m.Balance)
+	e.json(m.Extra)
+}
+
+func (s *Session) encodeHistory(e *copyEncoder, m *polar.CustomerMeter, now time.Time, kind Kind) {
+	source := string(kind)
+	e.row(9)
+	e.uuid(m.ID)
+	e.uuid(s.organization)
+	e.int(m.CreditedUnits)
+	e.time(m.ModifiedAt)
+	e.time(now)
+	e.bool(false)
+	e.decimal(m.ConsumedUnits)
+	e.decimal(m.Balance)
+	e.text(&source)
+}
+
+// copyIn runs a COPY of n rows.
+func (s *Session) copyIn(ctx context.Context, sql string, n int, put func(e *copyEncoder, i int)) error {
+	if n == 0 {
+		return nil
+	}
+	e := copyEncoder{buf: append(s.copying[:0], copySignature...)}
+	for i := range n {
+		put(&e, i)
+	}
+	e.buf = binary.BigEndian.AppendUint16(e.buf, 0xffff)
+	s.copying = e.buf
+	_, err := s.conn.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(e.buf), sql)
+	return err
+}
+
+// copySignature begins the binary form of COPY, without flags or extension
+// (source: PostgreSQL documentation, "COPY", "Binary Format").
+const copySignature = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
+
+// A copyEncoder appends rows in the binary form of COPY.
+type copyEncoder struct{ buf []byte }
+
+func (e *copyEncoder) row(fields uint16) { e.buf = binary.BigEndian.AppendUint16(e.buf, fields) }
+
+func (e *copyEncoder) length(n int) { e.buf = binary.BigEndian.AppendUint32(e.buf, uint32(n)) }
+
+func (e *copyEncoder) null() { e.length(-1) }
+
+func (e *copyEncoder) uuid(u uuid.UUID) {
+	e.length(len(u))
+	e.buf = append(e.buf, u[:]...)
+}
+
+func (e *copyEncoder) int(v int64) {
+	e.length(8)
+	e.buf = binary.BigEndian.AppendUint64(e.buf, uint64(v))
+}
+
+func (e *copyEncoder) bool(v bool) {
+	e.length(1)
+	if v {
+		e.buf = append(e.buf, 1)
+	} else {
+		e.buf = append(e.buf, 0)
+	}
+}
+
+// text is null for nil.
+func (e *copyEncoder) text(s *string) {
+	if s == nil {
+		e.null()
+		return
+	}
+	e.length(len(*s))
+	e.buf = append(e.buf, *s...)
+}
+
+func (e *copyEncoder) bytes(b []byte) {
+	e.length(len(b))
+	e.buf = append(e.buf, b...)
+}
+
+// time is null for the zero time, which stands for "never" in the domain.
+func (e *copyEncoder) time(t time.Time) {
+	if t.IsZero() {
+		e.null()
+		return
+	}
+	e.length(8)
+	e.buf = appendTime(e.buf, t)
+}
+
+func (e *copyEncoder) decimal(d polar.Decimal) {
+	start := len(e.buf)
+	e.length(0)
+	e.buf = appendNumeric(e.buf, d)
+	binary.BigEndian.PutUint32(e.buf[start:], uint32(len(e.buf)-start-4))
+}
+
+// json is jsonb, null for nil (source: jsonb_recv in Postgres's
+// src/backend/utils/adt/jsonb.c: a version, 1, and the text).
+func (e *copyEncoder) json(text []byte) {
+	if text == nil {
+		e.null()
+		return
+	}
+	e.length(1 + len(text))
+	e.buf = append(append(e.buf, 1), text...)
+}
+
+// crossed reports whether another writer came in the way of a COPY.
+func crossed(err error) bool {
+	state := sqlState(err)
+	return state == uniqueViolation || state == deadlock
+}
