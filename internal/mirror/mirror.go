@@ -45,7 +45,7 @@ type Options struct {
 
 	Concurrency       int     // organizations worked at a time; 0 means 4
 	PageSize          int     // rows a request asks for at most; 0 means Polar's maximum
-	BlockRows         int     // rows saved together; a crash costs twice as many at most; 0 means 4000
+	BlockRows         int     // rows saved together; a crash costs twice as many at most; 0 means 2000
 	PagesInFlight     int     // requests in flight per organization; 0 means 8
 	MaxDeleteFraction float64 // of live rows a walk may mark deleted, from 100 suspects on
 	AcceptDeletions   bool    // lifts that limit
@@ -92,7 +92,7 @@ func (o *Options) settle() error {
 	o.Concurrency = orDefault(o.Concurrency, 4)
 	o.PagesInFlight = orDefault(o.PagesInFlight, 8)
 	o.PageSize = min(orDefault(o.PageSize, polar.MaxPageSize), polar.MaxPageSize)
-	o.BlockRows = orDefault(o.BlockRows, 4000)
+	o.BlockRows = orDefault(o.BlockRows, 2000)
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}

@@ -230,6 +230,9 @@ func (wk *walk) take(page fetched) error {
 // screen rejects rows that belong to another organization. Rejected rows keep
 // their places within the page.
 func (w *worker) screen(page *polar.Page) {
+	if !w.foreign(page.CustomerMeters) {
+		return
+	}
 	var own []polar.CustomerMeter
 	var rejected []polar.RejectedRow
 	usable, unusable := page.CustomerMeters, page.Rejected
@@ -240,7 +243,7 @@ func (w *worker) screen(page *polar.Page) {
 		}
 		m := usable[0]
 		usable = usable[1:]
-		if m.Meter.OrganizationID == w.org.ID && m.Customer.OrganizationID == w.org.ID {
+		if !w.foreign([]polar.CustomerMeter{m}) {
 			own = append(own, m)
 			continue
 		}
@@ -251,6 +254,16 @@ func (w *worker) screen(page *polar.Page) {
 		})
 	}
 	page.CustomerMeters, page.Rejected = own, rejected
+}
+
+// foreign reports whether any of rows belongs to another organization.
+func (w *worker) foreign(rows []polar.CustomerMeter) bool {
+	for i := range rows {
+		if rows[i].Meter.OrganizationID != w.org.ID || rows[i].Customer.OrganizationID != w.org.ID {
+			return true
+		}
+	}
+	return false
 }
 
 func (wk *walk) position() Position {

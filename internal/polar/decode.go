@@ -31,7 +31,7 @@ type Decoder struct {
 	seed      maphash.Seed
 	customers known[Customer]
 	meters    known[Meter]
-	texts     sync.Pool // of *[]byte, for shortened bodies
+	scratches sync.Pool // of *scratch
 }
 
 // NewDecoder returns a Decoder that remembers nothing yet.

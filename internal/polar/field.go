@@ -90,6 +90,9 @@ func decodeDecimal(value []byte) (Decimal, error) {
 }
 
 func decodeInt64(value []byte) (int64, error) {
+	if len(value) <= 9 && digitsEnd(value, 0) == len(value) && value[0] != '0' {
+		return int64(number(value)), nil // the rule, without an allocation
+	}
 	d, err := decodeDecimal(value)
 	if err != nil {
 		return 0, err

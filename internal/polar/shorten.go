@@ -42,6 +42,27 @@ type shortened struct {
 	marks []mark // in the order of the body
 
 	removed int // bytes removed before marks; see inside
+
+	scratch *scratch // nil if there is nothing to give back
+}
+
+// A scratch is memory for one body at a time. Nothing in a page refers to it.
+type scratch struct {
+	text      []byte
+	marks     []mark
+	customers sights[Customer]
+	meters    sights[Meter]
+}
+
+func (d *Decoder) scratch() *scratch {
+	if s, ok := d.scratches.Get().(*scratch); ok {
+		return s
+	}
+	return &scratch{
+		marks:     make([]mark, 0, 2*MaxPageSize),
+		customers: newSights(&d.customers),
+		meters:    newSights(&d.meters),
+	}
 }
 
 // maxMarks bounds the marks of one body; a page has 200.
@@ -49,17 +70,22 @@ const maxMarks = 4 * MaxPageSize
 
 // shorten replaces the copies in body.
 func (d *Decoder) shorten(body []byte) *shortened {
-	s := &shortened{whole: body, text: body, marks: make([]mark, 0, 2*MaxPageSize)}
-	customers, meters := newSights(&d.customers), newSights(&d.meters)
-	var text []byte
+	memory := d.scratch()
+	s := &shortened{whole: body, text: body, marks: memory.marks[:0], scratch: memory}
+	customers, meters := &memory.customers, &memory.meters
+	text := memory.text[:0]
 	last, removed := 0, 0 // what follows last is not in text yet
 	for pos := 0; len(s.marks) < maxMarks; {
-		i := bytes.Index(body[pos:], []byte(`er":{`))
+		i := bytes.IndexByte(body[pos:], '{') // rarer than what stands before it
 		if i < 0 {
 			break
 		}
-		name, start := body[:pos+i], pos+i+len(`er":`)
+		start := pos + i
 		pos = start + 1
+		name, ok := bytes.CutSuffix(body[:start], []byte(`er":`))
+		if !ok {
+			continue
+		}
 		m, end := mark{at: start - removed}, 0
 		switch {
 		case bytes.HasSuffix(name, []byte(`"custom`)):
@@ -71,8 +97,8 @@ func (d *Decoder) shorten(body []byte) *shortened {
 			continue
 		}
 		if end > 0 {
-			if text == nil {
-				text = d.text(len(body))
+			if cap(text) == 0 {
+				text = make([]byte, 0, len(body))
 			}
 			text = append(append(text, body[last:start]...), '0')
 			removed += end - start - 1
@@ -81,25 +107,21 @@ func (d *Decoder) shorten(body []byte) *shortened {
 		m.removed = removed
 		s.marks = append(s.marks, m)
 	}
-	if text != nil {
+	memory.marks, memory.text = s.marks, text
+	if removed > 0 {
 		s.text = append(text, body[last:]...)
+		memory.text = s.text
 	}
 	return s
 }
 
-// text returns an empty buffer.
-func (d *Decoder) text(size int) []byte {
-	if b, ok := d.texts.Get().(*[]byte); ok {
-		return (*b)[:0]
-	}
-	return make([]byte, 0, size)
-}
-
-// release keeps the buffer of a shortened body for the next; nothing in a page
-// refers to it.
+// release keeps the memory of a shortened body for the next.
 func (d *Decoder) release(s *shortened) {
-	if len(s.text) != len(s.whole) && cap(s.text) <= 1<<20 {
-		d.texts.Put(&s.text)
+	if m := s.scratch; m != nil && cap(m.text) <= 1<<20 {
+		clear(m.marks)
+		m.customers.forget()
+		m.meters.forget()
+		d.scratches.Put(m)
 	}
 }
 
@@ -107,11 +129,18 @@ func (d *Decoder) release(s *shortened) {
 type sights[T any] struct {
 	known  *known[T]
 	byHash map[uint64]*entry[T]
-	spare  []entry[T] // one allocation for a page of them
+	all    []entry[T] // one allocation for a page of them
 }
 
-func newSights[T any](k *known[T]) *sights[T] {
-	return &sights[T]{known: k, byHash: make(map[uint64]*entry[T], MaxPageSize)}
+func newSights[T any](k *known[T]) sights[T] {
+	return sights[T]{known: k, byHash: make(map[uint64]*entry[T], MaxPageSize), all: make([]entry[T], 0, MaxPageSize)}
+}
+
+// forget makes s ready for another body.
+func (s *sights[T]) forget() {
+	clear(s.byHash)
+	clear(s.all)
+	s.all = s.all[:0]
 }
 
 // at returns the entry of the object at start, and where it ends if it is a
@@ -137,11 +166,13 @@ func (s *sights[T]) at(seed maphash.Seed, body []byte, start int) (*entry[T], in
 }
 
 func (s *sights[T]) add(hash uint64) *entry[T] {
-	if len(s.spare) == 0 {
-		s.spare = make([]entry[T], MaxPageSize)
+	var e *entry[T]
+	if len(s.all) < cap(s.all) { // or the others would move
+		s.all = s.all[:len(s.all)+1]
+		e = &s.all[len(s.all)-1]
+	} else {
+		e = new(entry[T])
 	}
-	e := &s.spare[0]
-	s.spare = s.spare[1:]
 	s.byHash[hash] = e
 	return e
 }

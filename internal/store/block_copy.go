@@ -1,9 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -168,24 +168,54 @@ func (s *Session) encodeHistory(e *copyEncoder, m *polar.CustomerMeter, now time
 	e.text(&source)
 }
 
-// copyIn runs a COPY of n rows.
+// copyIn runs a COPY of n rows. They are encoded while Postgres takes in those
+// before them.
 func (s *Session) copyIn(ctx context.Context, sql string, n int, put func(e *copyEncoder, i int)) error {
-	if n == 0 {
-		return nil
-	}
-	e := copyEncoder{buf: append(s.copying[:0], copySignature...)}
-	for i := range n {
-		put(&e, i)
-	}
-	e.buf = binary.BigEndian.AppendUint16(e.buf, 0xffff)
-	s.copying = e.buf
-	_, err := s.conn.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(e.buf), sql)
+	rows := &copyReader{n: n, put: put, encoder: copyEncoder{buf: append(s.copying[:0], copySignature...)}}
+	_, err := s.conn.Conn().PgConn().CopyFrom(ctx, rows, sql)
+	s.copying = rows.encoder.buf
 	return err
+}
+
+// copyChunk is about how many bytes are encoded at a time.
+const copyChunk = 32 << 10
+
+// A copyReader is n rows in the binary form of COPY.
+type copyReader struct {
+	n       int
+	put     func(e *copyEncoder, i int)
+	encoder copyEncoder
+	sent    int // of the encoder's bytes
+	next    int // row to encode
+	closed  bool
+}
+
+func (r *copyReader) Read(p []byte) (int, error) {
+	if r.sent == len(r.encoder.buf) {
+		r.encoder.buf, r.sent = r.encoder.buf[:0], 0
+	}
+	for r.next < r.n && len(r.encoder.buf) < copyChunk {
+		r.put(&r.encoder, r.next)
+		r.next++
+	}
+	if r.next == r.n && !r.closed {
+		r.encoder.buf = binary.BigEndian.AppendUint16(r.encoder.buf, copyEnd)
+		r.closed = true
+	}
+	n := copy(p, r.encoder.buf[r.sent:])
+	r.sent += n
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // copySignature begins the binary form of COPY, without flags or extension
 // (source: PostgreSQL documentation, "COPY", "Binary Format").
 const copySignature = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
+
+// copyEnd stands where a row would have its number of fields.
+const copyEnd = 0xffff
 
 // A copyEncoder appends rows in the binary form of COPY.
 type copyEncoder struct{ buf []byte }
