@@ -94,8 +94,7 @@ type Saved struct {
 }
 
 // SaveBlock writes the block in one transaction, after a round trip that compares
-// its customers and meters with what is stored. Should
-// Postgres refuse a value, the block is halved until the row with it is found,
+// it with what is stored. Should Postgres refuse a value, the block is halved until the row with it is found,
 // which is then rejected; the cursor moves only with the last part, so a crash
 // between the parts repeats them and changes nothing.
 func (s *Session) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, error) {
