@@ -104,6 +104,7 @@ func (p *Pooler) serve(conn net.Conn) {
 		return
 	}
 	var lent *pgconn.HijackedConn
+	copying := false // the server awaits rows
 	defer func() {
 		if lent != nil {
 			rollBack(lent.Frontend)
@@ -126,11 +127,21 @@ func (p *Pooler) serve(conn net.Conn) {
 		lent.Frontend.Send(message)
 		switch message.(type) {
 		case *pgproto3.Query, *pgproto3.Sync:
+		case *pgproto3.CopyData:
+			if lent.Frontend.Flush() != nil {
+				return
+			}
+			continue
+		case *pgproto3.CopyDone, *pgproto3.CopyFail:
+			if !copying { // the COPY has failed, the server ignores what was on the way
+				continue
+			}
 		default:
 			continue
 		}
-		status, ok := relay(client, lent.Frontend)
-		if !ok {
+		var status byte
+		var ok bool
+		if status, copying, ok = relay(client, lent.Frontend); !ok {
 			return
 		}
 		if status == 'I' && !p.opts.BySession {
@@ -171,20 +182,23 @@ func (p *Pooler) greet(conn net.Conn, client *pgproto3.Backend) bool {
 	return client.Flush() == nil
 }
 
-// relay passes the server's answer on and returns the state of the transaction
-// that it ends with.
-func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, ok bool) {
+// relay passes the server's answer on, and returns the state of the transaction
+// that it ends with or that the server awaits the rows of a COPY.
+func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, copying, ok bool) {
 	if server.Flush() != nil {
-		return 0, false
+		return 0, false, false
 	}
 	for {
 		answer, err := server.Receive()
 		if err != nil {
-			return 0, false
+			return 0, false, false
 		}
 		client.Send(answer)
-		if ready, done := answer.(*pgproto3.ReadyForQuery); done {
-			return ready.TxStatus, client.Flush() == nil
+		switch answer := answer.(type) {
+		case *pgproto3.ReadyForQuery:
+			return answer.TxStatus, false, client.Flush() == nil
+		case *pgproto3.CopyInResponse:
+			return 0, true, client.Flush() == nil
 		}
 	}
 }
