@@ -17,7 +17,8 @@ type copyFile struct {
 	Path    string
 }
 
-// dump writes syncd's data tables to files in dir, those that others name first.
+// dump writes syncd's data tables to files in dir, in the order in which their
+// foreign keys allow loading them.
 func (d *database) dump(ctx context.Context, dir string) ([]copyFile, error) {
 	conn, err := d.connect(ctx)
 	if err != nil {

@@ -168,6 +168,23 @@ SELECT string_agg(concat_ws('.', c.relname, a.attname), ', ')
 	}
 }
 
+// TestCustomerMetersReferToTheirCustomerAndMeter: tools that read a schema find
+// their joins by foreign keys.
+func TestCustomerMetersReferToTheirCustomerAndMeter(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	got := lookup(t, db, `
+SELECT string_agg(pg_get_constraintdef(oid), ', ' ORDER BY conname)
+  FROM pg_constraint
+ WHERE conrelid = 'polar.customer_meters'::regclass
+   AND contype = 'f'
+   AND convalidated`)
+	const want = "FOREIGN KEY (customer_id) REFERENCES polar.customers(id), FOREIGN KEY (meter_id) REFERENCES polar.meters(id)"
+	if got != want {
+		t.Errorf("foreign keys %s, want %s", got, want)
+	}
+}
+
 func TestBinaryOlderThanTheSchemaAllowsIsRefused(t *testing.T) {
 	t.Parallel()
 	st, db := storetest.New(t)
