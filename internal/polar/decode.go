@@ -74,7 +74,7 @@ func (d *Decoder) page(s *shortened, parts pageParts, strict bool) (*Page, error
 	if page.TotalCount, page.MaxPage, err = decodePagination(parts.pagination); err != nil {
 		return nil, err
 	}
-	items := d.newItemDecoder(len(parts.items))
+	items := d.newItemDecoder()
 	for i, item := range parts.items {
 		place := len(page.CustomerMeters)
 		page.CustomerMeters = append(page.CustomerMeters, CustomerMeter{})
@@ -110,7 +110,7 @@ func DecodeCustomerMeter(body []byte) (*CustomerMeter, *RejectedRow, error) {
 		}
 	}
 	var m CustomerMeter
-	if _, err := NewDecoder().newItemDecoder(1).item(object, strict, &m); err != nil {
+	if _, err := NewDecoder().newItemDecoder().item(object, strict, &m); err != nil {
 		row := reject(0, object, err)
 		if !hasMember(object, "id", "customer_id", "meter_id") {
 			return nil, nil, shapeErrorf("a JSON object that is no customer meter")

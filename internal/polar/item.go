@@ -34,20 +34,14 @@ var requiredFields = []string{
 
 // An itemDecoder decodes the items of one page. Customers and meters repeat
 // within a page: a nested object whose bytes are those of one already decoded is
-// that one.
+// that one. Of those in a shortened body the marks know it.
 type itemDecoder struct {
 	*Decoder
 	ofCustomer map[uuid.UUID]*Customer
 	ofMeter    map[uuid.UUID]*Meter
 }
 
-func (d *Decoder) newItemDecoder(items int) *itemDecoder {
-	return &itemDecoder{
-		Decoder:    d,
-		ofCustomer: make(map[uuid.UUID]*Customer, items),
-		ofMeter:    make(map[uuid.UUID]*Meter),
-	}
-}
+func (d *Decoder) newItemDecoder() *itemDecoder { return &itemDecoder{Decoder: d} }
 
 // errUnplaced means that a digit of a shortened item stands for something else
 // than its customer or its meter.
@@ -102,16 +96,14 @@ func (d *itemDecoder) marked(item []byte, offset int, marks []mark, strict bool,
 		return 0, errUnplaced
 	}
 	if m.Customer == nil {
-		if m.Customer, err = d.customer(m.CustomerID, nested.customer); err != nil {
+		if m.Customer, err = d.customer(m.CustomerID, nested.customer, ofCustomer); err != nil {
 			return 0, within("customer", err)
 		}
-		ofCustomer.first(m.Customer)
 	}
 	if m.Meter == nil {
-		if m.Meter, err = d.meter(m.MeterID, nested.meter); err != nil {
+		if m.Meter, err = d.meter(m.MeterID, nested.meter, ofMeter); err != nil {
 			return 0, within("meter", err)
 		}
-		ofMeter.first(m.Meter)
 	}
 	return nuls, checkNested(m)
 }
@@ -125,11 +117,13 @@ func (e *entry[T]) cutOut(cut bool) *T {
 	return e.value
 }
 
-// first notes the object at its first sight, if that is one.
-func (e *entry[T]) first(value *T) {
-	if e != nil && e.value == nil {
-		e.value = value
+// first notes the object at its first sight, and reports whether that is one.
+func (e *entry[T]) first(value *T) bool {
+	if e == nil || e.value != nil {
+		return false
 	}
+	e.value = value
+	return true
 }
 
 // nestedObjects are the customer and the meter of an item, where they begin in
@@ -227,29 +221,45 @@ func appendMember(object, name, value []byte) []byte {
 }
 
 // customer returns the customer of raw, a new one only if its bytes are new.
-func (d *itemDecoder) customer(id uuid.UUID, raw []byte) (*Customer, error) {
-	if c, ok := d.ofCustomer[id]; ok && bytes.Equal(c.Raw, raw) {
+// sight is where a shortened body shows it; nil if it was not marked.
+func (d *itemDecoder) customer(id uuid.UUID, raw []byte, sight *entry[Customer]) (*Customer, error) {
+	if c := d.ofCustomer[id]; c != nil && bytes.Equal(c.Raw, raw) {
 		return c, nil
 	}
 	c, err := decodeCustomer(raw)
-	if err == nil {
-		d.ofCustomer[id] = c
-		d.customers.remember(d.seed, c)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	d.customers.remember(d.seed, c)
+	if !sight.first(c) {
+		d.ofCustomer = with(d.ofCustomer, id, c)
+	}
+	return c, nil
 }
 
-// meter returns the meter of raw, a new one only if its bytes are new.
-func (d *itemDecoder) meter(id uuid.UUID, raw []byte) (*Meter, error) {
-	if m, ok := d.ofMeter[id]; ok && bytes.Equal(m.Raw, raw) {
+// meter is [itemDecoder.customer] for a meter.
+func (d *itemDecoder) meter(id uuid.UUID, raw []byte, sight *entry[Meter]) (*Meter, error) {
+	if m := d.ofMeter[id]; m != nil && bytes.Equal(m.Raw, raw) {
 		return m, nil
 	}
 	m, err := decodeMeter(raw)
-	if err == nil {
-		d.ofMeter[id] = m
-		d.meters.remember(d.seed, m)
+	if err != nil {
+		return nil, err
 	}
-	return m, err
+	d.meters.remember(d.seed, m)
+	if !sight.first(m) {
+		d.ofMeter = with(d.ofMeter, id, m)
+	}
+	return m, nil
+}
+
+// with adds an entry to a map that is made when it is first needed.
+func with[T any](m map[uuid.UUID]*T, id uuid.UUID, v *T) map[uuid.UUID]*T {
+	if m == nil {
+		m = make(map[uuid.UUID]*T)
+	}
+	m[id] = v
+	return m
 }
 
 // checkNested refuses a customer meter that contradicts its nested objects.

@@ -86,3 +86,12 @@ func vacuum(tb testing.TB, db *pgtest.Database) {
 }
 
 var _ = uuid.Nil
+
+// BenchmarkPrepare is what a block costs the client before it meets the database.
+func BenchmarkPrepare(b *testing.B) {
+	rows := listed(b, 2000)
+	b.ReportAllocs()
+	for b.Loop() {
+		(&store.Block{CustomerMeters: rows}).Prepare()
+	}
+}

@@ -31,15 +31,7 @@ type nestedKind[T any] struct {
 }
 
 func (k nestedKind[T]) in(rows []*polar.CustomerMeter) *nested[T] {
-	var all []*T
-	seen := make(map[*T]bool)
-	for _, m := range rows {
-		if t := k.of(m); !seen[t] {
-			seen[t] = true
-			all = append(all, t)
-		}
-	}
-	return k.newestOf(all)
+	return k.newestOf(column(rows, k.of))
 }
 
 // newestOf takes the newest state of each of all.
