@@ -75,6 +75,12 @@ func (p *program) printLookup(found *mirror.Lookup) error {
 			mark = "differs"
 		}
 		table.Rows = append(table.Rows, []string{field, orDash(atPolar[field]), orDash(mirrored[field]), mark})
+		delete(differs, field)
+	}
+	for _, d := range found.Differences {
+		if differs[d.Field] { // what is shown only then
+			table.Rows = append(table.Rows, []string{d.Field, shorten(d.A), shorten(d.B), "differs"})
+		}
 	}
 	if row := found.Mirror; row != nil {
 		table.Rows = append(table.Rows,
@@ -100,7 +106,7 @@ func (p *program) remark(found *mirror.Lookup) error {
 	case found.Mirror == nil:
 		text = "The mirror does not have it yet."
 	case len(found.Differences) > 0:
-		text = fmt.Sprintf("%d fields differ; if they still do after the next run, syncd verify --repair mends them.", len(found.Differences))
+		text = fmt.Sprintf("Fields that differ: %d; syncd verify --repair mends what still does after the next run.", len(found.Differences))
 	}
 	_, err := fmt.Fprintln(p.stdout, text)
 	return err
@@ -109,8 +115,8 @@ func (p *program) remark(found *mirror.Lookup) error {
 func lookupFields() []string {
 	return []string{
 		"customer_id", "meter_id", "consumed_units", "credited_units", "balance", "created_at", "modified_at", "extra",
-		"customer.external_id", "customer.name", "customer.email", "customer.modified_at", "customer.deleted_at", "customer.raw",
-		"meter.name", "meter.unit", "meter.modified_at", "meter.archived_at", "meter.raw",
+		"customer.external_id", "customer.name", "customer.email", "customer.modified_at", "customer.deleted_at",
+		"meter.name", "meter.unit", "meter.modified_at", "meter.archived_at",
 	}
 }
 
@@ -129,12 +135,10 @@ func fieldsOf(m *polar.CustomerMeter) map[string]string {
 		"customer.email":       optional(m.Customer.Email),
 		"customer.modified_at": moment(m.Customer.ModifiedAt),
 		"customer.deleted_at":  moment(m.Customer.DeletedAt),
-		"customer.raw":         fmt.Sprintf("%d bytes", len(m.Customer.Raw)),
 		"meter.name":           m.Meter.Name,
 		"meter.unit":           m.Meter.Unit,
 		"meter.modified_at":    moment(m.Meter.ModifiedAt),
 		"meter.archived_at":    moment(m.Meter.ArchivedAt),
-		"meter.raw":            fmt.Sprintf("%d bytes", len(m.Meter.Raw)),
 	}
 }
 

@@ -41,7 +41,11 @@ func (r *reloader) reload(ctx context.Context) {
 		log.Info("configuration not reloaded: a demo has none")
 		return
 	}
-	next, err := r.p.loadConfig()
+	path := r.p.flags.config
+	if r.cfg.Source == config.DefaultPath {
+		path = r.cfg.Source // the environment is no substitute for a file that is gone
+	}
+	next, err := r.p.loadConfigFrom(path)
 	if err == nil && next.Source != r.cfg.Source {
 		err = fmt.Errorf("the configuration would come from %s, and came from %s: restart syncd if that is meant", next.Source, r.cfg.Source)
 	}

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"polarmirror/internal/config"
 	"polarmirror/internal/secret"
 )
@@ -132,6 +135,19 @@ func TestReloadOfABrokenConfigurationKeepsTheOldOneAndSaysWhy(t *testing.T) {
 		t.Fatal("the service takes no hang-ups")
 	}
 	s.eventuallyLogs(t, s.path+": there is no such file")
+}
+
+// TestReloadDoesNotTakeTheEnvironmentForAFileThatIsGone: the file at the default
+// place was found without being asked for. The test moves to another directory,
+// so no other may run beside it.
+func TestReloadDoesNotTakeTheEnvironmentForAFileThatIsGone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	core, logs := observer.New(zap.DebugLevel)
+	r := reloader{p: &program{log: zap.New(core), lookupEnv: env(nil).lookup}, cfg: &config.Config{Source: config.DefaultPath}}
+	r.reload(t.Context())
+	if text := fmt.Sprint(logs.All()); !strings.Contains(text, config.DefaultPath+": there is no such file") || strings.Contains(text, "DATABASE_URL") {
+		t.Errorf("logged: %s", text)
+	}
 }
 
 func TestReloadNamesWhatTakesARestart(t *testing.T) {

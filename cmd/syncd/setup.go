@@ -16,13 +16,17 @@ import (
 )
 
 // loadConfig reads the configuration that the flags ask for.
-func (p *program) loadConfig() (*config.Config, error) {
+func (p *program) loadConfig() (*config.Config, error) { return p.loadConfigFrom(p.flags.config) }
+
+// loadConfigFrom loads the file at path; "" stands for the one at the default
+// place, or the environment if there is none.
+func (p *program) loadConfigFrom(path string) (*config.Config, error) {
 	if p.flags.demo {
 		return demoConfig().Only(p.flags.organizations...)
 	}
 	cfg, err := config.Load(config.LoadOptions{
-		Path:      p.flags.config,
-		PathGiven: p.flags.config != "",
+		Path:      path,
+		PathGiven: path != "",
 		LookupEnv: p.lookupEnv,
 	})
 	if err != nil {

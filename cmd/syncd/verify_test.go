@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 )
 
@@ -36,7 +37,7 @@ func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
 	}
 
 	r = call(t, nil, "--config", f.config, "get", row.ID.String())
-	assertContains(t, r.stdout, "differs", row.Units.Balance, "1 fields differ")
+	assertContains(t, r.stdout, "differs", row.Units.Balance, "Fields that differ: 1;")
 
 	if r := call(t, nil, "--config", f.config, "verify", "--repair"); r.code != exitFailed {
 		t.Errorf("verify that mended something: exit code %d, want %d", r.code, exitFailed)
@@ -46,6 +47,27 @@ func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
 	}
 	r = call(t, nil, "--config", f.config, "get", row.ID.String())
 	assertContains(t, r.stdout, "Mirror and Polar agree.")
+}
+
+// TestGetShowsWhatDiffersInFieldsItElseLeavesOut: what is too long for a column, or
+// seldom of interest, has a line when it is not the same.
+func TestGetShowsWhatDiffersInFieldsItElseLeavesOut(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 5)
+	if r := call(t, nil, "--config", f.config, "--backfill"); r.code != exitDone {
+		t.Fatalf("backfill: %+v", r)
+	}
+	row := f.sim.Listed(f.orgs[0].ID)[0]
+	r := call(t, nil, "--config", f.config, "get", row.ID.String())
+	assertContains(t, r.stdout, "Mirror and Polar agree.")
+	if strings.Contains(r.stdout, "customer.raw") {
+		t.Errorf("raw is shown although it is the same:\n%s", r.stdout)
+	}
+	if _, err := f.db.Pool.Exec(t.Context(), `UPDATE polar.customers SET raw = raw || '{"forged": 1}' WHERE id = $1`, row.CustomerID); err != nil {
+		t.Fatal(err)
+	}
+	r = call(t, nil, "--config", f.config, "get", row.ID.String())
+	assertContains(t, r.stdout, "customer.raw", "Fields that differ: 1;")
 }
 
 func TestGetWantsOneID(t *testing.T) {
