@@ -68,6 +68,8 @@ type Page struct {
 	counts    *shelf[uuid.UUID, int64]
 	usage     *shelf[uuid.UUID, usage]
 
+	failures complaint // every request during an outage has one
+
 	mu    sync.Mutex
 	books map[uuid.UUID]*book
 }

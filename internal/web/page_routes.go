@@ -120,7 +120,9 @@ func (p *Page) failure(r *http.Request, err error) (int, *reply) {
 		body.Trust.Sentence = "The database takes too long to answer."
 		fallthrough
 	default:
-		p.log.Error("page failed", zap.String("page", r.URL.Path), zap.Error(err))
+		if p.failures.due(p.now()) {
+			p.log.Error("page failed", zap.String("page", r.URL.Path), zap.Error(err))
+		}
 	}
 	answer := &reply{view: "failure", frame: frame{Title: body.Trust.Sentence, Body: body}}
 	if r.URL.Path == "/live" {

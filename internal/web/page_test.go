@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/net/html"
 
 	"polarmirror/internal/polarsim"
@@ -277,12 +279,24 @@ func TestPageWithoutDatabaseSaysSo(t *testing.T) {
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
 	w.backfill()
 	broken := storetest.Open(t, w.db)
-	server := w.page(func(o *web.PageOptions) { o.Store = broken })
+	core, logs := observer.New(zap.ErrorLevel)
+	now := time.Now()
+	server := w.page(func(o *web.PageOptions) {
+		o.Store, o.Log, o.Now = broken, zap.New(core), func() time.Time { return now }
+	})
 	broken.Close()
 	for _, path := range []string{"/", "/live", "/customers", "/runs", "/organizations/acme"} {
 		d := get(t, server, path)
 		if d.status != http.StatusServiceUnavailable || text(d.one(tag("h1"))) != "The database does not answer." {
 			t.Errorf("GET %s: %d %s", path, d.status, text(d.root))
 		}
+	}
+	if n := logs.FilterMessage("page failed").Len(); n != 1 {
+		t.Errorf("the log says so %d times, want once a minute", n)
+	}
+	now = now.Add(time.Minute)
+	get(t, server, "/")
+	if n := logs.FilterMessage("page failed").Len(); n != 2 {
+		t.Errorf("after a minute the log has said so %d times, want twice", n)
 	}
 }

@@ -138,7 +138,7 @@ func (h *webhooks) take(w http.ResponseWriter, r *http.Request, organization str
 		log.Warn("webhook refused: sent over five minutes ago or ahead; does the clock of this machine go wrong?", zap.Time("sent_at", sentAt))
 		return WebhookTooOld
 	case err != nil:
-		if organization != "" && key.complain(time.Now()) {
+		if organization != "" && key.refusals.due(time.Now()) {
 			log.Warn("webhook refused: not signed with this organization's webhook_secret; compare it with the endpoint's secret at Polar")
 		}
 		return WebhookForged

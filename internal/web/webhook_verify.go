@@ -30,19 +30,8 @@ type webhookKey struct {
 	mu      sync.Mutex
 	current secret.Secret
 	readAt  time.Time // zero before the first time
-	said    time.Time // when the log last said that a signature does not match
-}
 
-// complain reports whether the log should say that a signature does not match:
-// once a minute, since anyone may send as many as they like.
-func (k *webhookKey) complain(now time.Time) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.said.IsZero() && now.Sub(k.said) < time.Minute {
-		return false
-	}
-	k.said = now
-	return true
+	refusals complaint // anyone may send as many as they like
 }
 
 // newWebhookKey returns a key that is nobody's until it was read, and for ever
