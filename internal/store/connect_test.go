@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,24 @@ func show(t testing.TB, address string, names ...string) string {
 		values = append(values, value)
 	}
 	return strings.Join(values, " ")
+}
+
+// TestServerThatRefusesIsNotSaidToBeDown: the remedy of an error names what can be
+// wrong, and no more.
+func TestServerThatRefusesIsNotSaidToBeDown(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, nil, "")
+	missing := strings.Replace(db.URL, "/syncd_test_", "/no_such_", 1)
+	for address, down := range map[string]bool{missing: false, "postgres://syncd@127.0.0.1:1/db": true} {
+		_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
+		var unreachable *store.UnreachableError
+		if !errors.As(err, &unreachable) {
+			t.Fatalf("got %v", err)
+		}
+		if text := err.Error(); strings.Contains(text, "the server is up") != down || !strings.Contains(text, "check database.url") {
+			t.Errorf("down %t, but: %s", down, text)
+		}
+	}
 }
 
 // TestServerGivesALostHostUp reads from the server's socket, through the session

@@ -26,13 +26,17 @@ var (
 // An UnreachableError says that the database could not be reached or does not
 // let this user in. Its text names host, port and database, never a password.
 type UnreachableError struct {
-	Target string // user@host:port/database; empty if the URL could not be parsed
-	Cause  string
+	Target   string // user@host:port/database; empty if the URL could not be parsed
+	Cause    string
+	Answered bool // by the server, which is up and refused
 }
 
 func (e *UnreachableError) Error() string {
 	if e.Target == "" {
 		return "database: " + e.Cause
+	}
+	if e.Answered {
+		return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL)", e.Target, e.Cause)
 	}
 	return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL) and that the server is up", e.Target, e.Cause)
 }
@@ -66,7 +70,7 @@ func (e *SchemaError) Unwrap() error { return e.Err }
 
 // unreachable describes err without anything secret of cfg.
 func unreachable(cfg *pgx.ConnConfig, err error) error {
-	return &UnreachableError{Target: target(cfg), Cause: connectCause(err)}
+	return &UnreachableError{Target: target(cfg), Cause: connectCause(err), Answered: sqlState(err) != ""}
 }
 
 // target names the database, without a password.
