@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
 )
 
 // whole is a block that shows a stretch of the list: its new rows are copied if
@@ -169,6 +171,35 @@ func TestBlockThatCantBeCopiedLeavesNothing(t *testing.T) {
 	exec(t, db, `ALTER TABLE polar.walk_cursors DROP CONSTRAINT never`)
 	if saved := save(t, s, run, whole(samples(t, 300))); saved.Counts.RowsInserted != 300 {
 		t.Errorf("the session saves %+v afterwards, want 300 inserted", saved.Counts)
+	}
+}
+
+// TestComparisonThatPostgresRefusesIsAnError: the look at the mirror's stretch can
+// fail by itself, here at a lock.
+func TestComparisonThatPostgresRefusesIsAnError(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	exec(t, db, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = 100', current_database()); END $$`)
+	st.Close()
+	s := openOn(t, storetest.Open(t, db))
+	run := start(t, s, store.Full)
+	save(t, s, run, whole(samples(t, 3))) // the statements are prepared
+	locking, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locking.Rollback(t.Context()) //nolint:errcheck // committed or not, nothing was written
+	if _, err := locking.Exec(t.Context(), `LOCK TABLE polar.customer_meters`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.SaveBlock(t.Context(), run, whole(samples(t, 4))); err == nil || !strings.Contains(err.Error(), "lock timeout") {
+		t.Errorf("got %v, want the lock's time-out", err)
+	}
+	if err := locking.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if saved := save(t, s, run, whole(samples(t, 4))); saved.Counts.RowsInserted != 1 {
+		t.Errorf("the session saves %+v afterwards, want one inserted", saved.Counts)
 	}
 }
 

@@ -69,6 +69,9 @@ func (s *Session) queueComparison(batch *pgx.Batch, b *Block) {
 	batch.Queue(stretchSQL, s.organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID).
 		Query(func(rows pgx.Rows) error {
 			defer rows.Close()
+			if err := rows.Err(); err != nil {
+				return err // such rows have no descriptions to ask for
+			}
 			for _, f := range rows.FieldDescriptions() {
 				if f.Format != pgx.BinaryFormatCode {
 					return nil // nothing is known, so that all rows are handed to Postgres
