@@ -75,7 +75,11 @@ func decodeUUID(value []byte) (uuid.UUID, error) {
 	text := unquote(value)
 	// The package also takes URNs, braces and 32 digits; Polar writes 36.
 	if len(text) == 36 {
-		if id, err := uuid.ParseBytes(text); err == nil {
+		id, err := uuid.ParseBytes(text)
+		switch {
+		case err == nil && id == uuid.Nil: // which stands for "none" here
+			return id, errors.New("the zero UUID, which is nobody's")
+		case err == nil:
 			return id, nil
 		}
 	}

@@ -13,7 +13,7 @@ const MaxPageSize = 100
 
 // DecoderVersion grows whenever the same answer would be decoded to another
 // value or to other rejections. A walk begun by another decoder is not resumed.
-const DecoderVersion = 1
+const DecoderVersion = 2
 
 // A CustomerMeter is the state of one meter for one customer.
 //

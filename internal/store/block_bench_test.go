@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/google/uuid"
-
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/polarsim"
@@ -84,8 +82,6 @@ func vacuum(tb testing.TB, db *pgtest.Database) {
 		tb.Fatal(err)
 	}
 }
-
-var _ = uuid.Nil
 
 // BenchmarkPrepare is what a block costs the client before it meets the database.
 func BenchmarkPrepare(b *testing.B) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -79,7 +80,7 @@ COPY polar.customer_meter_history (
 func (s *Session) copied(ctx context.Context, run *Run, b *Block, listed, fresh []*polar.CustomerMeter, saved *Saved) (err error) {
 	defer func() {
 		if err != nil {
-			_, _ = s.conn.Exec(ctx, "ROLLBACK") // what is left open dies with the connection
+			s.rollBack(ctx)
 		}
 	}()
 	begin := "BEGIN;"
@@ -118,6 +119,20 @@ func (s *Session) copied(ctx context.Context, run *Run, b *Block, listed, fresh 
 	s.queueRest(batch, run, b, listed, saved)
 	batch.Queue("COMMIT")
 	return s.conn.SendBatch(ctx, batch).Close()
+}
+
+// rollBack ends the transaction even if ctx has ended: that may have been between
+// two statements, which leaves the connection as it was. Where it fails the
+// connection is closed, or what comes next on it would belong to the transaction.
+func (s *Session) rollBack(ctx context.Context) {
+	if s.conn.Conn().IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if _, err := s.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		_ = s.conn.Conn().Close(ctx) // it is given up either way
+	}
 }
 
 func (s *Session) encodeCustomer(e *copyEncoder, c *polar.Customer, digest []byte) {
@@ -173,7 +188,7 @@ func (s *Session) encodeHistory(e *copyEncoder, m *polar.CustomerMeter, now time
 func (s *Session) copyIn(ctx context.Context, sql string, n int, put func(e *copyEncoder, i int)) error {
 	rows := &copyReader{n: n, put: put, encoder: copyEncoder{buf: append(s.copying[:0], copySignature...)}}
 	_, err := s.conn.Conn().PgConn().CopyFrom(ctx, rows, sql)
-	s.copying = rows.encoder.buf
+	s.copying = rows.stop()
 	return err
 }
 
@@ -182,15 +197,32 @@ const copyChunk = 32 << 10
 
 // A copyReader is n rows in the binary form of COPY.
 type copyReader struct {
-	n       int
-	put     func(e *copyEncoder, i int)
+	n   int
+	put func(e *copyEncoder, i int)
+
+	mu      sync.Mutex
 	encoder copyEncoder
 	sent    int // of the encoder's bytes
 	next    int // row to encode
 	closed  bool
+	stopped bool
+}
+
+// stop returns the memory of r, which reads no further: where the connection
+// broke, CopyFrom returns before its goroutine has ended.
+func (r *copyReader) stop() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+	return r.encoder.buf
 }
 
 func (r *copyReader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return 0, io.ErrClosedPipe
+	}
 	if r.sent == len(r.encoder.buf) {
 		r.encoder.buf, r.sent = r.encoder.buf[:0], 0
 	}

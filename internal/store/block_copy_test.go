@@ -2,8 +2,11 @@ package store_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,6 +174,117 @@ func TestBlockThatCantBeCopiedLeavesNothing(t *testing.T) {
 	exec(t, db, `ALTER TABLE polar.walk_cursors DROP CONSTRAINT never`)
 	if saved := save(t, s, run, whole(samples(t, 300))); saved.Counts.RowsInserted != 300 {
 		t.Errorf("the session saves %+v afterwards, want 300 inserted", saved.Counts)
+	}
+}
+
+// A countdown is a context that ends when it has been looked at n times.
+type countdown struct {
+	context.Context
+	n    atomic.Int64
+	done chan struct{}
+}
+
+func newCountdown(n int) *countdown {
+	c := &countdown{Context: context.Background(), done: make(chan struct{})}
+	c.n.Store(int64(n))
+	return c
+}
+
+func (c *countdown) Done() <-chan struct{} {
+	if c.n.Add(-1) == 0 {
+		close(c.done)
+	}
+	return c.done
+}
+
+func (c *countdown) Err() error {
+	if c.n.Load() <= 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// reopened returns a session as soon as the server has noticed that the last one is
+// gone.
+func reopened(t testing.TB, st *store.Store) *store.Session {
+	t.Helper()
+	for {
+		s, err := st.Acquire(t.Context(), organization, false)
+		if err == nil {
+			t.Cleanup(s.Release)
+			return s
+		}
+		if !errors.Is(err, store.ErrBusy) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// TestBlockStoppedBetweenStatementsLeavesNoTransaction stops a block at each point
+// at which it looks whether it should. What the session does next, here the end
+// of the run, must not be part of a transaction that nobody ends.
+func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	list := samples(t, 200) // as many as it takes to be copied
+	stopped, booked := 0, 0
+	openOn(t, st).Release()
+	for n := 1; ; n++ {
+		s := reopened(t, st)
+		run := start(t, s, store.Full)
+		if _, err := s.SaveBlock(newCountdown(n), run, whole(list)); err == nil {
+			break
+		}
+		stopped++
+		err := s.FinishRun(t.Context(), run, store.Outcome{Err: errors.New("stopped"), Stopped: true, NullRows: -1})
+		s.Release()
+		if err != nil {
+			continue // the connection is gone, which ends its transaction too
+		}
+		booked++
+		if got := lookup(t, db, `SELECT status FROM polar.sync_runs WHERE id = $1`, run.ID); got != "abandoned" {
+			t.Errorf("stopped at look %d: the run's end was booked, and it is %s", n, got)
+		}
+		if got := lookup(t, db, `SELECT count(*)::text FROM polar.customer_meters`); got != "0" {
+			t.Fatalf("stopped at look %d: %s rows are stored", n, got)
+		}
+	}
+	if stopped < 10 || booked == 0 {
+		t.Errorf("stopped %d times, and the run's end booked %d times after it: too seldom to say anything", stopped, booked)
+	}
+}
+
+// TestCopyCutShortLeavesNothing: where a COPY breaks off, its rows may still be
+// being encoded, which the race detector would see.
+func TestCopyCutShortLeavesNothing(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	list := samples(t, 2000)
+	stored := func() string {
+		return lookup(t, db, `SELECT concat_ws(' ', (SELECT count(*) FROM polar.customer_meters), (SELECT count(*) FROM polar.customer_meter_history))`)
+	}
+	openOn(t, st).Release()
+	for d := 5 * time.Millisecond; ; d += 15 * time.Millisecond {
+		s := reopened(t, st)
+		run := start(t, s, store.Full)
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		_, err := s.SaveBlock(ctx, run, whole(list))
+		cancel()
+		s.Release()
+		if err == nil {
+			break
+		}
+		// Cut off while it commits, the block may be stored all the same.
+		if got := stored(); got != "0 0" {
+			if got != "2000 2000" {
+				t.Errorf("cut short after %s: %s rows and rows of history are stored", d, got)
+			}
+			break
+		}
+	}
+	if got := stored(); got != "2000 2000" {
+		t.Errorf("%s rows and rows of history in the end, want 2000 each", got)
 	}
 }
 

@@ -41,7 +41,9 @@ type Effect struct {
 // what the mirror has; as old and different means that a delivery came late, or
 // that Polar renders it otherwise in webhooks than in lists. Both are locked in
 // the order in which SaveBlock locks them, customers before customer meters and
-// each by id, so that the two can't wait for one another.
+// each by id. Only a block that copies new customers goes out of that order: of
+// the two that then wait for one another, Postgres ends one with an error, and it
+// begins anew.
 func (c *Claim) Apply(ctx context.Context, changes []Change) (Counts, []Effect, error) {
 	known, err := c.look(ctx, changes)
 	if err != nil {
