@@ -15,7 +15,7 @@ import (
 )
 
 func (p *program) getCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "get ID",
 		Short:   "Show one customer meter at Polar beside the mirror's row",
 		Long:    "Asks Polar for one customer meter by its id, with each organization's token until\none can see it, and shows it beside the mirror's row.",
@@ -30,6 +30,8 @@ func (p *program) getCommand() *cobra.Command {
 			return p.get(cmd.Context(), uuid.MustParse(args[0]))
 		},
 	}
+	p.demoFlag(cmd, "from the demo's simulated Polar, while no syncd --demo runs")
+	return cmd
 }
 
 func (p *program) get(ctx context.Context, id uuid.UUID) error {
@@ -38,11 +40,11 @@ func (p *program) get(ctx context.Context, id uuid.UUID) error {
 		return err
 	}
 	p.openLog(cfg.Log, true)
-	db, err := p.openMirrored(ctx, cfg)
+	world, err := p.openWorld(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(cfg, db, "", nil)
+	m, err := p.newMirror(world.cfg, world.db, world.source, nil)
 	if err != nil {
 		return err
 	}

@@ -127,6 +127,16 @@ func TestDemoBackfillStartsFromNothingAndThenWritesNothing(t *testing.T) {
 	}
 	assertContains(t, second.stdout, "0 rows inserted, 0 updated.")
 
+	verified := start(t, dir, "verify", "--demo").end(t)
+	if verified.code != exitDone {
+		t.Errorf("verify: exit code %d, stdout:\n%s\nstderr:\n%s", verified.code, verified.stdout, verified.stderr)
+	}
+	for _, row := range []string{`acme +│ 12,000 │ .* equal`, `globex +│ +4,000 │ .* equal`, `initech +│ +60 │ .* equal`} {
+		if !regexp.MustCompile(row).MatchString(verified.stdout) {
+			t.Errorf("no row like %s in:\n%s", row, verified.stdout)
+		}
+	}
+
 	// The demo's folder lies within that of the real thing, which must not mind.
 	config := strings.Replace(minimal, "polar_oat_"+canary, "x", 1)
 	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {

@@ -96,6 +96,11 @@ func (p *program) addFlags(root *cobra.Command) {
 	_ = root.RegisterFlagCompletionFunc("organization", p.completeOrganizations)
 }
 
+// demoFlag lets a command work on the demo's database instead of a configured one.
+func (p *program) demoFlag(cmd *cobra.Command, what string) {
+	cmd.Flags().BoolVar(&p.flags.demo, "demo", false, what)
+}
+
 // completeOrganizations offers the configured names to the shell.
 func (p *program) completeOrganizations(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	cfg, err := p.loadConfig()

@@ -30,7 +30,7 @@ and when the schedules next ask for a run. It may be called while the service ru
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
-	cmd.Flags().BoolVar(&p.flags.demo, "demo", false, "of the demo's database")
+	p.demoFlag(cmd, "of the demo's database")
 	return cmd
 }
 

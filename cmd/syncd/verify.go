@@ -34,7 +34,7 @@ written and no lock is held, so it may run while the service does; only the
 schema is brought up to date first, as the service does.
 
 Exit code 1 means that a difference was found, also if --repair mended it.`,
-		Example: "  syncd verify\n  syncd verify --organization acme --json\n  syncd verify --repair",
+		Example: "  syncd verify\n  syncd verify --organization acme --json\n  syncd verify --repair\n  syncd verify --demo",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.verify(cmd.Context(), asJSON, repair)
@@ -42,6 +42,7 @@ Exit code 1 means that a difference was found, also if --repair mended it.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
 	cmd.Flags().BoolVar(&repair, "repair", false, "then mend what was found, row by row as Polar answers")
+	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, while no syncd --demo runs")
 	return cmd
 }
 
@@ -52,12 +53,12 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 	}
 	p.openLog(cfg.Log, true)
 	defer p.announceStop(ctx)()
-	db, err := p.openMirrored(ctx, cfg)
+	world, err := p.openWorld(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	progress := p.newProgress(true)
-	m, err := p.newMirror(cfg, db, "", progress)
+	m, err := p.newMirror(world.cfg, world.db, world.source, progress)
 	if err != nil {
 		return err
 	}
@@ -103,6 +104,9 @@ func mended(reports []mirror.Report) error {
 }
 
 func printVerify(out io.Writer, reports []mirror.Report) error {
+	if len(reports) == 0 {
+		return nil
+	}
 	table := console.Table{
 		Columns: []string{"organization", "rows", "missing", "extra", "different", "changed since", "rejected", "repaired", "requests", "duration", "result"},
 		Right:   []string{"rows", "missing", "extra", "different", "changed since", "rejected", "repaired", "requests", "duration"},
