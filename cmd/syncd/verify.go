@@ -177,7 +177,12 @@ func printFindings(out io.Writer, r *mirror.Report) error {
 		}
 	}
 	if r.Unread > 0 {
-		_, err := fmt.Fprintf(out, "and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread)))
+		if _, err := fmt.Fprintf(out, "and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread))); err != nil {
+			return err
+		}
+	}
+	if countFindings(r)[mirror.Extra] > 0 {
+		_, err := fmt.Fprintln(out, "Extra rows are gone from Polar; the next full run marks those deleted that it first saw over ten minutes ago.")
 		return err
 	}
 	return nil

@@ -57,7 +57,8 @@ func TestGetShowsWhatDiffersInFieldsItElseLeavesOut(t *testing.T) {
 	if r := call(t, nil, "--config", f.config, "--backfill"); r.code != exitDone {
 		t.Fatalf("backfill: %+v", r)
 	}
-	row := f.sim.Listed(f.orgs[0].ID)[0]
+	list := f.sim.Listed(f.orgs[0].ID)
+	row, gone := list[0], list[1]
 	r := call(t, nil, "--config", f.config, "get", row.ID.String())
 	assertContains(t, r.stdout, "Mirror and Polar agree.")
 	if strings.Contains(r.stdout, "customer.raw") {
@@ -68,6 +69,12 @@ func TestGetShowsWhatDiffersInFieldsItElseLeavesOut(t *testing.T) {
 	}
 	r = call(t, nil, "--config", f.config, "get", row.ID.String())
 	assertContains(t, r.stdout, "customer.raw", "Fields that differ: 1;")
+
+	if _, err := f.sim.DeleteCustomerMeter(gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	r = call(t, nil, "--config", f.config, "verify")
+	assertContains(t, r.stdout, gone.ID.String(), "extra", "Extra rows are gone from Polar;")
 }
 
 func TestGetWantsOneID(t *testing.T) {

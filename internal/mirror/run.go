@@ -168,7 +168,7 @@ func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 	j.tell()
 	last, cancel := detached(ctx)
 	defer cancel()
-	if err := j.session.FinishRun(last, j.run, outcome); err != nil {
+	if err := j.session.FinishRun(last, j.run, outcome); err != nil && !lostDatabase(outcome.Err) {
 		outcome.Err = errors.Join(outcome.Err, err)
 	}
 	elapsed := time.Since(j.began)
