@@ -50,6 +50,44 @@ func TestBackfillNeedsNoMoreThanItsSchema(t *testing.T) {
 	}
 }
 
+// TestBackfillMindsRowLevelSecurityThatBindsTheOwner: Postgres refuses to COPY into
+// such tables, and takes the same rows in an INSERT.
+func TestBackfillMindsRowLevelSecurityThatBindsTheOwner(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 300)
+	role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	address, err := url.Parse(f.db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword(role, "pw")
+	config := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address.String(), 1))
+	exec := func(statements ...string) {
+		for _, sql := range statements {
+			if _, err := f.db.Pool.Exec(t.Context(), strings.ReplaceAll(sql, "ROLE_NAME", role)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	exec(`CREATE ROLE ROLE_NAME LOGIN PASSWORD 'pw'`, `CREATE SCHEMA polar AUTHORIZATION ROLE_NAME`)
+	if r := call(t, nil, "--config", config, "migrate", "up"); r.code != exitDone {
+		t.Fatalf("migrate up: %+v", r)
+	}
+	for _, table := range []string{"customers", "customer_meters", "customer_meter_history"} {
+		exec(
+			`ALTER TABLE polar.`+table+` ENABLE ROW LEVEL SECURITY`,
+			`ALTER TABLE polar.`+table+` FORCE ROW LEVEL SECURITY`,
+			`CREATE POLICY everything ON polar.`+table+` USING (true)`,
+		)
+	}
+	if r := call(t, nil, "--config", config, "--backfill"); r.code != exitDone {
+		t.Fatalf("backfill: %+v", r)
+	}
+	if got := f.rows(t, "acme"); got != 300 {
+		t.Errorf("%d rows, want 300", got)
+	}
+}
+
 func TestBackfillWithoutTheRightNamesTheStatementThatGivesIt(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 10)

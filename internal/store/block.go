@@ -166,7 +166,7 @@ func (s *Session) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, erro
 // spares sending what is stored already; what is left is one transaction.
 func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*polar.CustomerMeter) (Saved, error) {
 	saved, err := s.save(ctx, run, b, listed, true)
-	if crossed(err) {
+	if uncopied(err) {
 		b.prepared = nil
 		saved, err = s.save(ctx, run, b, listed, false)
 	}

@@ -15,10 +15,13 @@ const copyLeast = 200
 
 // SQLSTATEs after which a block is saved without copying: a key is there
 // already; a webhook and the block wait for each other, since new customers are
-// copied before others are updated, whatever their ids.
+// copied before others are updated, whatever their ids; somebody put the tables
+// under row-level security that binds their owner, too, where Postgres has no
+// COPY (source: PostgreSQL documentation, "COPY").
 const (
-	uniqueViolation = "23505"
-	deadlock        = "40P01"
+	uniqueViolation     = "23505"
+	deadlock            = "40P01"
+	featureNotSupported = "0A000"
 )
 
 const copyCustomersSQL = `
@@ -179,8 +182,8 @@ func (s *Session) encodeHistory(e *copyEncoder, m *polar.CustomerMeter, now time
 	e.text(&source)
 }
 
-// crossed reports whether another writer came in the way of a COPY.
-func crossed(err error) bool {
+// uncopied reports whether a block failed for being copied.
+func uncopied(err error) bool {
 	state := sqlState(err)
-	return state == uniqueViolation || state == deadlock
+	return state == uniqueViolation || state == deadlock || state == featureNotSupported
 }
