@@ -202,9 +202,13 @@ func TestServiceOutlivesARestartOfPostgresAndLogsItOnce(t *testing.T) {
 	if len(loud) != 1 || loud["database lost"] != 1 || logs.FilterMessage("database is back").Len() != 1 {
 		t.Errorf("an outage was logged as %v, and as over %d times", loud, logs.FilterMessage("database is back").Len())
 	}
-	left, err := st.Query(t.Context(), `SELECT count(*) FROM polar.sync_runs WHERE status = 'running'`)
-	if err != nil || left.Rows[0][0] != "0" {
+	left, err := st.Query(t.Context(), `SELECT id, kind, started_at, pages FROM polar.sync_runs WHERE status = 'running'`)
+	if err != nil || len(left.Rows) > 0 {
 		t.Errorf("runs left running: %v (%v)", left, err)
+		entries := logs.All()
+		for _, e := range entries[max(0, len(entries)-40):] {
+			t.Log(e.Time.UTC().Format("15:04:05.000000"), e.Message, e.ContextMap())
+		}
 	}
 }
 

@@ -240,14 +240,20 @@ func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 		err := s.FinishRun(t.Context(), run, store.Outcome{Err: errors.New("stopped"), Stopped: true, NullRows: -1})
 		s.Release()
 		if err != nil {
-			continue // the connection is gone, which ends its transaction too
+			t.Errorf("stopped at look %d: the run's end is not booked: %v", n, err)
+			continue
 		}
 		booked++
 		if got := lookup(t, db, `SELECT status FROM polar.sync_runs WHERE id = $1`, run.ID); got != "abandoned" {
 			t.Errorf("stopped at look %d: the run's end was booked, and it is %s", n, got)
 		}
-		if got := lookup(t, db, `SELECT count(*)::text FROM polar.customer_meters`); got != "0" {
-			t.Fatalf("stopped at look %d: %s rows are stored", n, got)
+		// Stopped while it commits, the block may be stored all the same.
+		got := lookup(t, db, `SELECT count(*)::text FROM polar.customer_meters`)
+		if got != "0" && got != "200" {
+			t.Errorf("stopped at look %d: %s rows are stored", n, got)
+		}
+		if got != "0" {
+			break
 		}
 	}
 	if stopped < 10 || booked == 0 {

@@ -170,6 +170,9 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	if o.NullRows >= 0 {
 		nullRows = &o.NullRows
 	}
+	if o.Stopped && s.conn.Conn().IsClosed() {
+		return s.bookStopped(ctx, run, o, text)
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
 	queueCounts(batch, run.ID, o.Counts)
@@ -185,6 +188,27 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 		return fmt.Errorf("finish run %d: %w", run.ID, err)
 	}
 	s.open = slices.DeleteFunc(s.open, func(id int64) bool { return id == run.ID })
+	return nil
+}
+
+// bookStopped books a run that was told to stop while it waited for an answer of
+// the database: the question, given up, took the connection with it. The lock is
+// gone too, so another process may have found the run and booked it already.
+func (s *Session) bookStopped(ctx context.Context, run *Run, o Outcome, text *string) error {
+	const sql = `
+UPDATE polar.sync_runs
+   SET status = 'abandoned',
+       exact = $2,
+       error = $3,
+       finished_at = clock_timestamp()
+ WHERE id = $1
+   AND status = 'running'`
+	batch := &pgx.Batch{}
+	queueCounts(batch, run.ID, o.Counts)
+	batch.Queue(sql, run.ID, o.Exact, text)
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("finish run %d: %w", run.ID, err)
+	}
 	return nil
 }
 

@@ -32,6 +32,7 @@ const (
 // holds the organization's advisory lock. It is not safe for concurrent use.
 type Session struct {
 	conn         *pgxpool.Conn
+	pool         *pgxpool.Pool // for what must be said after conn is gone
 	organization uuid.UUID
 	copying      []byte  // memory for the next COPY
 	open         []int64 // runs started and not finished, a walk and a tick between its blocks at most
@@ -117,7 +118,7 @@ SELECT
 		cut(conn)
 		return nil, fmt.Errorf("take organization's lock: %w", err)
 	case held:
-		return &Session{conn: conn, organization: organization, open: []int64{}}, nil
+		return &Session{conn: conn, pool: s.pool, organization: organization, open: []int64{}}, nil
 	}
 	conn.Release() // nothing of it was changed
 	if taken {
