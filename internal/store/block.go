@@ -94,9 +94,10 @@ type Saved struct {
 }
 
 // SaveBlock writes the block in one transaction, after a round trip that compares
-// it with what is stored. Should Postgres refuse a value, the block is halved until the row with it is found,
-// which is then rejected; the cursor moves only with the last part, so a crash
-// between the parts repeats them and changes nothing.
+// it with what is stored. Should Postgres refuse a value, the block is halved
+// until the row with it is found, which is then rejected; the cursor moves only
+// with the last part, so a crash between the parts repeats them and changes
+// nothing.
 func (s *Session) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, error) {
 	b.Prepare()
 	saved, err := s.saveOnce(ctx, run, b)
