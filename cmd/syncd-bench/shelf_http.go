@@ -12,8 +12,7 @@ import (
 const (
 	listPath       = "/v1/customer-meters/"
 	versionHeader  = "Polar-Version"
-	defaultVersion = "2026-04"
-	nextVersion    = "2026-10"
+	currentVersion = "2026-10"
 	maxLimit       = 100
 )
 
@@ -46,7 +45,7 @@ func (h *shelfHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	version := r.Header.Get(versionHeader)
 	if version == "" {
-		version = defaultVersion
+		version = currentVersion
 	}
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
@@ -61,7 +60,7 @@ func (h *shelfHandler) plain(r *http.Request) (order string, page, limit int, ok
 	version := r.Header.Get(versionHeader)
 	if r.Method != http.MethodGet || r.URL.Path != listPath ||
 		r.Header.Get("Authorization") != "Bearer "+h.shelf.org.Token ||
-		version != "" && version != defaultVersion && version != nextVersion {
+		version != "" && version != currentVersion {
 		return "", 0, 0, false
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)

@@ -70,7 +70,7 @@ func TestShelfAnswersAsTheSimulationByteByByte(t *testing.T) {
 		limit := rapid.SampledFrom([]int{0, 1, 2, 7, 50, 93, 99, 100, 101, 5000}).Draw(rt, "limit")
 		page := rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(0, 1600), rapid.Just(1<<62)).Draw(rt, "page")
 		query = append(query, fmt.Sprintf("limit=%d&page=%d", limit, page))
-		version := rapid.SampledFrom([]string{"", defaultVersion, nextVersion, "2020-01"}).Draw(rt, "version")
+		version := rapid.SampledFrom([]string{"", currentVersion, "2026-04", "2020-01"}).Draw(rt, "version")
 		assertSameAnswers(t, h, h.shelf.org.Token, version, listPath+"?"+strings.Join(query, "&"))
 	})
 }

@@ -84,8 +84,8 @@ func (d *doctor) checkConfiguration() {
 	}
 }
 
-// checkWebhooks says who receives webhooks, and where. Without any secret there
-// is nothing to say.
+// checkWebhooks says who receives webhooks, where, and how they may be signed.
+// Without any secret there is nothing to say.
 func (d *doctor) checkWebhooks() {
 	var paths, without []string
 	for _, o := range d.cfg.Organizations {
@@ -93,6 +93,7 @@ func (d *doctor) checkWebhooks() {
 			without = append(without, o.Name)
 		} else {
 			paths = append(paths, web.WebhookPath+o.Name)
+			d.checkWebhookSecret(o)
 		}
 	}
 	switch listen := cmp.Or(d.cfg.HTTP.WebhookListen, d.cfg.HTTP.Listen); {
@@ -102,6 +103,24 @@ func (d *doctor) checkWebhooks() {
 	default:
 		d.good("webhooks: received on %s at %s; refused, for want of a webhook_secret: %s",
 			listen, strings.Join(paths, ", "), strings.Join(without, ", "))
+	}
+}
+
+// checkWebhookSecret says which of Polar's two rules for keys a secret can satisfy.
+func (d *doctor) checkWebhookSecret(o config.Organization) {
+	s, err := o.WebhookSecret.Read()
+	if err != nil {
+		d.bad(exitUsage, "organization %s: webhook secret: %v", o.Name, err)
+		return
+	}
+	_, generated := web.GeneratedKey(s)
+	switch prefixed := strings.HasPrefix(s.Reveal(), web.GeneratedSecretPrefix); {
+	case generated:
+		d.good("organization %s: its webhook secret satisfies both of Polar's key rules: the base64 behind %s (secrets that Polar generated since September 2026) and the whole text (older ones, and those you chose)", o.Name, web.GeneratedSecretPrefix)
+	case prefixed:
+		d.doubt("organization %s: its webhook secret begins with %s, but no key in base64 follows, so it satisfies one of Polar's key rules, the whole text: that is right for a secret you chose; copy one that Polar generated again, whole", o.Name, web.GeneratedSecretPrefix)
+	default:
+		d.good("organization %s: its webhook secret satisfies one of Polar's key rules: the whole text (secrets that Polar generated before September 2026, and those you chose)", o.Name)
 	}
 }
 

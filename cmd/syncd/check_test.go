@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/base64"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +68,53 @@ func TestCheckNamesTheCureForEachToken(t *testing.T) {
 		"✗ organization initech: its token cannot see organization "+f.orgs[2].ID.String()+" but sees "+f.orgs[0].ID.String(),
 		"✓ database: reachable", // what is wrong elsewhere keeps nothing from being looked at
 	)
+}
+
+// TestCheckSaysWhichKeyRulesAWebhookSecretSatisfies without showing the secret.
+func TestCheckSaysWhichKeyRulesAWebhookSecretSatisfies(t *testing.T) {
+	t.Parallel()
+	const both, one = "✓ organization acme: its webhook secret satisfies both of Polar's key rules: the base64 behind whsec_", "✓ organization acme: its webhook secret satisfies one of Polar's key rules: the whole text"
+	const doubt = "! organization acme: its webhook secret begins with whsec_, but no key in base64 follows"
+	f := newFixture(t, 0)
+	for secret, want := range map[string]string{
+		"whsec_" + base64.StdEncoding.EncodeToString([]byte(canary)): both,
+		"whsec_" + canary + "abc":                                    both,
+		"polar_whs_" + canary:                                        one,
+		"whsec_":                                                     doubt,
+		"whsec_" + canary + "!":                                      doubt,
+		"whsec_chosen by " + canary:                                  doubt,
+		"whsec_AAAAAAAAAAAAAAAAAAAAA":                                doubt,
+	} {
+		for _, line := range []string{"webhook_secret: " + strconv.Quote(secret), "webhook_secret_file: " + strconv.Quote(writeFile(t, "secret", secret+"\n"))} {
+			r := call(t, nil, "config", "check", "--offline", "--config", f.write(t, f.withSecret(line)))
+			if r.code != exitDone || !strings.Contains(r.stdout, want) || strings.Contains(r.stdout+r.stderr, canary) {
+				t.Errorf("%s: exit code %d, want %q in:\n%s%s", line, r.code, want, r.stdout, r.stderr)
+			}
+		}
+	}
+}
+
+// TestCheckKnowsOldAndRemovedVersions of Polar's API.
+func TestCheckKnowsOldAndRemovedVersions(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	path := f.write(t, strings.Replace(f.yaml(nil), "polar: {", `polar: {api_version: "2026-04", `, 1))
+	old := "! polar.api_version 2026-04 is older than " + config.DefaultAPIVersion
+	r := call(t, nil, "config", "check", "--config", path)
+	if r.code != exitDone {
+		t.Errorf("exit code %d for a version that Polar still has", r.code)
+	}
+	assertContains(t, r.stdout, old, "✓ organization acme: its token is valid")
+	f.sim.RemoveVersion("2026-04")
+	r = call(t, nil, "config", "check", "--config", path)
+	if r.code != exitUsage {
+		t.Errorf("exit code %d for a version that Polar has removed", r.code)
+	}
+	assertContains(t, r.stdout, old, "✗ organization acme: ",
+		"this API version is unknown to Polar or has been removed: polar.api_version is 2026-04, and this syncd is made for "+config.DefaultAPIVersion)
+	if r = call(t, nil, "config", "check", "--config", f.config); r.code != exitDone || strings.Contains(r.stdout, "api_version") {
+		t.Errorf("exit code %d for the version that is the default:\n%s", r.code, r.stdout)
+	}
 }
 
 func TestCheckDoubtsAnOrganizationWithoutCustomerMeters(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"polarmirror/internal/config"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
+	"polarmirror/internal/web"
 )
 
 const (
@@ -91,7 +93,7 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 			if o := &cfg.Organizations[i]; o.Name == simulated.Name {
 				o.ID = simulated.ID
 				o.AccessToken.Value = secret.New(simulated.Token)
-				o.WebhookSecret.Value = secret.New("polar_whs_demo_" + o.Name)
+				o.WebhookSecret.Value = secret.New(web.GeneratedSecretPrefix + base64.StdEncoding.EncodeToString([]byte("demo of "+o.Name)))
 			}
 		}
 	}

@@ -106,6 +106,7 @@ func (d *demo) sendWebhooks(p *program, cfg *config.Config, base string) error {
 			OrganizationID: org.ID,
 			URL:            strings.TrimSuffix(base, "/") + web.WebhookPath + org.Name,
 			Secret:         org.WebhookSecret.Value.Reveal(),
+			Generated:      true,
 		})
 	}
 	sending, err := d.journal.Server().StartWebhooks(o)

@@ -36,6 +36,9 @@ const (
 	ProductionURL = "https://api.polar.sh"
 	SandboxURL    = "https://sandbox-api.polar.sh"
 
+	// DefaultAPIVersion is the version of Polar's API that this build is made for.
+	DefaultAPIVersion = "2026-10"
+
 	sandboxLimit = 100 // requests a minute to all of a seller's programs together
 )
 
@@ -144,7 +147,7 @@ func Default() *Config {
 	return &Config{
 		Polar: Polar{
 			BaseURL:           ProductionURL,
-			APIVersion:        "2026-04",
+			APIVersion:        DefaultAPIVersion,
 			RequestsPerMinute: 300,
 			Concurrency:       8,
 			Timeout:           30 * time.Second,

@@ -31,7 +31,7 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 	got := mustLoad(t, `
 polar:
   base_url: http://localhost:9999/
-  api_version: 2026-10
+  api_version: 2027-01
   requests_per_minute: 0
   concurrency: 3
   timeout: 1m
@@ -65,7 +65,7 @@ log: {level: warn, format: console}
 	acme, beta := uuid.MustParse(acmeID), uuid.MustParse(betaID)
 	want := &Config{
 		Source: "config.yaml",
-		Polar: Polar{BaseURL: "http://localhost:9999", APIVersion: "2026-10", Concurrency: 3, Timeout: time.Minute,
+		Polar: Polar{BaseURL: "http://localhost:9999", APIVersion: "2027-01", Concurrency: 3, Timeout: time.Minute,
 			Retry: Retry{InitialInterval: time.Second, MaxInterval: 2 * time.Second, Exponent: 2, MaxElapsedTime: 3 * time.Second}},
 		Organizations: []Organization{
 			{Name: "acme", ID: acme, AccessToken: Credential{File: "token"}, WebhookSecret: inline("hush hush"),

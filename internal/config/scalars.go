@@ -96,7 +96,7 @@ var versionShape = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])$`)
 func apiVersion(dst *string) func(string) error {
 	return func(text string) error {
 		if !versionShape.MatchString(text) {
-			return errors.New("want a version of Polar's API, year and month, such as 2026-04")
+			return errors.New("want a version of Polar's API, year and month, such as " + DefaultAPIVersion)
 		}
 		*dst = text
 		return nil

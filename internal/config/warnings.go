@@ -15,6 +15,9 @@ func (c *Config) Warnings() []string {
 	} else if c.Schedule.Full.Never() {
 		add("schedule.full is empty: deletions, and changes that a tick missed, will not be found")
 	}
+	if c.Polar.APIVersion < DefaultAPIVersion { // year and month: the order of texts is that of time
+		add("polar.api_version %s is older than %s, which this syncd is made for: Polar removes old versions and then answers nothing else than 404; leave the key out, or set it to \"%[2]s\"", c.Polar.APIVersion, DefaultAPIVersion)
+	}
 	rpm := c.Polar.RequestsPerMinute
 	if strings.HasPrefix(c.Polar.BaseURL, SandboxURL) && (rpm == 0 || rpm > sandboxLimit) {
 		add("polar.requests_per_minute is above the %d that Polar's sandbox allows: runs will spend their time waiting; set it to 60", sandboxLimit)

@@ -19,7 +19,7 @@ import (
 // Defaults for options left zero; the same as the configuration's.
 const (
 	defaultTimeout    = 30 * time.Second
-	defaultAPIVersion = "2026-04"
+	defaultAPIVersion = "2026-10"
 	defaultUserAgent  = "syncd"
 )
 

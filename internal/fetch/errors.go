@@ -77,6 +77,10 @@ func (e *StatusError) remedy() string {
 	case ErrScopeMissing:
 		return "create an access token with the scope customer_meters:read and use it instead"
 	case ErrWrongAddress:
+		if e.Code == "" && e.Detail == unknownCall {
+			return fmt.Sprintf("this API version is unknown to Polar or has been removed: polar.api_version is %s, and this syncd is made for %s; set it to a version that Polar has, and update syncd if there is a newer one. If Polar has this version, check that polar.base_url (%s) is Polar's API",
+				e.APIVersion, defaultAPIVersion, e.BaseURL)
+		}
 		return fmt.Sprintf("the server does not know this call: check polar.base_url (%s) and polar.api_version (%s)",
 			e.BaseURL, e.APIVersion)
 	case ErrInvalidRequest:
@@ -98,7 +102,7 @@ func (e *StatusError) kind() error {
 		return ErrTokenRejected
 	case e.Status == http.StatusForbidden:
 		return ErrScopeMissing
-	case e.Status == http.StatusNotFound && e.Code == codeNotFound:
+	case e.Status == http.StatusNotFound && e.Code == codeNotFound && e.Path != listPath:
 		return ErrNotFound
 	case e.Status == http.StatusNotFound:
 		return ErrWrongAddress
@@ -111,8 +115,12 @@ func (e *StatusError) kind() error {
 }
 
 // codeNotFound is the code of a 404 that speaks of the customer meter asked
-// for. A 404 of a proxy, or of a version that Polar does not know, lacks it.
+// for; a list asks for none. A 404 of a proxy, or of a version that Polar does not know, lacks it.
 const codeNotFound = "ResourceNotFound"
+
+// unknownCall is the detail, without a code, of Polar's 404 to every request of a
+// version that it does not know or has removed.
+const unknownCall = "Not Found"
 
 // Is reports whether target is the sentinel of the status.
 func (e *StatusError) Is(target error) bool { return target != nil && target == e.kind() }

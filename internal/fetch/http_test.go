@@ -68,7 +68,7 @@ func TestListSendsEveryParameterAndHeader(t *testing.T) {
 		header[name] = got.Header.Get(name)
 	}
 	wantHeader := map[string]string{"Accept": "application/json", "Authorization": "Bearer " + testToken,
-		"Polar-Version": "2026-04", "User-Agent": "syncd"}
+		"Polar-Version": "2026-10", "User-Agent": "syncd"}
 	if diff := cmp.Diff(wantHeader, header); diff != "" {
 		t.Errorf("header (-want +got):\n%s", diff)
 	}

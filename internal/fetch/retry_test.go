@@ -125,7 +125,10 @@ func TestHopelessFailuresAreNotRetried(t *testing.T) {
 		{"401", say(401, `{"error":"invalid_token","detail":"expired"}`), ErrTokenRejected,
 			[]string{"organization acme", "invalid_token", "https://api.polar.sh", "customer_meters:read"}},
 		{"403", say(403, `{"error":"insufficient_scope"}`), ErrScopeMissing, []string{"acme", "customer_meters:read"}},
-		{"404", say(404, `{"detail":"Not Found"}`), ErrWrongAddress, []string{"polar.api_version (2026-04)", "polar.base_url"}},
+		{"404 for the version", say(404, `{"detail":"Not Found"}`), ErrWrongAddress,
+			[]string{"this API version is unknown to Polar or has been removed", "polar.api_version is 2026-04,", "is made for 2026-10;", "polar.base_url (https://api.polar.sh)"}},
+		{"404 for the row of a list", say(404, `{"error":"ResourceNotFound","detail":"Not found"}`), ErrWrongAddress, []string{"polar.api_version (2026-04)"}},
+		{"404 of somebody else", say(404, `<html>Not Found</html>`), ErrWrongAddress, []string{"polar.api_version (2026-04)", "polar.base_url (https://api.polar.sh)"}},
 		{"422", say(422, `{"error":"RequestValidationError","detail":[{"loc":["query","page"],"msg":"Input should be greater than 0","type":"x"},{"loc":["query","sorting",0],"msg":"bad","type":"y"}]}`),
 			ErrInvalidRequest, []string{"query.page: Input should be greater than 0; query.sorting.0: bad"}},
 		{"no connection, unless asked for", refuse, ErrNoAnswer, []string{"connection refused", "https://api.polar.sh/v1/customer-meters/"}},
@@ -136,6 +139,7 @@ func TestHopelessFailuresAreNotRetried(t *testing.T) {
 				s := &server{steps: []roundTrip{test.step}}
 				o := options(s)
 				o.Retry = noRetry
+				o.APIVersion = "2026-04"
 				_, err := newClient(t, o).List(t.Context(), ListParams{Page: 3})
 				if err == nil || len(s.arrivals()) != 1 {
 					t.Fatalf("%d requests, %v", len(s.arrivals()), err)

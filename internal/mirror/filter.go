@@ -1,6 +1,17 @@
 package mirror
 
-import "polarmirror/internal/store"
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
+)
+
+// customersAtOnce is how many customers one list call names: its address stays
+// below 4 KB.
+const customersAtOnce = 75
 
 // scope is the filter as the store needs it, to tell which rows have left it.
 func (f Filter) scope() store.Scope {
@@ -13,4 +24,67 @@ func (f Filter) scope() store.Scope {
 
 func (f Filter) empty() bool {
 	return len(f.CustomerIDs)+len(f.ExternalCustomerIDs)+len(f.MeterIDs) == 0
+}
+
+// explainByScope finds the suspects that Polar still has and that only left a
+// filter by external ids. A customer's external id is no fixed thing: Polar clears
+// it when the customer is deleted, and sellers change it. So the suspects'
+// customers are listed by Polar's own ids, and what their external ids are now
+// says whose rows are out of scope. A token that sees nothing explains nothing by
+// this.
+func (wk *walk) explainByScope(ctx context.Context) error {
+	if len(wk.org.Filter.ExternalCustomerIDs) == 0 {
+		return nil
+	}
+	after := uuid.Nil
+	for {
+		customers, err := wk.session.SuspectsByCustomer(ctx, after, customersAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(customers) == 0 && after == uuid.Nil {
+			return nil // nothing is suspect
+		}
+		if len(customers) == 0 {
+			return wk.session.Scope(ctx, wk.org.Filter.scope())
+		}
+		after = customers[len(customers)-1].CustomerID
+		if err := wk.relist(ctx, customers); err != nil {
+			return err
+		}
+	}
+}
+
+// relist saves what Polar lists of suspects, whatever external ids their
+// customers have.
+func (wk *walk) relist(ctx context.Context, customers []store.CustomerSuspects) error {
+	filter := Filter{MeterIDs: wk.org.Filter.MeterIDs}
+	suspect := map[uuid.UUID]bool{}
+	for _, c := range customers {
+		filter.CustomerIDs = append(filter.CustomerIDs, c.CustomerID)
+		for _, id := range c.CustomerMeterIDs {
+			suspect[id] = true
+		}
+	}
+	for offset := 0; ; offset += polar.MaxPageSize {
+		page, err := wk.listWithin(ctx, wk.client, filter, span{offset, polar.MaxPageSize}, walkOrder())
+		if err != nil {
+			return err
+		}
+		wk.screen(page.Page)
+		b := block{oldest: page.Began}
+		for i := range page.Page.CustomerMeters {
+			if m := &page.Page.CustomerMeters[i]; suspect[m.ID] {
+				b.rows = append(b.rows, m)
+			}
+		}
+		if len(b.rows) > 0 {
+			if _, err := wk.save(ctx, b.take()); err != nil {
+				return err
+			}
+		}
+		if page.Page.Size() < polar.MaxPageSize {
+			return nil
+		}
+	}
 }

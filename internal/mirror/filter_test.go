@@ -1,9 +1,14 @@
 package mirror
 
 import (
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+
+	"polarmirror/internal/polarsim"
 )
 
 func (w *world) live() string {
@@ -71,4 +76,126 @@ func TestRowsOutsideANewFilterAreOutOfScopeNotDeleted(t *testing.T) {
 	}
 	w.backfill()
 	w.same()
+}
+
+// withExternalIDs are the customers that have one, and a filter that lets in these.
+func (w *world) withExternalIDs() ([]polarsim.Customer, Filter) {
+	var customers []polarsim.Customer
+	var filter Filter
+	for _, c := range w.sim.Customers(w.orgs[0].ID) {
+		if c.ExternalID != nil {
+			customers = append(customers, c)
+			filter.ExternalCustomerIDs = append(filter.ExternalCustomerIDs, *c.ExternalID)
+		}
+	}
+	return customers, filter
+}
+
+// outOfScope counts rows: marked so, and suspects that are left.
+func (w *world) outOfScope() string {
+	w.Helper()
+	return w.value(`
+SELECT count(*) || ' out of scope, ' || (SELECT count(*) FROM polar.walk_suspects) || ' suspects'
+  FROM polar.customer_meters
+ WHERE out_of_scope_at IS NOT NULL AND deleted_at IS NULL`)
+}
+
+// TestRowsWhoseExternalIDIsGoneAreOutOfScope however many they are: Polar clears
+// the external ids of the customers that it deletes, and has the rows still. Their
+// absence under the filter proves nothing, and is no reason to fail.
+func TestRowsWhoseExternalIDIsGoneAreOutOfScope(t *testing.T) {
+	t.Parallel()
+	deleted := func(w *world, id uuid.UUID) int { return len(must1(w.sim.DeleteCustomer(id))) }
+	renamed := func(w *world, id uuid.UUID) int {
+		return len(must1(w.sim.EditCustomer(id, func(c *polarsim.Customer) { c.ExternalID = new("renamed " + *c.ExternalID) })))
+	}
+	for _, c := range []struct {
+		name        string
+		in, leaving int // customers let in by the filter, and those of them that leave it
+		leave       func(w *world, customer uuid.UUID) (rows int)
+	}{
+		{"the only customer", 1, 1, deleted},
+		{"one of many", 1000, 1, deleted},
+		{"all of many", 1000, 1000, deleted},
+		{"another external id", 1000, 200, renamed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := small(t, 1500)
+			customers, filter := w.withExternalIDs()
+			customers = customers[:min(c.in, len(customers))]
+			filter.ExternalCustomerIDs = filter.ExternalCustomerIDs[:len(customers)]
+			filtered := func(o *Options) { o.Organizations[0].Filter = filter }
+			w.backfill(filtered)
+			w.settled()
+			before := len(w.mirrored(w.orgs[0].ID))
+			leaving := 0
+			for _, gone := range customers[:min(c.leaving, len(customers))] {
+				leaving += c.leave(w, gone.ID)
+			}
+			w.sim.ForgetRequests()
+			for range 2 { // and that is how it stays
+				w.backfill(filtered)
+				if got, want := w.outOfScope(), fmt.Sprintf("%d out of scope, 0 suspects", leaving); got != want || leaving == 0 {
+					t.Errorf("%s, want %s", got, want)
+				}
+				if got := w.deleted(); got != "0" {
+					t.Errorf("%s rows that Polar has were marked deleted", got)
+				}
+				if got := len(w.mirrored(w.orgs[0].ID)); got != before-leaving {
+					t.Errorf("%d live rows, want %d", got, before-leaving)
+				}
+			}
+			if got := w.sim.RequestCount(); got > 60 {
+				t.Errorf("%d rows that left cost %d requests", leaving, got)
+			}
+			if got := strings.Join(w.runs(), ", "); strings.Contains(got, "failed") {
+				t.Errorf("runs: %s", got)
+			}
+		})
+	}
+}
+
+// TestListThatIsEmptyTakesNothingOutOfScope: what a wrong token sees says nothing
+// about external ids.
+func TestListThatIsEmptyTakesNothingOutOfScope(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	_, filter := w.withExternalIDs()
+	filtered := func(o *Options) { o.Organizations[0].Filter = filter }
+	w.backfill(filtered)
+	w.settled()
+	before := len(w.mirrored(w.orgs[0].ID))
+	w.sim.FailNext(polarsim.EmptyPages, -1)
+	var deletion *DeletionError
+	if err := w.mirror(filtered).Backfill(t.Context()); !errors.As(err, &deletion) || !deletion.Empty {
+		t.Errorf("%v", err)
+	}
+	if got := len(w.mirrored(w.orgs[0].ID)); got != before {
+		t.Errorf("%d live rows, want %d", got, before)
+	}
+}
+
+// TestCustomerThatLeftTheFilterIsLearnedFromWebhooks: rows of archived meters are
+// not listed, so no walk misses them.
+func TestCustomerThatLeftTheFilterIsLearnedFromWebhooks(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	customers, filter := w.withExternalIDs()
+	filtered := func(o *Options) { o.Organizations[0].Filter = filter }
+	w.backfill(filtered)
+	for _, meter := range w.sim.Meters(w.orgs[0].ID) {
+		must1(w.sim.ArchiveMeter(meter.ID))
+	}
+	w.backfill(filtered)
+	rows := must1(w.sim.DeleteCustomer(customers[0].ID))
+	inbox, _ := w.inbox(filtered)
+	w.deliver(inbox, customers[0].ID, polarsim.CustomerDeleted)
+	stop := w.applying(inbox)
+	w.becomes("0", unsettled)
+	stop()
+	w.backfill(filtered)
+	if got, want := w.outOfScope(), fmt.Sprintf("%d out of scope, 0 suspects", len(rows)); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
 }

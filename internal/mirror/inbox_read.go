@@ -53,15 +53,18 @@ func rejection(rejected []polar.RejectedRow) string {
 }
 
 // narrow takes out of a change what f does not let in, and reports false if that
-// is all of it. With a filter by meter a customer without any of those meters is
-// kept current if the mirror has it, and not taken in.
+// is all of it. A customer that a filter by meter or external id does not let in is
+// kept current if the mirror has it, and not taken in: its external id may have
+// changed, or been cleared with its deletion, and the next full run has to know
+// that its rows are out of scope.
 func (f Filter) narrow(change *store.Change) bool {
 	c := change.Customer
 	if len(f.CustomerIDs) > 0 && !slices.Contains(f.CustomerIDs, c.ID) {
 		return false
 	}
 	if len(f.ExternalCustomerIDs) > 0 && (c.ExternalID == nil || !slices.Contains(f.ExternalCustomerIDs, *c.ExternalID)) {
-		return false
+		change.CustomerMeters, change.OnlyKnown = nil, true
+		return true
 	}
 	if len(f.MeterIDs) > 0 {
 		change.CustomerMeters = slices.DeleteFunc(change.CustomerMeters, func(m *polar.CustomerMeter) bool {

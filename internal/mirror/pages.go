@@ -21,13 +21,17 @@ type fetched struct {
 	*fetch.Listing
 }
 
-// list asks for one page of the organization's rows.
+// list asks for one page of the organization's rows, within its filter.
 func (w *worker) list(ctx context.Context, client *fetch.Client, s span, order []string) (fetched, error) {
+	return w.listWithin(ctx, client, w.org.Filter, s, order)
+}
+
+func (w *worker) listWithin(ctx context.Context, client *fetch.Client, filter Filter, s span, order []string) (fetched, error) {
 	listing, err := client.List(ctx, fetch.ListParams{
 		OrganizationID:     []uuid.UUID{w.org.ID},
-		CustomerID:         w.org.Filter.CustomerIDs,
-		ExternalCustomerID: w.org.Filter.ExternalCustomerIDs,
-		MeterID:            w.org.Filter.MeterIDs,
+		CustomerID:         filter.CustomerIDs,
+		ExternalCustomerID: filter.ExternalCustomerIDs,
+		MeterID:            filter.MeterIDs,
 		Page:               s.page(),
 		Limit:              s.limit,
 		Sorting:            order,

@@ -48,6 +48,9 @@ func (e *DeletionError) Error() string {
 // resumed walk has those found before it. It marks nothing that Polar, asked
 // for the very row, does not answer with 404.
 func (wk *walk) reconcile(ctx context.Context) error {
+	if err := wk.explainByScope(ctx); err != nil {
+		return err
+	}
 	if err := wk.explainByMeter(ctx); err != nil {
 		return err
 	}

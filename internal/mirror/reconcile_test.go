@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"polarmirror/internal/fetch"
 	"polarmirror/internal/polarsim"
 )
 
@@ -76,6 +77,35 @@ func TestOneOfThreeDeletedIsBelieved(t *testing.T) {
 	w.same()
 	if got := w.deleted(); got != "1" {
 		t.Errorf("%s rows marked, want 1", got)
+	}
+}
+
+// TestRemovedVersionMarksNothingDeleted: Polar answers 404 to everything then, also
+// to the request for a row that a walk has just missed.
+func TestRemovedVersionMarksNothingDeleted(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	w.backfill()
+	w.settled()
+	gone := w.sim.Listed(w.orgs[0].ID)[50].ID
+	must1(w.sim.DeleteCustomerMeter(gone))
+	const says = "this API version is unknown to Polar or has been removed: polar.api_version is 2026-10"
+	w.sim.Before(func(_ int, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, gone.String()) {
+			w.sim.RemoveVersion("2026-10")
+		}
+	})
+	for _, path := range []string{"get " + gone.String(), "list"} { // the first walk meets it when it asks for the row
+		err := w.mirror().Backfill(t.Context())
+		if !errors.Is(err, fetch.ErrWrongAddress) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, err := w.mirror().Lookup(t.Context(), gone); err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("lookup: %v", err)
+	}
+	if got := w.deleted(); got != "0" {
+		t.Errorf("%s rows were marked deleted", got)
 	}
 }
 

@@ -90,7 +90,7 @@ func seldom() []event {
 	always := func(*organization) bool { return true }
 	return []event{
 		{8, onCustomer(renameCustomer), always, func(c *Changes) *int { return &c.CustomersRenamed }},
-		{25, onCustomer(deleteCustomer), always,
+		{25, onCustomer(removeCustomer), always,
 			func(c *Changes) *int { return &c.CustomersDeleted }},
 		{40, onRow(func(s *Server, r *row, _ *rand.Rand, _ int64) bool { s.remove(r); return true }),
 			func(o *organization) bool { return len(o.rows) > 100 }, func(c *Changes) *int { return &c.Deleted }},

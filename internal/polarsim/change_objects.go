@@ -83,9 +83,16 @@ func (s *Server) RenameCustomer(id uuid.UUID, name string) ([]uuid.UUID, error) 
 }
 
 // DeleteCustomer deletes a customer softly, as Polar does: its rows stay in the
-// list and show the time in customer.deleted_at. It returns their ids.
+// list and show the time in customer.deleted_at. Its external id is cleared, so
+// that a filter by it finds them no more. It returns their ids.
 func (s *Server) DeleteCustomer(id uuid.UUID) ([]uuid.UUID, error) {
-	return s.EditCustomer(id, func(c *Customer) { c.DeletedAt = c.ModifiedAt })
+	return s.EditCustomer(id, deleteCustomer)
+}
+
+func deleteCustomer(c *Customer) {
+	if c.DeletedAt.IsZero() {
+		c.DeletedAt, c.ExternalID = c.ModifiedAt, nil
+	}
 }
 
 // EditCustomer changes a customer in any way, new enum values and unknown

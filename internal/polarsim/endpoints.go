@@ -11,18 +11,36 @@ import (
 const (
 	listPath       = "/v1/customer-meters/" // the trailing slash is part of it
 	versionHeader  = "Polar-Version"
-	defaultVersion = "2026-04"
-	nextVersion    = "2026-10" // equal for the calls simulated here
+	currentVersion = "2026-10" // of a request that names none
 	bytesPerRow    = 1600      // about what a row takes; for sizing buffers
 )
+
+// versions are those that Polar has until one is removed, equal for the calls
+// simulated here: the deprecated one, the current one and the next.
+func versions() []string { return []string{"2026-04", currentVersion, "2027-01"} }
+
+// RemoveVersion makes the server answer 404 to every request of a version of the
+// API, as it does to those of versions that it never had. Without the header a
+// request is one of the current version.
+func (s *Server) RemoveVersion(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.versions = slices.DeleteFunc(s.versions, func(v string) bool { return v == version })
+}
+
+func (s *Server) hasVersion(version string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.versions, version)
+}
 
 // answer routes, admits and serves a request.
 func (s *Server) answer(r *http.Request, f Fault) *answer {
 	version := r.Header.Get(versionHeader)
 	if version == "" {
-		version = defaultVersion
+		version = currentVersion
 	}
-	if version != defaultVersion && version != nextVersion {
+	if !s.hasVersion(version) {
 		return jsonAnswer(http.StatusNotFound, `{"detail":"Not Found"}`)
 	}
 	a := s.route(r, f)

@@ -36,7 +36,7 @@ func mutations() []mutation {
 		{"add", 10, addRow},
 		{"late commit", 6, addLateRow},
 		{"rename customer", 4, onCustomer(renameCustomer)},
-		{"delete customer", 2, onCustomer(deleteCustomer)},
+		{"delete customer", 2, onCustomer(removeCustomer)},
 		{"rename meter", 2, onMeter(false, renameMeter)},
 		{"archive meter", 2, onMeter(false, archive)},
 		{"unarchive meter", 3, onMeter(true, unarchive)},
@@ -180,8 +180,4 @@ func renameMeter(m *Meter, at time.Time) {
 	m.ModifiedAt = at
 }
 
-func deleteCustomer(c *Customer, _ *rand.Rand) {
-	if c.DeletedAt.IsZero() {
-		c.DeletedAt = c.ModifiedAt
-	}
-}
+func removeCustomer(c *Customer, _ *rand.Rand) { deleteCustomer(c) }

@@ -27,6 +27,7 @@ type Server struct {
 	views         []*view // most recently used first
 	made          uint64  // rows made so far
 	steps         uint64  // calls of Advance so far
+	versions      []string
 	chance        *rand.Rand
 	ties          *rand.Rand
 	webhooks      *Webhooks // nil while none are sent
@@ -51,6 +52,7 @@ func New(o Options) *Server {
 		tokens:    make(map[string]*account),
 		quotas:    make(map[string]*window),
 		perMinute: o.RequestsPerMinute,
+		versions:  versions(),
 		chance:    newRand(o.Seed, 1),
 		ties:      newRand(o.Seed, 2),
 	}

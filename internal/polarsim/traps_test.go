@@ -2,6 +2,8 @@ package polarsim
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -167,12 +169,21 @@ func TestRenamingMovesNoModifiedAt(t *testing.T) {
 	}
 }
 
+// TestDeletedCustomersRowsStayListed but not under the customer's external id,
+// which Polar clears.
 func TestDeletedCustomersRowsStayListed(t *testing.T) {
 	t.Parallel()
 	c := read(rows(40))
-	touched, err := c.server.DeleteCustomer(c.server.Snapshot(c.org.ID)[3].CustomerID)
+	all := c.server.Customers(c.org.ID)
+	deleted := all[slices.IndexFunc(all, func(c Customer) bool { return c.ExternalID != nil })]
+	byExternalID := url.Values{"external_customer_id": {*deleted.ExternalID}}.Encode()
+	before := c.list(t, byExternalID).ids()
+	touched, err := c.server.DeleteCustomer(deleted.ID)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if after := c.list(t, byExternalID).ids(); len(before) != len(touched) || len(after) != 0 {
+		t.Errorf("the external id finds %d rows and %d after the deletion, want %d and none", len(before), len(after), len(touched))
 	}
 	page := c.list(t, "limit=100")
 	if len(page.Items) != 40 {
@@ -216,5 +227,31 @@ func TestResetMovesConsumptionDownAndModifiedAtUp(t *testing.T) {
 	}
 	if diff := cmp.Diff(over, older); diff != "" {
 		t.Errorf("restored row (-want +got):\n%s", diff)
+	}
+}
+
+// TestVersionsThatPolarDoesNotHaveAreAnsweredWith404 whatever is asked for, and
+// with whatever token.
+func TestVersionsThatPolarDoesNotHaveAreAnsweredWith404(t *testing.T) {
+	t.Parallel()
+	c := read(rows(5))
+	known := listPath + c.server.Snapshot(c.org.ID)[0].ID.String()
+	c.server.RemoveVersion("2026-04")
+	for _, version := range []string{"2026-04", "2031-01", "2026-1", "latest"} {
+		for _, path := range []string{listPath, known, listPath + uuid.NewString()} {
+			for _, token := range []string{c.org.Token, "unknown"} {
+				r := httptest.NewRequest(http.MethodGet, path, nil)
+				r.Header.Set(versionHeader, version)
+				r.Header.Set("Authorization", "Bearer "+token)
+				w := httptest.NewRecorder()
+				c.server.ServeHTTP(w, r)
+				if got := w.Body.String(); w.Code != http.StatusNotFound || got != `{"detail":"Not Found"}` {
+					t.Errorf("version %s, %s: %d %s", version, path, w.Code, got)
+				}
+			}
+		}
+	}
+	if got := c.do(t, known); got.StatusCode != http.StatusOK || got.Header.Get(versionHeader) != "2026-10" {
+		t.Errorf("without a version: status %d, version %s", got.StatusCode, got.Header.Get(versionHeader))
 	}
 }

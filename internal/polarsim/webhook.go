@@ -23,6 +23,10 @@ type WebhookEndpoint struct {
 	OrganizationID uuid.UUID
 	URL            string
 	Secret         string // the whole text that Polar's dashboard shows
+	// Generated says that Polar itself made the secret, in September 2026 or
+	// later: the key is the base64 behind whsec_. Otherwise the key is the bytes
+	// of the whole text.
+	Generated bool
 }
 
 // String hides the secret.
@@ -83,13 +87,15 @@ type Webhooks struct {
 
 type endpoint struct {
 	WebhookEndpoint
+	key      []byte
 	failures int // deliveries given up in a row
 }
 
 func (e *endpoint) disabled() bool { return e.failures >= webhookPatient }
 
 // StartWebhooks sends webhooks about every change from now on, until Close. It
-// is an error if they are sent already.
+// is an error if they are sent already, or if a secret that is said to be
+// generated is none that Polar generates.
 func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
 	if o.InFlight <= 0 {
 		o.InFlight = 4
@@ -99,6 +105,14 @@ func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
 	}
 	if o.MaxDelay <= 0 {
 		o.MaxDelay = time.Second
+	}
+	endpoints := map[uuid.UUID]*endpoint{}
+	for _, e := range o.Endpoints {
+		key, err := e.key()
+		if err != nil {
+			return nil, err
+		}
+		endpoints[e.OrganizationID] = &endpoint{WebhookEndpoint: e, key: key}
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	w := &Webhooks{
@@ -110,14 +124,11 @@ func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
 		},
 		stop:      stop,
 		woken:     make(chan struct{}, 1),
-		endpoints: map[uuid.UUID]*endpoint{},
+		endpoints: endpoints,
 		idle:      make(chan struct{}),
 		chance:    newRand(o.Seed, 4),
 	}
 	close(w.idle)
-	for _, e := range o.Endpoints {
-		w.endpoints[e.OrganizationID] = &endpoint{WebhookEndpoint: e}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.webhooks != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,13 +21,32 @@ const (
 )
 
 // SignWebhook returns the signature of a delivery, for the header
-// webhook-signature. The key is the UTF-8 bytes of the whole secret, prefix
-// included.
+// webhook-signature, as Polar makes it with the secrets that it generated before
+// September 2026 and those that sellers choose: the key is the UTF-8 bytes of the
+// whole secret, prefix included.
 func SignWebhook(secret, id string, at time.Time, body []byte) string {
-	mac := hmac.New(sha256.New, []byte(secret))
+	return SignWebhookKey([]byte(secret), id, at, body)
+}
+
+// SignWebhookKey is SignWebhook with a key that was made of the secret already.
+func SignWebhookKey(key []byte, id string, at time.Time, body []byte) string {
+	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s.%d.", id, at.Unix()) // a hash takes everything
 	mac.Write(body)
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// key is what the endpoint's deliveries are signed with.
+func (e WebhookEndpoint) key() ([]byte, error) {
+	if !e.Generated {
+		return []byte(e.Secret), nil
+	}
+	text, ok := strings.CutPrefix(e.Secret, "whsec_")
+	key, err := base64.StdEncoding.DecodeString(text)
+	if !ok || err != nil || len(key) == 0 {
+		return nil, fmt.Errorf("webhooks of organization %s: Polar generates no such secret", e.OrganizationID)
+	}
+	return key, nil
 }
 
 // CustomerEvent returns the body of an event of the given type about a customer

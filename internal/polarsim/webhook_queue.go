@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 type delivery struct {
 	id     string
 	to     *endpoint // whose URL is called
-	secret string    // signed with
+	key    []byte    // signed with
 	signed []byte    // what is signed
 	body   []byte    // what is sent
 	age    time.Duration
@@ -94,22 +95,24 @@ func (w *Webhooks) enqueue(organization uuid.UUID, body []byte, lie func() []byt
 }
 
 func (w *Webhooks) newDelivery(to *endpoint, body []byte) *delivery {
-	return &delivery{id: "msg_" + newID(w.chance).String(), to: to, secret: to.Secret, signed: body, body: body, due: time.Now()}
+	return &delivery{id: "msg_" + newID(w.chance).String(), to: to, key: to.key, signed: body, body: body, due: time.Now()}
 }
 
 // forged returns a delivery that was not signed by who may sign it.
 func (w *Webhooks) forged(to *endpoint, body, lie []byte) *delivery {
 	d := w.newDelivery(to, lie)
 	d.trick = true
-	switch w.chance.IntN(4) {
+	switch w.chance.IntN(5) {
 	case 0:
-		d.secret = "polar_whs_guessed"
+		d.key = []byte("polar_whs_guessed")
 	case 1:
 		d.signed = body // changed on its way
 	case 2:
 		d.bare = true
+	case 3:
+		d.key = nil // what a receiver may make of a secret that it fails to decode
 	default:
-		d.secret = to.Secret + "x"
+		d.key = append(slices.Clip(to.key), 'x')
 	}
 	return d
 }
@@ -241,7 +244,7 @@ func (w *Webhooks) send(ctx context.Context, d *delivery) int {
 	r.Header.Set("webhook-id", d.id)
 	r.Header.Set("webhook-timestamp", fmt.Sprint(at.Unix()))
 	if !d.bare {
-		r.Header.Set("webhook-signature", SignWebhook(d.secret, d.id, at, d.signed))
+		r.Header.Set("webhook-signature", SignWebhookKey(d.key, d.id, at, d.signed))
 	}
 	answer, err := w.client.Do(r)
 	if err != nil {

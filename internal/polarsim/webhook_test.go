@@ -21,6 +21,7 @@ const hookSecret = "polar_whs_ünïcode"
 
 // A receiver is where webhooks arrive, in memory.
 type receiver struct {
+	secret string          // as the library takes it; empty: hookSecret by the older rule
 	answer func(n int) int // the status of the n-th request, counted from 1; nil: 202
 
 	mu   sync.Mutex
@@ -41,8 +42,12 @@ func (r *receiver) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What Polar does: the library decodes what was encoded for it.
-	library, err := standardwebhooks.NewWebhook(base64.StdEncoding.EncodeToString([]byte(hookSecret)))
+	// What Polar does with older secrets: the library decodes what was encoded for it.
+	secret := base64.StdEncoding.EncodeToString([]byte(hookSecret))
+	if r.secret != "" {
+		secret = r.secret
+	}
+	library, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		return nil, err
 	}
@@ -155,6 +160,28 @@ func TestStateHasAllMetersOfTheCustomer(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestGeneratedSecretsSignAsStandardWebhooksSays: the library takes such a secret
+// as it is.
+func TestGeneratedSecretsSignAsStandardWebhooksSays(t *testing.T) {
+	t.Parallel()
+	const generated = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	synctest.Test(t, func(t *testing.T) {
+		r := &receiver{secret: generated}
+		hooked(t, r, func(o *WebhookOptions) { o.Endpoints[0].Secret, o.Endpoints[0].Generated = generated, true }, func(s *Server, org uuid.UUID) {
+			do[Row](t)(s.Consume(s.Listed(org)[0].ID, "1"))
+		})
+		if len(r.seen) != 1 || !r.seen[0].genuine {
+			t.Errorf("%+v", r.seen)
+		}
+	})
+	for _, secret := range []string{"", "whsec_", "whsec_?", hookSecret, "C2FVsBQIhrscChlQIMV+b5sSYspob7oD"} {
+		s := New(Options{})
+		if _, err := s.StartWebhooks(WebhookOptions{Endpoints: []WebhookEndpoint{{Secret: secret, Generated: true}}}); err == nil {
+			t.Errorf("%q passes for a secret that Polar generated", secret)
+		}
 	}
 }
 

@@ -16,20 +16,28 @@ type Scope struct {
 
 // Scope marks the organization's rows that the filter no longer lets in as out
 // of scope: they are no longer kept current, and nothing is concluded from their
-// absence. Rows that are let in again become current when they are next seen.
+// absence, so they are no suspects either. Rows that are let in again become
+// current when they are next seen.
 func (s *Session) Scope(ctx context.Context, scope Scope) error {
 	const sql = `
-UPDATE polar.customer_meters m
-   SET out_of_scope_at = now()
-  FROM polar.customers c
- WHERE c.id = m.customer_id
-   AND m.organization_id = $1
-   AND m.out_of_scope_at IS NULL
-   AND NOT (
-       (cardinality($2::uuid[]) = 0 OR m.customer_id = ANY($2::uuid[]))
-       AND (cardinality($3::text[]) = 0 OR coalesce(c.external_id = ANY($3::text[]), false))
-       AND (cardinality($4::uuid[]) = 0 OR m.meter_id = ANY($4::uuid[]))
-   )`
+WITH marked AS (
+    UPDATE polar.customer_meters m
+       SET out_of_scope_at = now()
+      FROM polar.customers c
+     WHERE c.id = m.customer_id
+       AND m.organization_id = $1
+       AND m.out_of_scope_at IS NULL
+       AND NOT (
+           (cardinality($2::uuid[]) = 0 OR m.customer_id = ANY($2::uuid[]))
+           AND (cardinality($3::text[]) = 0 OR coalesce(c.external_id = ANY($3::text[]), false))
+           AND (cardinality($4::uuid[]) = 0 OR m.meter_id = ANY($4::uuid[]))
+       )
+    RETURNING m.id
+)
+DELETE FROM polar.walk_suspects w
+ USING marked
+ WHERE w.organization_id = $1
+   AND w.customer_meter_id = marked.id`
 	if len(scope.CustomerIDs)+len(scope.ExternalCustomerIDs)+len(scope.MeterIDs) == 0 {
 		return nil
 	}

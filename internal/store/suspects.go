@@ -22,6 +22,12 @@ type SuspectMeter struct {
 	Samples []uuid.UUID // a few of the suspects
 }
 
+// CustomerSuspects are the suspects of one customer.
+type CustomerSuspects struct {
+	CustomerID       uuid.UUID
+	CustomerMeterIDs []uuid.UUID
+}
+
 // SuspectMeters groups the walk's suspects by meter.
 func (s *Session) SuspectMeters(ctx context.Context) ([]SuspectMeter, error) {
 	const sql = `
@@ -126,6 +132,31 @@ SELECT w.customer_meter_id
 		return nil, fmt.Errorf("list suspects: %w", err)
 	}
 	return ids, nil
+}
+
+// SuspectsByCustomer returns the suspects of up to limit customers with ids above
+// after, in the order of those ids.
+func (s *Session) SuspectsByCustomer(ctx context.Context, after uuid.UUID, limit int) ([]CustomerSuspects, error) {
+	const sql = `
+SELECT
+    m.customer_id,
+    array_agg(m.id)
+  FROM polar.walk_suspects w
+  JOIN polar.customer_meters m ON m.id = w.customer_meter_id
+ WHERE w.organization_id = $1
+   AND m.customer_id > $2
+ GROUP BY m.customer_id
+ ORDER BY m.customer_id
+ LIMIT $3`
+	rows, err := s.conn.Query(ctx, sql, s.organization, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("group suspects by customer: %w", err)
+	}
+	customers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[CustomerSuspects])
+	if err != nil {
+		return nil, fmt.Errorf("group suspects by customer: %w", err)
+	}
+	return customers, nil
 }
 
 // DropMeterSuspects clears the suspects of one meter: it is archived.

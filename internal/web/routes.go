@@ -46,8 +46,11 @@ func (s *Server) addHealth(mux *http.ServeMux, at *site) {
 // world has for it, and believes nobody but by signature.
 func (s *Server) addWebhooks(mux *http.ServeMux) {
 	webhooks := s.mounted(func(h *Handlers) http.Handler { return h.Webhooks })
-	mux.Handle("POST "+webhookPattern, webhooks)
-	mux.Handle("GET "+webhookPattern, webhooks) // says 405, where the page would say 404
+	// Polar's documentation advises a slash at the end where deliveries get redirects.
+	for _, pattern := range []string{webhookPattern, webhookPattern + "/{$}"} {
+		mux.Handle("POST "+pattern, webhooks)
+		mux.Handle("GET "+pattern, webhooks) // says 405, where the page would say 404
+	}
 }
 
 // mounted answers with a handler that may not be there yet, or not at all.

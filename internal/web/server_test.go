@@ -51,6 +51,7 @@ func TestEachListenerServesWhatItIsFor(t *testing.T) {
 		{"/", nil, 200, 200, 404},
 		{"/customers/1", nil, 200, 200, 404},
 		{"/webhooks/polar/acme", post, 202, 405, 202},
+		{"/webhooks/polar/acme/", post, 202, 405, 202},
 		{"/webhooks/polar/a/b", post, 405, 405, 404},
 		{"/webhooks/polar/acme", nil, 202, 200, 202}, // its handler refuses the method
 		{"/", post, 405, 405, 404},

@@ -81,7 +81,8 @@ type webhooks struct {
 	log       *zap.Logger
 }
 
-// NewWebhooks returns the handler of POST /webhooks/polar/{organization}.
+// NewWebhooks returns the handler of POST /webhooks/polar/{organization}, with or
+// without a slash at its end.
 //
 // What is not genuine is refused with 403 and does not tell why: an unknown
 // organization, one without webhooks, a missing header and a wrong signature
@@ -109,7 +110,7 @@ func NewWebhooks(o WebhookOptions) http.Handler {
 
 // ServeHTTP takes one delivery.
 func (h *webhooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	organization := strings.TrimPrefix(r.URL.Path, WebhookPath)
+	organization := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, WebhookPath), "/")
 	key := h.endpoints[organization]
 	if key == nil {
 		organization, key = "", h.nobody

@@ -48,9 +48,13 @@ func (f *fakeInbox) Receive(_ context.Context, d mirror.Delivery) (bool, error) 
 
 // endpoint is the handler of one organization, acme, on a fake inbox.
 func endpoint(inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
+	return endpointOf(acmeSecret, inbox, observe)
+}
+
+func endpointOf(acme string, inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
 	return web.NewWebhooks(web.WebhookOptions{
 		Endpoints: []web.WebhookEndpoint{
-			{Organization: "acme", Secret: func() (secret.Secret, error) { return secret.New(acmeSecret), nil }},
+			{Organization: "acme", Secret: func() (secret.Secret, error) { return secret.New(acme), nil }},
 			{Organization: "broken", Secret: func() (secret.Secret, error) { return secret.Secret{}, errors.New("no such file") }},
 		},
 		Inbox:   inbox,
@@ -132,6 +136,8 @@ func deservedAnswers() map[string]deserved {
 		"two signatures": {[]func(*http.Request){func(r *http.Request) {
 			r.Header.Set("webhook-signature", "v1,AAAA v1a,x "+r.Header.Get("webhook-signature"))
 		}}, web.WebhookAccepted, 202},
+		"slash":          {[]func(*http.Request){to("/webhooks/polar/acme/")}, web.WebhookAccepted, 202},
+		"two slashes":    {[]func(*http.Request){to("/webhooks/polar/acme//")}, web.WebhookForged, 403},
 		"unknown":        {[]func(*http.Request){to("/webhooks/polar/nobody")}, web.WebhookForged, 403},
 		"below it":       {[]func(*http.Request){to("/webhooks/polar/acme/x")}, web.WebhookForged, 403},
 		"without secret": {[]func(*http.Request){to("/webhooks/polar/broken")}, web.WebhookForged, 403},
@@ -226,20 +232,80 @@ func TestRefusalsCannotBeToldApart(t *testing.T) {
 	}
 }
 
-// TestKeyIsTheWholeSecret: what Polar does is encode the secret in base64 and
-// give that to a library, which decodes it.
-func TestKeyIsTheWholeSecret(t *testing.T) {
+// TestBothOfPolarsKeysOfASecretCount and no other. The key is the whole text of
+// secrets that are older than September 2026 or that a seller chose, and the
+// base64 behind whsec_ of those that Polar generated since.
+func TestBothOfPolarsKeysOfASecretCount(t *testing.T) {
 	t.Parallel()
-	polar, err := standardwebhooks.NewWebhook(base64.StdEncoding.EncodeToString([]byte(acmeSecret)))
-	if err != nil {
-		t.Fatal(err)
+	const key = "\xff\xfb\x1e a key with \x00 and \xfb\xff" // in base64 with / and + and padding
+	generated := "whsec_" + base64.StdEncoding.EncodeToString([]byte(key))
+	unpadded := strings.TrimRight(generated, "=")
+	const plain = "a seller's own, with a ü"
+	for _, c := range []struct {
+		name, secret string
+		keys         []string // that sign genuine deliveries
+	}{
+		{"plain", plain, []string{plain}},
+		{"older", acmeSecret, []string{acmeSecret}},
+		{"generated", generated, []string{key, generated}},
+		{"padding left out", unpadded, []string{key, unpadded}},
+		{"one byte", "whsec_YQ==", []string{"a", "whsec_YQ=="}},
+		{"chosen with the prefix", "whsec_chosen by a seller", []string{"whsec_chosen by a seller"}},
+		{"nothing behind the prefix", "whsec_", []string{"whsec_"}},
+		{"padding alone", "whsec_====", []string{"whsec_===="}},
+		{"spaces", "whsec_ \r\n", []string{"whsec_ \r\n"}},
+		{"line break", "whsec_\n", []string{"whsec_\n"}},
+		{"one character", "whsec_A", []string{"whsec_A"}},
+		{"no base64", "whsec_!!!!", []string{"whsec_!!!!"}},
+		{"base64 and more", "whsec_c2VjcmV0!", []string{"whsec_c2VjcmV0!"}},
+		{"padding in the middle", "whsec_YQ==c2VjcmV0", []string{"whsec_YQ==c2VjcmV0"}},
+		{"other alphabet", "whsec_-_-_", []string{"whsec_-_-_"}},
+		{"zero bytes", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", []string{"whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}},
+		{"prefix in capitals", "WHSEC_c2VjcmV0", []string{"WHSEC_c2VjcmV0"}},
+		{"no prefix", "c2VjcmV0", []string{"c2VjcmV0"}},
+	} {
+		genuine := map[string]bool{}
+		for _, key := range c.keys {
+			genuine[key] = true
+		}
+		rest := strings.TrimPrefix(c.secret, "whsec_")
+		skipped, _ := base64.StdEncoding.DecodeString(rest) // up to what is no base64
+		alphabet, _ := base64.RawURLEncoding.DecodeString(rest)
+		for _, key := range append(c.keys, "", "\x00", rest, string(skipped), string(alphabet), "secret", "guess") {
+			want := 403
+			if genuine[key] {
+				want = 202
+			}
+			got := post(t, endpointOf(c.secret, &fakeInbox{}, nil), func(r *http.Request) {
+				r.Header.Set("webhook-signature", polarsim.SignWebhookKey([]byte(key), "msg_1", time.Now(), []byte(`{"type":"customer.updated"}`)))
+			})
+			if got.Code != want {
+				t.Errorf("%s (%q): signed with %q it is answered with %d, want %d", c.name, c.secret, key, got.Code, want)
+			}
+		}
 	}
-	signature, err := polar.Sign("msg_1", time.Now(), []byte(`{"type":"customer.updated"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := post(t, endpoint(&fakeInbox{}, nil), header("webhook-signature", signature)); got.Code != 202 {
-		t.Errorf("answered %d", got.Code)
+}
+
+// TestKeysAreThoseOfTheStandardLibrary that Polar signs with: it gives the library
+// a generated secret as it is, and any other one encoded in base64.
+func TestKeysAreThoseOfTheStandardLibrary(t *testing.T) {
+	t.Parallel()
+	const generated = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+	for secret, forTheLibrary := range map[string]string{
+		acmeSecret: base64.StdEncoding.EncodeToString([]byte(acmeSecret)),
+		generated:  generated,
+	} {
+		polar, err := standardwebhooks.NewWebhook(forTheLibrary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		signature, err := polar.Sign("msg_1", time.Now(), []byte(`{"type":"customer.updated"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := post(t, endpointOf(secret, &fakeInbox{}, nil), header("webhook-signature", signature)); got.Code != 202 {
+			t.Errorf("%s: answered %d", secret, got.Code)
+		}
 	}
 }
 

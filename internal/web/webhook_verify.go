@@ -1,11 +1,14 @@
 package web
 
 import (
+	"bytes"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,11 +67,53 @@ func (k *webhookKey) verify(body []byte, header http.Header, log *zap.Logger) (t
 	return time.Unix(seconds, 0), err
 }
 
-// check verifies one delivery by Standard Webhooks. Polar's key is the bytes of
-// the whole secret as its dashboard shows it: Polar encodes them in base64 for
-// the library that signs, which decodes them again.
-func check(key secret.Secret, body []byte, header http.Header) error {
-	webhook, err := standardwebhooks.NewWebhookRaw([]byte(key.Reveal()))
+// GeneratedSecretPrefix begins the secrets that Polar generates since September
+// 2026. A secret that a seller chose may begin with it, too.
+const GeneratedSecretPrefix = "whsec_"
+
+// GeneratedKey returns the key of a secret that Polar generated in September 2026
+// or later: what follows the prefix, decoded. ok is false if the secret is not one
+// of those.
+//
+// The padding may be missing: a double click on the secret does not select it, and
+// it carries nothing. Nothing else is forgiven. Polar encodes in the standard
+// alphabet, and a decoder that skips what it does not understand makes short or
+// empty keys of other texts; anybody can sign with an empty key. HMAC fills keys up
+// with zero bytes, so a key of nothing but zero bytes is an empty key, too.
+func GeneratedKey(s secret.Secret) (key []byte, ok bool) {
+	text, ok := strings.CutPrefix(s.Reveal(), GeneratedSecretPrefix)
+	if !ok || strings.ContainsAny(text, "\r\n") { // which the decoder skips
+		return nil, false
+	}
+	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
+	if err != nil || len(bytes.Trim(key, "\x00")) == 0 {
+		return nil, false
+	}
+	return key, true
+}
+
+// check verifies one delivery by Standard Webhooks.
+//
+// The key of a secret that Polar generated before September 2026, or that the
+// seller chose, is the bytes of the whole text. A secret does not tell which kind
+// it is, so both keys are tried. A secret with one key has it tried twice: how
+// long a refusal takes tells nothing.
+func check(s secret.Secret, body []byte, header http.Header) error {
+	whole := []byte(s.Reveal())
+	generated, ok := GeneratedKey(s)
+	if !ok {
+		generated = whole
+	}
+	err := checkKey(whole, body, header)
+	if other := checkKey(generated, body, header); err != nil && !errors.Is(err, errTooOld) {
+		err = other
+	}
+	return err
+}
+
+// checkKey verifies one delivery with one key.
+func checkKey(key, body []byte, header http.Header) error {
+	webhook, err := standardwebhooks.NewWebhookRaw(key)
 	if err != nil {
 		return err
 	}

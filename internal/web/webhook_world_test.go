@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -69,7 +70,15 @@ func (w *hookWorld) mirror(st *store.Store) *mirror.Mirror {
 	return m
 }
 
-func secretOf(org polarsim.Organization) string { return "polar_whs_" + org.Name + "_é_secret" }
+// secretOf is one that Polar generated, for globex, or an older one.
+func secretOf(org polarsim.Organization) string {
+	if generated(org) {
+		return "whsec_" + base64.StdEncoding.EncodeToString([]byte("the key of "+org.Name))
+	}
+	return "polar_whs_" + org.Name + "_é_secret"
+}
+
+func generated(org polarsim.Organization) bool { return org.Name == "globex" }
 
 // handler returns the endpoints of all organizations.
 func (w *hookWorld) handler(inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
@@ -95,7 +104,7 @@ func (w *hookWorld) send(url string, change func(*polarsim.WebhookOptions)) *pol
 	w.Helper()
 	o := polarsim.WebhookOptions{Seed: 5, InFlight: 8, FirstRetry: 20 * time.Millisecond}
 	for _, org := range w.orgs {
-		o.Endpoints = append(o.Endpoints, polarsim.WebhookEndpoint{OrganizationID: org.ID, URL: url + web.WebhookPath + org.Name, Secret: secretOf(org)})
+		o.Endpoints = append(o.Endpoints, polarsim.WebhookEndpoint{OrganizationID: org.ID, URL: url + web.WebhookPath + org.Name, Secret: secretOf(org), Generated: generated(org)})
 	}
 	if change != nil {
 		change(&o)
