@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,8 +20,8 @@ func (p *program) configCommand() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Find out what is wrong with the configuration",
-		Long: `Validates the configuration and, unless --offline, tries every access token with
-one small request, looks at the database without changing it, and says how long a
+		Long: `Validates the configuration, shows when the next runs are due and, unless
+--offline, tries every access token with one small request, looks at the database without changing it, and says how long a
 backfill will take. Each failure names its cure.
 
 Exit codes: 0 all is well, 1 Polar gave no answer, 2 the configuration or a token
@@ -49,6 +50,8 @@ func (p *program) check(ctx context.Context, offline bool) error {
 	p.openLog(cfg.Log, true)
 	d := &doctor{program: p, cfg: cfg, out: p.stdout}
 	d.checkConfiguration()
+	d.checkSchedule("schedule.incremental", cfg.Schedule.Incremental, time.Now())
+	d.checkSchedule("schedule.full", cfg.Schedule.Full, time.Now())
 	if !offline {
 		seen := d.checkPolar(ctx)
 		d.checkDatabase(ctx)
@@ -81,6 +84,31 @@ func (d *doctor) checkConfiguration() {
 	d.checkWebhooks()
 	for _, w := range d.cfg.Warnings() {
 		d.doubt("%s", w)
+	}
+}
+
+// checkSchedule says when the next runs are, and which of them a change of the
+// clocks skips or repeats.
+func (d *doctor) checkSchedule(key string, schedule config.Cron, now time.Time) {
+	loc := d.cfg.Schedule.Location
+	times, err := schedule.In(loc)
+	if err != nil || schedule.Never() {
+		return // a loaded configuration gives no error
+	}
+	next := make([]string, 3)
+	at := now.In(loc)
+	for i := range next {
+		at = times.Next(at)
+		next[i] = at.Format("2006-01-02 15:04:05 MST")
+	}
+	d.good("%s: the next times are %s", key, strings.Join(next, ", "))
+	const wall = "15:04 on 2006-01-02"
+	skipped, repeated := schedule.Shifts(loc, now)
+	if !skipped.IsZero() {
+		d.doubt("%s: no run at %s, because the clocks in %s skip that time: choose another hour, or set schedule.timezone to UTC", key, skipped.Format(wall), loc)
+	}
+	if !repeated.IsZero() {
+		d.doubt("%s: two runs at %s, because the clocks in %s show that time twice: choose another hour, or set schedule.timezone to UTC", key, repeated.Format(wall), loc)
 	}
 }
 

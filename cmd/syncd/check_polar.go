@@ -120,7 +120,12 @@ func (v *tokenVerdict) measureDepth(ctx context.Context, client *fetch.Client, p
 }
 
 func (d *doctor) tell(o config.Organization, v tokenVerdict) {
+	var proxy *fetch.ProxyError
 	switch {
+	case errors.As(v.err, &proxy) && proxy.Refused():
+		d.bad(exitUsage, "organization %s: %v", o.Name, v.err)
+	case proxy != nil:
+		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: %v", o.Name, d.cfg.Polar.BaseURL, v.err)
 	case errors.Is(v.err, fetch.ErrNoAnswer), errors.Is(v.err, fetch.ErrRateLimited):
 		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: check polar.base_url and the network (%v)", o.Name, d.cfg.Polar.BaseURL, v.err)
 	case isStatusAbove500(v.err):

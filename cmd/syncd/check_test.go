@@ -3,6 +3,9 @@ package main
 import (
 	"encoding/base64"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +25,37 @@ func TestCheckOfflineAsksNobody(t *testing.T) {
 		t.Errorf("exit code %d, stderr %q, %d requests", r.code, r.stderr, f.sim.RequestCount())
 	}
 	assertContains(t, r.stdout, "✓ configuration: "+path+" is valid; organizations: acme")
+}
+
+func TestCheckShowsTheNextRunsAndThoseThatTheClocksSkip(t *testing.T) {
+	t.Parallel()
+	check := func(schedule string) string {
+		path := filepath.Join(t.TempDir(), "config.yaml")
+		text := "organizations: [{name: acme, id: 1dbfc517-0bbf-4301-9ba8-555ca42b9737, access_token: polar_oat_x}]\nschedule: " + schedule + "\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := call(t, nil, "config", "check", "--offline", "--config", path)
+		if r.code != exitDone {
+			t.Errorf("exit code %d, stderr %s", r.code, r.stderr)
+		}
+		return r.stdout
+	}
+	got := check(`{incremental: "@every 30s", full: "30 2 * * *", timezone: Europe/Berlin}`)
+	next := `20\d\d-\d\d-\d\d 02:30:00 CES?T`
+	for _, want := range []string{
+		`✓ schedule\.incremental: the next times are .*:[03]0 CES?T, .*:[03]0 CES?T, .*:[03]0 CES?T\n`,
+		`✓ schedule\.full: the next times are ` + next + ", " + next + ", " + next + `\n`,
+		`! schedule\.full: no run at 02:30 on 20\d\d-03-\d\d, because the clocks in Europe/Berlin skip that time`,
+		`! schedule\.full: two runs at 02:30 on 20\d\d-10-\d\d, because the clocks in Europe/Berlin show that time twice`,
+	} {
+		if !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("%s is missing in:\n%s", want, got)
+		}
+	}
+	if got := check(`{incremental: "* * * * *", full: "", timezone: Europe/Berlin}`); strings.Contains(got, "clocks") || strings.Contains(got, "schedule.full: the next") {
+		t.Errorf("a warning for every minute, or times of a schedule that is off:\n%s", got)
+	}
 }
 
 func TestCheckFindsAllWellAndChangesNothing(t *testing.T) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/http"
 
 	"polarmirror/internal/config"
 	"polarmirror/internal/fetch"
@@ -12,7 +11,7 @@ import (
 // and a pace where they share a token.
 type clients struct {
 	p         *program
-	transport *http.Transport
+	transport *fetch.Transport
 	limiters  *fetch.Limiters
 	polar     config.Polar // what they were made with
 	made      map[string]madeClient

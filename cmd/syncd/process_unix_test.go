@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -282,5 +283,33 @@ func TestSecondSignalAborts(t *testing.T) {
 	r := p.end(t)
 	if r.code != exitFailed || len(r.plainLines()) > 0 {
 		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+}
+
+func TestCheckNamesTheProxyThatIsInTheWay(t *testing.T) {
+	t.Parallel()
+	answers := func(status int) string {
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(proxy.Close)
+		return proxy.Listener.Addr().String()
+	}
+	forbids, busy := answers(http.StatusForbidden), answers(http.StatusServiceUnavailable)
+	for _, tt := range []struct {
+		proxy string
+		code  int
+		says  string
+	}{
+		{"@" + forbids, exitUsage, "✗ organization default: list customer meters, page 1: GET https://api.polar.sh/v1/customer-meters/: proxy " + forbids + " (HTTPS_PROXY) refused access to api.polar.sh:443: status 403 Forbidden"},
+		{"@" + busy, exitFailed, "✗ organization default: Polar at https://api.polar.sh gave no answer: "},
+		{"@127.0.0.1:1", exitFailed, "through proxy 127.0.0.1:1 (HTTPS_PROXY): "},
+	} {
+		env := []string{
+			"POLAR_ACCESS_TOKEN=polar_oat_" + canary, "POLAR_ORGANIZATION_ID=1dbfc517-0bbf-4301-9ba8-555ca42b9737",
+			"HTTPS_PROXY=http://operator:" + canary + tt.proxy,
+		}
+		r := startWith(t, t.TempDir(), env, "config", "check").end(t)
+		if r.code != tt.code || !strings.Contains(r.stdout, tt.says) || strings.Contains(r.stdout+r.stderr, canary) {
+			t.Errorf("proxy %s: exit code %d, stdout:\n%s\nstderr:\n%s", tt.proxy, r.code, r.stdout, r.stderr)
+		}
 	}
 }

@@ -47,7 +47,70 @@ func (c Cron) In(loc *time.Location) (cron.Schedule, error) {
 	if spec.Next(time.Date(2023, time.January, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
 		return nil, errors.New(`names a date that never comes; write "" for never`)
 	}
-	return spec, nil
+	return &zoned{spec}, nil
+}
+
+// A zoned schedule is robfig/cron's, which matches what a clock in its time zone
+// shows: a time that a change of the clocks skips does not come on that day, and
+// one that it repeats comes twice.
+type zoned struct{ spec *cron.SpecSchedule }
+
+// Next returns the first time after t. On its way from day to day robfig/cron
+// passes over a whole day whose midnight does not exist, so it is asked again
+// from each change of the clocks on the way.
+func (z *zoned) Next(t time.Time) time.Time {
+	next := z.spec.Next(t)
+	for {
+		_, change := t.In(z.spec.Location).ZoneBounds()
+		if change.IsZero() || !change.Before(next) {
+			return next
+		}
+		if sooner := z.spec.Next(change.Add(-1)); !sooner.IsZero() && sooner.Before(next) {
+			next = sooner.In(t.Location())
+		}
+		t = change.In(t.Location())
+	}
+}
+
+// shiftsWithin is how far ahead Shifts looks, in years.
+const shiftsWithin = 2
+
+// Shifts returns the first time after t that a change of the clocks in loc skips,
+// and the first that it repeats, as the clock shows them; zero if there is none
+// in the next two years. Times that another follows within the hour don't count:
+// then there is no gap worth knowing about.
+func (c Cron) Shifts(loc *time.Location, t time.Time) (skipped, repeated time.Time) {
+	schedule, err := c.In(loc)
+	clock, clockErr := c.In(time.UTC) // which nothing skips or repeats
+	if _, ok := schedule.(*zoned); !ok || err != nil || clockErr != nil {
+		return skipped, repeated
+	}
+	shown := func(t time.Time) time.Time {
+		_, offset := t.In(loc).Zone()
+		return t.UTC().Add(time.Duration(offset) * time.Second)
+	}
+	const day = 24 * time.Hour
+	for last := t.AddDate(shiftsWithin, 0, 0); ; {
+		_, change := t.In(loc).ZoneBounds()
+		if change.IsZero() || change.After(last) {
+			return skipped, repeated
+		}
+		runs := map[time.Time]int{}
+		begin, end := change.Add(-day), change.Add(day)
+		for at := schedule.Next(begin); !at.IsZero() && at.Before(end.Add(day)); at = schedule.Next(at) {
+			runs[shown(at)]++
+		}
+		for at := clock.Next(shown(begin)); !at.IsZero() && at.Before(shown(end)); at = clock.Next(at) {
+			switch {
+			case clock.Next(at).Sub(at) <= time.Hour:
+			case runs[at] == 0 && skipped.IsZero():
+				skipped = at
+			case runs[at] > 1 && repeated.IsZero():
+				repeated = at
+			}
+		}
+		t = change
+	}
 }
 
 var errCronShape = errors.New(`want five fields (minute hour day month weekday), a descriptor such as "@hourly", or "@every 30s"`)

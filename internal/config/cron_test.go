@@ -43,6 +43,15 @@ func TestCronFiresInItsTimeZone(t *testing.T) {
 		{"@daily", "Asia/Tokyo", "2026-08-01T00:00:00Z", "2026-08-01T15:00:00Z"},
 		{"0 0 29 2 *", "UTC", "2026-08-01T00:00:00Z", "2028-02-29T00:00:00Z"},
 		{"  @hourly ", "UTC", "2026-08-01T00:00:00Z", "2026-08-01T01:00:00Z"},
+		// The clocks skip 02:00 to 03:00, and repeat it.
+		{"30 2 * * *", "Europe/Berlin", "2027-03-27T01:30:00Z", "2027-03-29T00:30:00Z"},
+		{"30 2 * * *", "Europe/Berlin", "2027-10-31T00:30:00Z", "2027-10-31T01:30:00Z"},
+		{"17 * * * *", "Europe/Berlin", "2027-03-28T00:17:00Z", "2027-03-28T01:17:00Z"},
+		// A day without midnight has a noon.
+		{"0 0 * * *", "Asia/Beirut", "2027-03-26T22:00:00Z", "2027-03-28T21:00:00Z"},
+		{"0 12 * * SUN", "Asia/Beirut", "2027-03-21T10:00:00Z", "2027-03-28T09:00:00Z"},
+		{"0 12 28 * *", "Asia/Beirut", "2027-02-28T10:00:00Z", "2027-03-28T09:00:00Z"},
+		{"0 12 * * FRI", "Africa/Cairo", "2027-04-23T10:00:00Z", "2027-04-30T09:00:00Z"},
 		{"@every 30s", "UTC", "2026-08-01T00:00:00.5Z", "2026-08-01T00:00:30Z"},
 		{"@every 30s", "Asia/Kathmandu", "2026-08-01T00:00:30Z", "2026-08-01T00:01:00Z"},
 		{"@every 1h30m", "UTC", "1969-12-31T23:59:59.5Z", "1970-01-01T00:00:00Z"},
@@ -50,6 +59,50 @@ func TestCronFiresInItsTimeZone(t *testing.T) {
 	for _, tt := range tests {
 		if got := next(t, tt.expression, tt.zone, tt.after); got != tt.want {
 			t.Errorf("%q in %s after %s: %s, want %s", tt.expression, tt.zone, tt.after, got, tt.want)
+		}
+	}
+}
+
+func TestShiftsAreTheTimesThatAChangeOfTheClocksSkipsOrRepeats(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		expression              Cron
+		zone, skipped, repeated string
+	}{
+		{"30 2 * * *", "Europe/Berlin", "2027-03-28 02:30", "2027-10-31 02:30"},
+		{"30 2 * * SUN", "Europe/Berlin", "2027-03-28 02:30", "2027-10-31 02:30"},
+		{"30 2 * * MON", "Europe/Berlin", "", ""},
+		{"0 3 * * *", "Europe/Berlin", "", ""},
+		{"0 */2 * * *", "Europe/Berlin", "2027-03-28 02:00", "2027-10-31 02:00"},
+		{"*/20 1,2 * * *", "Europe/Berlin", "2027-03-28 02:40", "2027-10-31 02:40"},
+		{"0 0 * * *", "Asia/Beirut", "2027-03-28 00:00", ""},
+		{"0 12 * * SUN", "Asia/Beirut", "", ""},
+		{"@daily", "America/Santiago", "2027-09-05 00:00", ""},
+		{"0 0 * * *", "Africa/Cairo", "2027-04-30 00:00", ""},
+		{"30 23 * * *", "Africa/Cairo", "", "2027-10-28 23:30"},
+		{"0 0 * * *", "Asia/Tokyo", "", ""},
+		{"30 2 * * *", "UTC", "", ""},
+		{"17 * * * *", "Europe/Berlin", "", ""},
+		{"* * * * *", "Europe/Berlin", "", ""},
+		{"@hourly", "Europe/Berlin", "", ""},
+		{"@every 24h", "Europe/Berlin", "", ""},
+		{"0 0 29 2 *", "Europe/Berlin", "", ""},
+		{"", "Europe/Berlin", "", ""},
+	}
+	show := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.Format("2006-01-02 15:04")
+	}
+	for _, tt := range tests {
+		location, err := time.LoadLocation(tt.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		skipped, repeated := tt.expression.Shifts(location, time.Date(2027, time.January, 1, 0, 0, 0, 0, time.UTC))
+		if show(skipped) != tt.skipped || show(repeated) != tt.repeated {
+			t.Errorf("%q in %s: skipped %q and repeated %q, want %q and %q", tt.expression, tt.zone, show(skipped), show(repeated), tt.skipped, tt.repeated)
 		}
 	}
 }

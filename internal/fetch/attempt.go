@@ -133,7 +133,15 @@ func (c *Client) noAnswer(ctx context.Context, call *call, token secret.Secret, 
 	class := connectionClass(err, begun || c.retry.RetryConnectionErrors)
 	var timeout errTimeout
 	if errors.As(context.Cause(ctx), &timeout) {
-		err, class = timeout, transient
+		var proxy *ProxyError
+		if errors.As(err, &proxy) {
+			late := *proxy
+			late.Err = timeout
+			err = &late
+		} else {
+			err = timeout
+		}
+		class = transient
 	}
 	if errors.As(err, &redirect) {
 		class = fatal
@@ -154,8 +162,9 @@ func connectionClass(err error, retry bool) class {
 	var dns *net.DNSError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
+	var proxy *ProxyError
 	switch {
-	case !retry, errors.Is(err, errManyRedirects):
+	case !retry, errors.Is(err, errManyRedirects), errors.As(err, &proxy) && proxy.Refused():
 		return fatal
 	case errors.As(err, &dns) && dns.IsNotFound, errors.As(err, &certificate), errors.As(err, &record),
 		errors.Is(err, http.ErrSchemeMismatch):
@@ -179,6 +188,11 @@ func (c *Client) badAnswer(call *call, token secret.Secret, response *http.Respo
 	}
 	if err == nil && response.StatusCode/100 == 2 {
 		e.Err = errors.New("a status without a page")
+	}
+	if t, ok := c.http.Transport.(*Transport); ok {
+		if proxy := t.proxyOf(response.Request); proxy != nil {
+			e.Proxy = sanitize(proxy.Host, maxWord)
+		}
 	}
 	e.describe(body, token)
 	f := &failure{err: e, status: e.Status, class: statusClass(e.Status)}

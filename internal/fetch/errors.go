@@ -9,14 +9,15 @@ import (
 
 // What a caller may branch on, with errors.Is.
 var (
-	ErrTokenRejected  = errors.New("access token rejected")              // 401
-	ErrScopeMissing   = errors.New("scope missing")                      // 403
-	ErrNotFound       = errors.New("customer meter not found")           // Polar itself says that it is gone
-	ErrWrongAddress   = errors.New("no such address")                    // any other 404, which proves nothing about a row
-	ErrInvalidRequest = errors.New("invalid request")                    // 422
-	ErrRateLimited    = errors.New("rate limited without end")           // 429 for longer than Retry.MaxElapsedTime
-	ErrUnexpectedBody = errors.New("unexpected body")                    // 200 with a body that is no answer of the call
-	ErrNoAnswer       = errors.New("no answer from Polar, or a cut one") // connection errors, time-outs
+	ErrTokenRejected  = errors.New("access token rejected")               // 401
+	ErrScopeMissing   = errors.New("scope missing")                       // 403
+	ErrNotFound       = errors.New("customer meter not found")            // Polar itself says that it is gone
+	ErrWrongAddress   = errors.New("no such address")                     // any other 404, which proves nothing about a row
+	ErrInvalidRequest = errors.New("invalid request")                     // 422
+	ErrRateLimited    = errors.New("rate limited without end")            // 429 for longer than Retry.MaxElapsedTime
+	ErrUnexpectedBody = errors.New("unexpected body")                     // 200 with a body that is no answer of the call
+	ErrBlocked        = errors.New("request blocked on the way to Polar") // 407, or a 403 in words that are not Polar's
+	ErrNoAnswer       = errors.New("no answer from Polar, or a cut one")  // connection errors, time-outs
 	errTooLarge       = fmt.Errorf("body larger than %d MiB", maxBody>>20)
 )
 
@@ -34,6 +35,7 @@ type StatusError struct {
 	Detail       string // Polar's "detail"; of a 422 each loc and msg
 	ContentType  string
 	BodyStart    string // at most 200 bytes of a body that is no error of Polar's
+	Proxy        string // host and port of the proxy that the request was sent to; "" if there is none
 	Attempts     int    // requests sent, this one included
 	Err          error  // what is wrong with a body; nil for a status
 }
@@ -51,7 +53,10 @@ func (e *StatusError) Error() string {
 	if e.Err != nil {
 		b.WriteString(": " + e.Err.Error())
 	}
-	if e.Err != nil || e.Code == "" && e.Detail == "" {
+	if e.Err != nil || e.foreign() {
+		if e.Proxy != "" {
+			b.WriteString(", through proxy " + e.Proxy)
+		}
 		if e.ContentType != "" {
 			b.WriteString(", content type " + e.ContentType)
 		}
@@ -76,6 +81,8 @@ func (e *StatusError) remedy() string {
 			", and production and sandbox tokens don't work on each other; create a token with the scope customer_meters:read there"
 	case ErrScopeMissing:
 		return "create an access token with the scope customer_meters:read and use it instead"
+	case ErrBlocked:
+		return "this answer is not Polar's: have the proxy or firewall that gave it allow requests to " + e.BaseURL
 	case ErrWrongAddress:
 		if e.Code == "" && e.Detail == unknownCall {
 			return fmt.Sprintf("this API version is unknown to Polar or has been removed: polar.api_version is %s, and this syncd is made for %s; set it to a version that Polar has, and update syncd if there is a newer one. If Polar has this version, check that polar.base_url (%s) is Polar's API",
@@ -100,6 +107,8 @@ func (e *StatusError) kind() error {
 		return ErrUnexpectedBody
 	case e.Status == http.StatusUnauthorized:
 		return ErrTokenRejected
+	case e.Status == http.StatusProxyAuthRequired, e.Status == http.StatusForbidden && e.foreign():
+		return ErrBlocked
 	case e.Status == http.StatusForbidden:
 		return ErrScopeMissing
 	case e.Status == http.StatusNotFound && e.Code == codeNotFound && e.Path != listPath:
@@ -113,6 +122,9 @@ func (e *StatusError) kind() error {
 	}
 	return nil
 }
+
+// foreign reports whether the body is not an error in Polar's words.
+func (e *StatusError) foreign() bool { return e.Code == "" && e.Detail == "" }
 
 // codeNotFound is the code of a 404 that speaks of the customer meter asked
 // for; a list asks for none. A 404 of a proxy, or of a version that Polar does not know, lacks it.

@@ -21,6 +21,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"polarmirror/internal/fetch"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 )
@@ -42,7 +43,7 @@ type Options struct {
 	// Fresh tells about every configured organization.
 	Fresh     func(context.Context) ([]store.Freshness, error)
 	Observer  Observer          // nil: none
-	Transport http.RoundTripper // nil: the usual one
+	Transport http.RoundTripper // nil: fetch's, which names a proxy that is in the way
 	Log       *zap.Logger       // nil: none
 }
 
@@ -64,6 +65,9 @@ type Pulse struct {
 func New(o Options) *Pulse {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
+	}
+	if o.Transport == nil {
+		o.Transport = fetch.NewTransport()
 	}
 	p := &Pulse{opts: o, woken: make(chan struct{}, 1)}
 	if u, err := url.Parse(o.URL.Reveal()); err == nil {
@@ -199,7 +203,12 @@ func (p *Pulse) send(ctx context.Context) error {
 func cause(ctx context.Context, err error) error {
 	var dns *net.DNSError
 	var op *net.OpError
+	var proxy *fetch.ProxyError
 	switch {
+	case errors.As(err, &proxy) && proxy.Err != nil:
+		return &fetch.ProxyError{Proxy: proxy.Proxy, Variable: proxy.Variable, Err: cause(ctx, proxy.Err)}
+	case proxy != nil:
+		return proxy
 	case ctx.Err() != nil:
 		return fmt.Errorf("no answer: %w", ctx.Err())
 	case errors.As(err, &dns):

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"polarmirror/internal/fetch"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 )
@@ -282,5 +283,31 @@ func TestBeatIsOneGetOfTheAddress(t *testing.T) {
 	p = New(Options{URL: secret.New(address + "/" + canary)})
 	if err := p.Send(t.Context()); err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+func TestHeartbeatNamesTheProxyThatIsInTheWay(t *testing.T) {
+	t.Parallel()
+	refuses := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusProxyAuthRequired) }))
+	t.Cleanup(refuses.Close)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for _, tt := range []struct{ target, proxy, says string }{
+		{"https://watchdog.test", refuses.URL, "refused access to watchdog.test:443: status 407"},
+		{"http://watchdog.test", refuses.URL, "refused access to watchdog.test: status 407"},
+		{"https://watchdog.test", gone.URL, "connection refused"},
+		{"http://watchdog.test", gone.URL, "connection refused"},
+	} {
+		proxy, err := url.Parse(tt.proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy.User = url.UserPassword("operator", canary)
+		transport := fetch.NewTransport()
+		transport.Proxy = http.ProxyURL(proxy)
+		err = New(Options{URL: secret.New(tt.target + "/ping/" + canary), Transport: transport}).Send(t.Context())
+		if err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "proxy "+proxy.Host) {
+			t.Errorf("%s by way of %s: %v", tt.target, tt.proxy, err)
+		}
 	}
 }

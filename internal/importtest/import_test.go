@@ -32,7 +32,7 @@ func allowed() map[string][]string {
 		"internal/store":      {"internal/polar", "internal/secret", "migrations"},
 		"internal/mirror":     {"internal/polar", "internal/fetch", "internal/store", "internal/secret"},
 		"internal/console":    {"internal/mirror"},
-		"internal/heartbeat":  {"internal/secret", "internal/store"},
+		"internal/heartbeat":  {"internal/fetch", "internal/secret", "internal/store"},
 		"internal/metrics":    {"internal/fetch", "internal/mirror", "internal/recent", "internal/store"},
 		"internal/web":        {"internal/mirror", "internal/polar", "internal/recent", "internal/secret", "internal/store"},
 		"internal/pgtest":     {"internal/localpg"},

@@ -104,7 +104,11 @@ func (s *Server) download(ctx context.Context, version embeddedpostgres.Postgres
 	}
 	defer os.RemoveAll(work)
 	if _, statErr := os.Stat(filepath.Join(unpacked, "bin", "postgres")); statErr != nil {
-		return errors.New(firstLine(err))
+		if err == nil {
+			return errors.New("the archive has no server in it")
+		}
+		// Where the library ran a program, that program's output ends its error.
+		return fmt.Errorf("%.300s", lastLine(err.Error()))
 	}
 	if err := os.Chmod(unpacked, 0o755); err != nil {
 		return err
@@ -171,12 +175,4 @@ func removeNewFiles(pattern string) func() {
 			}
 		}
 	}
-}
-
-func firstLine(err error) string {
-	if err == nil {
-		return "the archive has no server in it"
-	}
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line
 }

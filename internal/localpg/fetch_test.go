@@ -36,13 +36,14 @@ func TestFetchedBinariesAreUnpackedOnceAndKept(t *testing.T) {
 	t.Cleanup(repository.Close)
 	cache := openTempDir(t)
 	want := Binaries{Dir: filepath.Join(cache, "postgres-17.5.0", "bin"), Major: 17, Version: "17.5"}
+	options := Options{
+		DataDir:          filepath.Join(openTempDir(t), ".syncd"),
+		IgnoreInstalled:  true,
+		BinaryRepository: repository.URL,
+		CacheDir:         cache,
+	}
 	for range 2 {
-		s, err := newServer(Options{
-			DataDir:          filepath.Join(t.TempDir(), ".syncd"),
-			IgnoreInstalled:  true,
-			BinaryRepository: repository.URL,
-			CacheDir:         cache,
-		})
+		s, err := newServer(options)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,6 +54,9 @@ func TestFetchedBinariesAreUnpackedOnceAndKept(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("binaries (-want +got):\n%s", diff)
 		}
+	}
+	if _, err := Start(t.Context(), options); err == nil || !strings.HasSuffix(err.Error(), "initdb: exit status 1: the stars are wrong") {
+		t.Errorf("start: %v, want what initdb said last", err)
 	}
 	if n := downloads.Load(); n != 1 {
 		t.Errorf("downloaded %d times", n)
@@ -87,7 +91,7 @@ func archive(t testing.TB) []byte {
 	tw := tar.NewWriter(&tarball)
 	for name, script := range map[string]string{
 		"postgres": "echo 'postgres (PostgreSQL) 17.5'",
-		"initdb":   "exit 1",
+		"initdb":   "echo 'the stars are wrong' >&2; echo; exit 1",
 		"pg_ctl":   "exit 1",
 	} {
 		body := "#!/bin/sh\n" + script + "\n"
@@ -174,8 +178,12 @@ func TestErrorsSayWhatPostgresSaidLast(t *testing.T) {
 		"FATAL:  out of luck\nLOG:  database system is shut down\n":                                       "out of luck",
 		"LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n":                       errPortTaken.Error(),
 		"FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use\n":                        errOrphans.Error(),
+		"initdb: could not look up effective user ID 4242: user does not exist\n":                         "user ID 4242: user does not exist: run as a user that /etc/passwd knows",
+		"creating directory ... ok\n\nKilled by the wind  \n\n":                                           ": Killed by the wind",
+		" \n": os.ErrInvalid.Error(),
 	} {
-		if got := describe(os.ErrInvalid, []byte(output)).Error(); !strings.Contains(got, want) {
+		got := describe(os.ErrInvalid, []byte(output)).Error()
+		if !strings.Contains(got, want) || strings.HasSuffix(got, ": ") {
 			t.Errorf("%q became %q, without %q", output, got, want)
 		}
 	}

@@ -109,7 +109,12 @@ func probe(ctx context.Context, acct account, dir string) (Binaries, error) {
 	defer cancel()
 	out, err := acct.command(ctx, b.path("postgres"), "--version").Output()
 	if err != nil {
-		return Binaries{}, fmt.Errorf("run %s --version: %w", b.path("postgres"), err)
+		err = fmt.Errorf("run %s --version: %w", b.path("postgres"), err)
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = describe(err, exit.Stderr)
+		}
+		return Binaries{}, err
 	}
 	// postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
 	_, rest, _ := strings.Cut(string(out), "(PostgreSQL) ")

@@ -105,14 +105,22 @@ func (s *Server) whyExited(exit error, logStart int64) error {
 		return exit
 	}
 	defer f.Close()
-	output, err := io.ReadAll(io.NewSectionReader(f, logStart, tailBytes))
+	info, err := f.Stat()
+	if err != nil {
+		return exit
+	}
+	// The end of what this server wrote: recovery may have written much before.
+	from := max(logStart, info.Size()-tailBytes)
+	output, err := io.ReadAll(io.NewSectionReader(f, from, tailBytes))
 	if err != nil {
 		return exit
 	}
 	return fmt.Errorf("%w; see %s", describe(exit, output), s.home.path(logName))
 }
 
-// describe adds to err what a Postgres program said last about the trouble.
+// describe adds to err what a Postgres program said last about the trouble: the
+// last line that it marked as an error, or else its last line. initdb, for one,
+// marks nothing when the user has no name.
 func describe(err error, output []byte) error {
 	text := string(output)
 	if strings.Contains(text, "Address already in use") {
@@ -131,9 +139,18 @@ func describe(err error, output []byte) error {
 		}
 	}
 	if said == "" {
+		said = lastLine(text)
+	}
+	if said == "" {
 		return err
 	}
 	return explain(fmt.Errorf("%w: %.300s", err, said))
+}
+
+// lastLine is the last line of text that is not blank, "" if there is none.
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return strings.TrimSpace(text[strings.LastIndexByte(text, '\n')+1:])
 }
 
 // explain adds the cure to errors that have one.
