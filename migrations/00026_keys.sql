@@ -1,0 +1,16 @@
+-- Logical replication finds a row to update or delete by its primary key; with
+-- CREATE PUBLICATION … FOR ALL TABLES, Postgres refuses both on a table without
+-- one. The index of the key replaces the index on the same columns. People look
+-- customers up by the ids of their own system.
+
+-- +goose Up
+ALTER TABLE polar.customer_meter_history ADD CONSTRAINT customer_meter_history_pkey PRIMARY KEY (customer_meter_id, observed_at);
+DROP INDEX polar.customer_meter_history_idx;
+
+CREATE INDEX customers_external_id_idx ON polar.customers (organization_id, external_id);
+
+-- +goose Down
+DROP INDEX polar.customers_external_id_idx;
+
+CREATE INDEX customer_meter_history_idx ON polar.customer_meter_history (customer_meter_id, observed_at);
+ALTER TABLE polar.customer_meter_history DROP CONSTRAINT customer_meter_history_pkey;
