@@ -61,16 +61,19 @@ VALUES (
 )
 ON CONFLICT (organization_id, webhook_id) DO NOTHING`
 
+// waitForDiskSQL makes this transaction's commit wait for the disk even where the
+// database was told not to wait.
+const waitForDiskSQL = `
+SELECT set_config('synchronous_commit', 'on', true)
+ WHERE current_setting('synchronous_commit') = 'off'`
+
 // SaveDelivery keeps a delivery, and reports false if it was there already. Once
 // it returns without error no crash loses the delivery, the server's included:
 // it waits for the disk even where the database was told not to.
 func (s *Store) SaveDelivery(ctx context.Context, d *Delivery) (fresh bool, err error) {
-	const wait = `
-SELECT set_config('synchronous_commit', 'on', true)
- WHERE current_setting('synchronous_commit') = 'off'`
 	err = s.withConn(ctx, func(conn *pgxpool.Conn) error {
 		batch := &pgx.Batch{}
-		batch.Queue(wait)
+		batch.Queue(waitForDiskSQL)
 		batch.Queue(saveDeliverySQL,
 			d.Organization,
 			id(d.Customer),
@@ -105,7 +108,7 @@ func (s *Store) withConn(ctx context.Context, use func(*pgxpool.Conn) error) err
 	} else {
 		conn.Release()
 	}
-	return err
+	return cured(err)
 }
 
 // DueOrganizations returns the organizations that have deliveries to apply now.
