@@ -130,11 +130,12 @@ INSERT INTO polar.webhook_events (organization_id, customer_id, sent_at, webhook
 VALUES ($1, $2, now(), $3, 'failed', $4)`
 		const rejected = `
 INSERT INTO polar.rejected_rows (organization_id, run_id, page, seen_at, digest, reason, raw)
-VALUES ($1, 1, 1, now(), '\x01', 'test', $2)`
+VALUES ($1, 1, 1, now(), decode(md5($2), 'hex'), 'test', $2)`
 		for _, err := range []error{
 			w.exec(delivery, c.OrganizationID, c.ID, "known", body),
 			w.exec(delivery, c.OrganizationID, nil, "unread", body),
 			w.exec(rejected, c.OrganizationID, string(body)),
+			w.exec(rejected, c.OrganizationID, *c.Email+strings.Repeat("x", 64<<10)), // its id was cut off
 		} {
 			if err != nil {
 				w.Fatal(err)

@@ -160,7 +160,7 @@ type Outcome struct {
 func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	status, text := "succeeded", (*string)(nil)
 	if o.Err != nil {
-		message := cleanText(o.Err.Error())
+		message := storable(o.Err.Error(), maxText)
 		status, text = "failed", &message
 	}
 	if o.Stopped {

@@ -79,9 +79,9 @@ func (s *Store) SaveDelivery(ctx context.Context, d *Delivery) (fresh bool, err 
 			id(d.Customer),
 			timestamp(d.SentAt),
 			d.ID,
-			unlessEmpty(cleanText(d.Type)),
+			unlessEmpty(storable(d.Type, maxText)),
 			string(d.Status),
-			unlessEmpty(cleanText(d.Error)),
+			unlessEmpty(storable(d.Error, maxText)),
 			d.Payload,
 		).Exec(func(tag pgconn.CommandTag) error {
 			fresh = tag.RowsAffected() > 0
@@ -279,7 +279,7 @@ func (c *Claim) settle(ctx context.Context, settled []Settlement) error {
 		c.session.organization,
 		texts(settled, func(s Settlement) string { return s.ID }),
 		texts(settled, func(s Settlement) string { return string(s.Status) }),
-		optionalTexts(settled, func(s Settlement) *string { return unlessEmpty(cleanText(s.Error)) }),
+		optionalTexts(settled, func(s Settlement) *string { return unlessEmpty(storable(s.Error, maxText)) }),
 		column(settled, func(s Settlement) time.Duration { return s.Wait }),
 	)
 	if err != nil {
