@@ -1,8 +1,10 @@
 package mirror
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"testing"
@@ -209,5 +211,58 @@ func TestUnreachablePolarIsNoLostDatabase(t *testing.T) {
 	}
 	if got := w.runs(); len(got) != 1 {
 		t.Errorf("the walk was repeated as if the database had been lost: %v", got)
+	}
+}
+
+func TestRowsOfAnyBytesAreMirroredOrRejectedAndNoneFailsTheRun(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	rows := w.sim.Listed(w.orgs[0].ID)
+	noise := make([]byte, 512<<10)
+	random := rand.NewChaCha8([32]byte{})
+	_, _ = random.Read(noise)
+	big := hex.EncodeToString(noise) // compressed it is still half of that
+	put := func(field, value string) func(string) string {
+		return func(s string) string {
+			return strings.Replace(s, `"`+field+`":`, `"`+field+`":`+value+`,"old_`+field+`":`, 1)
+		}
+	}
+	metadata := func(value string) func(string) string {
+		return func(s string) string { return strings.Replace(s, `"metadata":{`, `"metadata":{`+value+`,`, 1) }
+	}
+	rejected := 0
+	for i, tt := range []struct {
+		name    string
+		change  func(string) string
+		refused bool
+	}{
+		{"id of invalid UTF-8", put("id", "\"\xff\xfe\""), true},
+		{"id of U+0000", put("id", `"\u0000"`), true},
+		{"id that is a lone surrogate", put("id", `"\ud800"`), true},
+		{"id of a megabyte", put("id", `"`+big+`"`), true},
+		{"metadata of invalid UTF-8", metadata("\"a\":\"\xc3\""), true},
+		{"metadata of U+0000", metadata(`"a\u0000":"b\u0000"`), false},
+		{"metadata with a lone surrogate", metadata(`"\udfff":1`), true},
+		{"metadata of a megabyte", metadata(`"a":"` + big + `"`), false},
+		{"metadata with a number beyond numeric", metadata(`"a":1e400000`), true},
+		{"metadata of nine thousand levels", metadata(`"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000)), true},
+		{"a megabyte and a broken balance", put("balance", `"`+big+`"`), true},
+		{"external id that no index takes", put("external_id", `"`+big+`"`), true},
+	} {
+		row := rows[i*20]
+		text := tt.change(row.JSON)
+		if text == row.JSON {
+			t.Fatalf("%s: nothing changed", tt.name)
+		}
+		must1(w.sim.SetRaw(row.ID, text))
+		if tt.refused {
+			rejected++
+		}
+	}
+	w.backfill()
+	got := w.value(`SELECT concat_ws(' ', (SELECT count(*) FROM polar.rejected_rows), (SELECT count(*) FROM polar.customer_meters), (SELECT max(octet_length(raw)) < 66000 AND max(octet_length(reason)) < 5000 FROM polar.rejected_rows))`)
+	if want := fmt.Sprintf("%d %d t", rejected, 300-rejected); got != want {
+		t.Errorf("rejected rows, mirrored rows, whether texts are bounded: %s, want %s\n%s", got, want,
+			w.value(`SELECT string_agg(left(reason, 100), E'\n') FROM polar.rejected_rows`))
 	}
 }

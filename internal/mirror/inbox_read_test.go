@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"encoding/hex"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -8,6 +10,53 @@ import (
 
 	"polarmirror/internal/polarsim"
 )
+
+// TestDeliveriesOfAnyBytesAreKeptAndSettled: none is answered with an error, which
+// would have Polar disable the endpoint, or holds up the next.
+func TestDeliveriesOfAnyBytesAreKeptAndSettled(t *testing.T) {
+	t.Parallel()
+	w := small(t, 50)
+	w.backfill()
+	rows := w.sim.Listed(w.orgs[0].ID)
+	inbox, _ := w.inbox()
+	var noise [380_000]byte
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise[:])
+	big := hex.EncodeToString(noise[:]) // with the rest under 1 MiB, more than an endpoint takes
+	fates := map[string]string{}
+	for body, want := range map[string]string{
+		"\xff\x00":                        "failed",
+		`{"type":"` + "\xff" + `"}`:       "failed",
+		`{"type":"\ud800"}`:               "failed",
+		`{"type":"\u0000"}`:               "ignored",
+		`{"type":"` + big + `"}`:          "ignored",
+		`{"type":7,"data":"` + big + `"}`: "failed",
+	} {
+		fates[w.receive(inbox, "acme", []byte(body))] = want
+	}
+	for i, edit := range []struct{ value, want string }{
+		{"{\"a\":\"\xc3\",", "failed"},
+		{`{"a\u0000":"\u0000",`, "applied"},
+		{`{"a":"\udfff",`, "failed"},
+		{`{"a":"` + big + `",`, "applied"},
+		{`{"a":1e400000,`, "failed"},
+		{`{"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `,`, "failed"},
+	} {
+		must1(w.sim.RenameCustomer(rows[i].CustomerID, "changed"))
+		fates[w.deliver(inbox, rows[i].CustomerID, polarsim.CustomerUpdated, `"metadata":{`, `"metadata":`+edit.value)] = edit.want
+	}
+	must1(w.sim.RenameCustomer(rows[9].CustomerID, "changed"))
+	fates[w.deliver(inbox, rows[9].CustomerID, polarsim.CustomerUpdated, `"external_id":`, `"external_id":"`+big+`","old":`)] = "failed"
+	w.applying(inbox)
+	w.becomes("0", unsettled)
+	for id, want := range fates {
+		if got, _, _ := strings.Cut(w.value(fate, id), " "); got != want {
+			t.Errorf("%s, want %s", w.value(fate, id), want)
+		}
+	}
+	if got := w.value(`SELECT concat_ws(' ', max(octet_length(type)) < 5000, max(octet_length(error)) < 5000) FROM polar.webhook_events`); got != "t t" {
+		t.Errorf("types and errors are bounded: %s", got)
+	}
+}
 
 // TestPoisonEndsWithAnErrorAndHoldsNothingUp has deliveries that nothing can be
 // made of between others about the same customers.

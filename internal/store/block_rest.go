@@ -101,8 +101,8 @@ func (s *Session) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedR
 		ints(rows, func(r RejectedRow) int64 { return int64(r.Offset) }),
 		uuids(rows, func(r RejectedRow) uuid.UUID { return r.ID }),
 		blobs(rows, func(r RejectedRow) []byte { return digest(r.Raw) }),
-		texts(rows, func(r RejectedRow) string { return cleanText(r.Reason) }),
-		texts(rows, func(r RejectedRow) string { return cleanText(string(r.Raw)) }),
+		texts(rows, func(r RejectedRow) string { return storable(r.Reason, maxText) }),
+		texts(rows, func(r RejectedRow) string { return storable(string(r.Raw), maxRaw) }),
 	)
 }
 

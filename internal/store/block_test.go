@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -204,5 +205,46 @@ func TestOnlyARequestBegunAfterTheDeletionRevives(t *testing.T) {
 	save(t, s, run, &store.Block{CustomerMeters: rows(m), Began: time.Now()})
 	if got := lookup(t, db, deleted); got != "false" {
 		t.Error("a page read after the deletion did not revive the row")
+	}
+}
+
+// TestRejectedRowIsStoredWhateverItHolds: what can't be mirrored must not stop the
+// run that met it.
+func TestRejectedRowIsStoredWhateverItHolds(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	long := strings.Repeat("x", 64<<10-1)
+	block := &store.Block{}
+	for _, tt := range []struct{ raw, want string }{
+		{"", ""},
+		{"plain", "plain"},
+		{"\xff{\xc3", "\ufffd{\ufffd"},
+		{"a\x00b", "a\ufffdb"},
+		{"\xed\xa0\x80", "\ufffd"}, // a surrogate, encoded
+		{`"\ud800"`, `"\ud800"`},   // and escaped
+		{long + "x", long + "x"},
+		{long + "é", long + "… (65537 bytes)"},
+		{long + "\xff", long + "… (65536 bytes)"}, // U+FFFD takes three bytes
+		{strings.Repeat("\x00", 3<<20), strings.Repeat("\ufffd", 64<<10/3) + "… (3145728 bytes)"},
+	} {
+		block.Rejected = append(block.Rejected, store.RejectedRow{RejectedRow: polar.RejectedRow{Raw: []byte(tt.raw), Reason: tt.raw}})
+		saved := save(t, s, run, &store.Block{Rejected: block.Rejected[len(block.Rejected)-1:]})
+		got := lookup(t, db, `SELECT raw FROM polar.rejected_rows ORDER BY id DESC LIMIT 1`)
+		if got != tt.want || saved.Counts.RowsRejected != 1 {
+			t.Errorf("%.20q of %d bytes is stored as %.20q … %q of %d bytes", tt.raw, len(tt.raw), got, got[max(0, len(got)-30):], len(got))
+		}
+	}
+	run = start(t, s, store.Full)
+	save(t, s, run, block) // all at once, and again
+	if got := lookup(t, db, `SELECT concat_ws(' ', count(*), max(octet_length(reason)) < 5000, max(octet_length(raw)) < 66000) FROM polar.rejected_rows`); got != "10 t t" {
+		t.Errorf("rows, whether reasons and texts are bounded: %s, want 10 t t", got)
+	}
+	failed := errors.New(strings.Repeat("\xff\x00", 1<<20))
+	if err := s.FinishRun(t.Context(), run, store.Outcome{Err: failed}); err != nil {
+		t.Error(err)
+	}
+	if got := lookup(t, db, `SELECT (octet_length(error) < 5000)::text FROM polar.sync_runs WHERE id = $1`, run.ID); got != "true" {
+		t.Errorf("the run's error is bounded: %s", got)
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,22 @@ func cleanText(s string) string {
 		s = strings.ToValidUTF8(s, "\uFFFD")
 	}
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
+}
+
+// The longest texts kept of what others sent or said, in bytes. docs/security.md
+// finds a rejected row that was cut off by its length.
+const (
+	maxRaw  = 64 << 10 // of a rejected row
+	maxText = 4 << 10  // of an error, a reason or a type
+)
+
+// storable is cleanText of s, cut off behind most bytes.
+func storable(s string, most int) string {
+	text := cleanText(s[:min(len(s), most)]) // which can make it longer
+	if len(s) <= most && len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:min(len(text), most)], "") + fmt.Sprintf("… (%d bytes)", len(s))
 }
 
 // column extracts one column of rows, in their order.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -84,7 +85,7 @@ func connectCause(err error) string {
 	var dnsErr *net.DNSError
 	switch {
 	case errors.As(err, &pgErr):
-		return fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code)
+		return withCure(fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code), pgErr.Code)
 	case errors.As(err, &dnsErr):
 		return "host not found"
 	case errors.Is(err, context.DeadlineExceeded):
@@ -98,6 +99,56 @@ func connectCause(err error) string {
 	}
 }
 
+// quoted is what Postgres's messages quote: names of users, databases, hosts, files.
+var quoted = regexp.MustCompile(`"[^"]*"|«[^»]*»|»[^«]*«|„[^“”]*[“”]|“[^”]*”`)
+
+// Cause says on one line what was observed of the database, fit for whoever asks
+// whether syncd is ready: it names no host, user, database or file. It is "" if
+// nothing was observed that could be shown.
+func Cause(err error) string {
+	var pgErr *pgconn.PgError
+	var opErr *net.OpError
+	var dnsErr *net.DNSError
+	switch {
+	case errors.As(err, &pgErr):
+		message := strings.Join(strings.Fields(quoted.ReplaceAllString(pgErr.Message, "…")), " ")
+		return withCure(fmt.Sprintf("%.300s (SQLSTATE %s)", message, pgErr.Code), pgErr.Code)
+	case errors.As(err, &dnsErr):
+		return "host not found"
+	case errors.As(err, &opErr):
+		return opErr.Err.Error()
+	}
+	return ""
+}
+
+// cures are what to do about states of the server that end only when somebody does
+// something about them.
+var cures = map[string]string{
+	diskFull: "free space on the disk that holds the database",
+}
+
+func withCure(text, state string) string {
+	if cure := cures[state]; cure != "" {
+		return text + "; " + cure
+	}
+	return text
+}
+
+// A curedError ends with what to do about it.
+type curedError struct{ error }
+
+func (e *curedError) Error() string { return withCure(e.error.Error(), sqlState(e.error)) }
+func (e *curedError) Unwrap() error { return e.error }
+
+// cured adds the cure to err, if there is one and it is not there already.
+func cured(err error) error {
+	var has *curedError
+	if cures[sqlState(err)] == "" || errors.As(err, &has) {
+		return err
+	}
+	return &curedError{err}
+}
+
 // States that say what became of the server:
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
@@ -106,6 +157,7 @@ const (
 	queryCanceled        = "57014" // of that class, and the connection is as good as before
 	readOnlyTransaction  = "25006" // after a failover: a standby now
 	tooManyConnections   = "53300"
+	diskFull             = "53100"
 )
 
 // sqlState returns the SQLSTATE of err, or "".

@@ -28,6 +28,9 @@ func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*p
 	return append(compare.QueuedQueries, write.QueuedQueries...), nil
 }
 
+// ProbeStatements are those that find out whether the database takes writes.
+func ProbeStatements() (settings, write string) { return probeSpaceSQL, probeWriteSQL }
+
 // Query runs a statement on the session's connection.
 func (s *Session) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	return s.conn.Query(ctx, sql, args...)

@@ -11,10 +11,10 @@ import (
 // cheap when there is nothing to do; call it at start and a few times a day.
 func (s *Store) Maintain(ctx context.Context) error {
 	if err := s.ensurePartitions(ctx); err != nil {
-		return fmt.Errorf("make history partitions: %w", err)
+		return fmt.Errorf("make history partitions: %w", cured(err))
 	}
 	if err := s.dropExpired(ctx); err != nil {
-		return fmt.Errorf("drop history older than history.keep: %w", err)
+		return fmt.Errorf("drop history older than history.keep: %w", cured(err))
 	}
 	if err := s.forget(ctx); err != nil {
 		return fmt.Errorf("forget old runs: %w", err)

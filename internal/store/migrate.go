@@ -39,7 +39,7 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 		return err
 	})
 	if err != nil {
-		return applied, &SchemaError{Problem: "migration stopped; what it did not finish was rolled back, so mend the cause and start again", Err: err}
+		return applied, &SchemaError{Problem: "migration stopped; what it did not finish was rolled back, so mend the cause and start again", Err: cured(err)}
 	}
 	return applied, s.Maintain(ctx)
 }
@@ -150,7 +150,7 @@ func (s *Store) createSchema(ctx context.Context) error {
 		return &SchemaError{Problem: "this role may not create schema polar; let an administrator run: CREATE SCHEMA polar AUTHORIZATION <this role>", Err: err}
 	}
 	if err != nil {
-		return fmt.Errorf("create schema: %w", err)
+		return fmt.Errorf("create schema: %w", cured(err))
 	}
 	const comment = `COMMENT ON SCHEMA polar IS 'Customer meters of Polar organizations, mirrored by syncd.'`
 	if _, err := s.pool.Exec(ctx, comment); err != nil && sqlState(err) != "42501" {

@@ -218,9 +218,4 @@ FROM (
     ORDER BY h.customer_meter_id, h.observed_at DESC
 ) l
 WHERE NOT l.deleted
-  AND NOT EXISTS (
-      SELECT
-      FROM polar.customer_meter_history n
-      WHERE n.customer_meter_id = l.customer_meter_id
-        AND n.observed_at = $1::timestamptz
-  )`
+ON CONFLICT (customer_meter_id, observed_at) DO NOTHING`

@@ -1,8 +1,12 @@
 package store_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
@@ -65,4 +69,54 @@ func must1[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// TestConcurrentWritersGiveEachChangeATimeOfItsOwn: a walk and webhooks change one
+// row at once, though its last change is dated in the future.
+func TestConcurrentWritersGiveEachChangeATimeOfItsOwn(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1))})
+	future := time.Now().Add(time.Hour)
+	if _, err := db.Pool.Exec(t.Context(), `WITH h AS (UPDATE polar.customer_meter_history SET observed_at = $1) UPDATE polar.customer_meters SET last_changed_at = $1`, future); err != nil {
+		t.Fatal(err)
+	}
+	const changes = 25
+	states := func(write func(*store.Block) error) func() error {
+		return func() error {
+			for n := range changes {
+				// Of one age, so that each of them is written.
+				if err := write(&store.Block{CustomerMeters: rows(sample(t, 1, consumed(t, strconv.Itoa(n))))}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	var writers errgroup.Group
+	for range 3 {
+		writers.Go(states(func(b *store.Block) error {
+			_, err := st.Apply(t.Context(), organization, b)
+			return err
+		}))
+	}
+	writers.Go(states(func(b *store.Block) error {
+		_, err := s.SaveBlock(t.Context(), run, b)
+		return err
+	}))
+	if err := writers.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.MarkDeleted(t.Context(), run, []uuid.UUID{numbered('x', 1)}); err != nil {
+		t.Fatal(err)
+	}
+	got := lookup(t, db, `
+SELECT concat_ws(' ', count(*) > 25, count(DISTINCT h.observed_at) = count(*), min(h.observed_at) = $1, max(h.observed_at) = min(m.last_changed_at), bool_and(h.observed_at < $1::timestamptz + interval '1 second'))
+  FROM polar.customer_meter_history h
+  JOIN polar.customer_meters m ON m.id = h.customer_meter_id`, future)
+	if got != "t t t t t" {
+		t.Errorf("many changes, all at times of their own, from the future on, up to last_changed_at, a microsecond apart: %s", got)
+	}
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Serviceable reports whether the database can be reached and written to, and
-// carries every migration of this binary; nil if so. It asks one connection of
-// the pool for two rows. Errors are [ErrReadOnly], a [*SchemaError], or the
-// connection's own.
+// Serviceable reports whether the database can be reached, carries every migration
+// of this binary, and would keep a webhook's delivery now; nil if so. It uses one
+// connection of the pool and leaves no row behind. Errors are [ErrReadOnly], a
+// [*SchemaError], or the server's or the connection's own; see [Cause].
 func (s *Store) Serviceable(ctx context.Context) error {
 	if err := s.Ready(ctx); err != nil {
 		return err
@@ -29,6 +32,65 @@ func (s *Store) Serviceable(ctx context.Context) error {
 	}
 	if applied < newest {
 		return &SchemaError{Problem: fmt.Sprintf("it ends at migration %d and this syncd needs %d; run syncd migrate up", applied, newest)}
+	}
+	return s.probeWrite(ctx)
+}
+
+// Statements of probeWrite, in one transaction.
+const (
+	// probeSpaceSQL makes the next statement write its temporary file where the
+	// database's tables are, however little it holds.
+	probeSpaceSQL = `SELECT set_config('work_mem', '64kB', true), set_config('temp_tablespaces', '', true)`
+
+	probeWriteSQL = `
+WITH blocks AS MATERIALIZED (
+    SELECT repeat('x', 8000) AS block
+      FROM generate_series(1, 20)
+),
+delivery AS (
+    INSERT INTO polar.webhook_events (
+        organization_id,
+        sent_at,
+        webhook_id,
+        status
+    )
+    SELECT
+        NULL::uuid,
+        NULL::timestamptz,
+        NULL,
+        NULL
+    WHERE false
+)
+SELECT
+    sum(length(block)),
+    pg_logical_emit_message(true, 'syncd', 'ready')
+  FROM blocks`
+)
+
+// probeWrite does what keeping a delivery takes, and keeps none: it needs the
+// right and the lock to write deliveries, space for new blocks, and a commit that
+// waits for the log.
+//
+// An update of a row succeeds on a full disk as long as the row's own block has
+// room. A table that grew with each probe would have to be shrunk. So the space is
+// that of a temporary file of 160 kB, which is gone when the statement ends, and
+// what is committed is a message in the log, of 61 bytes.
+func (s *Store) probeWrite(ctx context.Context) error {
+	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		batch := &pgx.Batch{}
+		batch.Queue(waitForDiskSQL)
+		batch.Queue(probeSpaceSQL)
+		batch.Queue(probeWriteSQL)
+		return conn.SendBatch(ctx, batch).Close()
+	})
+	switch sqlState(err) {
+	case readOnlyTransaction:
+		return ErrReadOnly
+	case "53400": // configuration_limit_exceeded: a temp_file_limit below 160 kB says nothing of the disk
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("try to write to database: %w", err)
 	}
 	return nil
 }

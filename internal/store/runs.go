@@ -66,7 +66,7 @@ ON CONFLICT (id) DO UPDATE SET
     name = excluded.name
 WHERE o.name IS DISTINCT FROM excluded.name`
 	if _, err := s.pool.Exec(ctx, sql, id, name); err != nil {
-		return fmt.Errorf("register organization %s: %w", name, err)
+		return fmt.Errorf("register organization %s: %w", name, cured(err))
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ RETURNING id, started_at`
 		return rows.Err()
 	})
 	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("start %s run: %w", kind, err)
+		return nil, fmt.Errorf("start %s run: %w", kind, cured(err))
 	}
 	if !found {
 		return nil, ErrSlotTaken
@@ -160,7 +160,7 @@ type Outcome struct {
 func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	status, text := "succeeded", (*string)(nil)
 	if o.Err != nil {
-		message := cleanText(o.Err.Error())
+		message := storable(o.Err.Error(), maxText)
 		status, text = "failed", &message
 	}
 	if o.Stopped {
@@ -185,7 +185,7 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, nullRows)
 	}
 	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("finish run %d: %w", run.ID, err)
+		return fmt.Errorf("finish run %d: %w", run.ID, cured(err))
 	}
 	s.open = slices.DeleteFunc(s.open, func(id int64) bool { return id == run.ID })
 	return nil

@@ -168,6 +168,22 @@ SELECT string_agg(concat_ws('.', c.relname, a.attname), ', ')
 	}
 }
 
+// TestEveryTableHasAPrimaryKeyThatIdentifiesItsRows: without one, Postgres
+// refuses to update or delete rows of a table that is published.
+func TestEveryTableHasAPrimaryKeyThatIdentifiesItsRows(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	got := lookup(t, db, `
+SELECT string_agg(c.relname, ', ' ORDER BY c.relname)
+  FROM pg_class c
+ WHERE c.relnamespace = 'polar'::regnamespace
+   AND c.relkind IN ('r', 'p')
+   AND (c.relreplident <> 'd' OR NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid))`)
+	if got != "null" {
+		t.Errorf("without a primary key: %s", got)
+	}
+}
+
 // TestCustomerMetersReferToTheirCustomerAndMeter: tools that read a schema find
 // their joins by foreign keys.
 func TestCustomerMetersReferToTheirCustomerAndMeter(t *testing.T) {

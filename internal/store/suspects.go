@@ -245,7 +245,7 @@ SELECT count(*) FROM marked`
 	list := column(ids, func(u uuid.UUID) pgtype.UUID { return id(u) })
 	var n int
 	if err := s.conn.QueryRow(ctx, sql, list, s.organization, string(run.Kind), run.ID).Scan(&n); err != nil {
-		return 0, fmt.Errorf("mark %d rows deleted: %w", len(ids), err)
+		return 0, fmt.Errorf("mark %d rows deleted: %w", len(ids), cured(err))
 	}
 	return n, nil
 }

@@ -61,24 +61,27 @@ VALUES (
 )
 ON CONFLICT (organization_id, webhook_id) DO NOTHING`
 
+// waitForDiskSQL makes this transaction's commit wait for the disk even where the
+// database was told not to wait.
+const waitForDiskSQL = `
+SELECT set_config('synchronous_commit', 'on', true)
+ WHERE current_setting('synchronous_commit') = 'off'`
+
 // SaveDelivery keeps a delivery, and reports false if it was there already. Once
 // it returns without error no crash loses the delivery, the server's included:
 // it waits for the disk even where the database was told not to.
 func (s *Store) SaveDelivery(ctx context.Context, d *Delivery) (fresh bool, err error) {
-	const wait = `
-SELECT set_config('synchronous_commit', 'on', true)
- WHERE current_setting('synchronous_commit') = 'off'`
 	err = s.withConn(ctx, func(conn *pgxpool.Conn) error {
 		batch := &pgx.Batch{}
-		batch.Queue(wait)
+		batch.Queue(waitForDiskSQL)
 		batch.Queue(saveDeliverySQL,
 			d.Organization,
 			id(d.Customer),
 			timestamp(d.SentAt),
 			d.ID,
-			unlessEmpty(cleanText(d.Type)),
+			unlessEmpty(storable(d.Type, maxText)),
 			string(d.Status),
-			unlessEmpty(cleanText(d.Error)),
+			unlessEmpty(storable(d.Error, maxText)),
 			d.Payload,
 		).Exec(func(tag pgconn.CommandTag) error {
 			fresh = tag.RowsAffected() > 0
@@ -105,7 +108,7 @@ func (s *Store) withConn(ctx context.Context, use func(*pgxpool.Conn) error) err
 	} else {
 		conn.Release()
 	}
-	return err
+	return cured(err)
 }
 
 // DueOrganizations returns the organizations that have deliveries to apply now.
@@ -276,7 +279,7 @@ func (c *Claim) settle(ctx context.Context, settled []Settlement) error {
 		c.session.organization,
 		texts(settled, func(s Settlement) string { return s.ID }),
 		texts(settled, func(s Settlement) string { return string(s.Status) }),
-		optionalTexts(settled, func(s Settlement) *string { return unlessEmpty(cleanText(s.Error)) }),
+		optionalTexts(settled, func(s Settlement) *string { return unlessEmpty(storable(s.Error, maxText)) }),
 		column(settled, func(s Settlement) time.Duration { return s.Wait }),
 	)
 	if err != nil {

@@ -80,7 +80,8 @@ func (h *Health) readyz(w http.ResponseWriter, r *http.Request) {
 	answerJSON(w, http.StatusOK, map[string]bool{"ready": true})
 }
 
-// reason is why the database is of no use, without what an error may hold of it.
+// reason is why the database cannot be used, as it was observed: anyone may ask, so
+// it names nothing that an error may hold.
 func reason(err error) string {
 	var schema *store.SchemaError
 	switch {
@@ -91,7 +92,10 @@ func reason(err error) string {
 	case errors.Is(err, recent.ErrTimeout):
 		return "the database does not answer in time"
 	}
-	return "the database does not answer"
+	if cause := store.Cause(err); cause != "" {
+		return "the database cannot be used: " + cause
+	}
+	return "the database cannot be used"
 }
 
 // The states of the data.

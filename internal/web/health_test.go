@@ -4,14 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -151,6 +156,29 @@ func TestReadyOnlyWithAMigratedWritableDatabase(t *testing.T) {
 	}
 }
 
+func TestReasonIsTheOneObserved(t *testing.T) {
+	t.Parallel()
+	server := func(code, message string) error {
+		return fmt.Errorf("ask database: %w", &pgconn.PgError{Severity: "FATAL", Code: code, Message: message})
+	}
+	for want, err := range map[string]error{
+		`the database cannot be used: password authentication failed for user … (SQLSTATE 28P01)`:                                                        server("28P01", `password authentication failed for user "`+canary+`"`),
+		`the database cannot be used: could not extend file …: No space left on device (SQLSTATE 53100); free space on the disk that holds the database`: server("53100", `could not extend file "base/5/16591": No space left on device`),
+		`the database cannot be used: the database system is shutting down (SQLSTATE 57P03)`:                                                             server("57P03", "the database system is\nshutting down"),
+		`the database cannot be used: host not found`:                                                                                                    &net.OpError{Op: "dial", Err: &net.DNSError{Name: canary}},
+		`the database cannot be used: connect: connection refused`:                                                                                       &net.OpError{Op: "dial", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7)}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)},
+		`the database cannot be used`: errors.New("tls: " + canary),
+		`the database is read-only`:   fmt.Errorf("ask database: %w", store.ErrReadOnly),
+	} {
+		db := fake{ready: func(context.Context) error { return err }, fresh: well().fresh}
+		response, body := get(t, serveStore(t, db), "/readyz")
+		var answer notReady
+		if jsonErr := json.Unmarshal([]byte(body), &answer); jsonErr != nil || response.StatusCode != 503 || answer.Reason != want {
+			t.Errorf("%v: %d %s, want %q", err, response.StatusCode, body, want)
+		}
+	}
+}
+
 func TestHealthSaysNothingOfAnErrorsText(t *testing.T) {
 	t.Parallel()
 	secretly := errors.New("connect postgres://u:" + canary + "@10.0.0.7/db: refused")
@@ -161,7 +189,7 @@ func TestHealthSaysNothingOfAnErrorsText(t *testing.T) {
 	base := serveStore(t, db)
 	for _, path := range []string{"/readyz", "/healthz/data"} {
 		response, body := get(t, base, path)
-		if response.StatusCode != 503 || strings.Contains(body, "10.0.0.7") || !strings.Contains(body, "the database does not answer") {
+		if response.StatusCode != 503 || strings.Contains(body, "10.0.0.7") || !strings.Contains(body, `"the database cannot be used"`) {
 			t.Errorf("%s: %d %q", path, response.StatusCode, body)
 		}
 	}
