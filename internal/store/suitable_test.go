@@ -1,0 +1,108 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"polarmirror/internal/pgproxy"
+	"polarmirror/internal/pgtest"
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+)
+
+// unsuitable opens the database at address and returns why it is refused.
+func unsuitable(t testing.TB, address string) string {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(address), MaxConnections: 2})
+	if err == nil {
+		st.Close()
+	}
+	var refused *store.UnsuitableError
+	if !errors.As(err, &refused) || strings.Contains(err.Error(), "\n") {
+		t.Fatalf("got %v, want a refusal on one line", err)
+	}
+	return err.Error()
+}
+
+// TestDatabaseThatIsNotUTF8IsRefusedWithTheStatementThatMakesOneThatIs also runs
+// that statement.
+func TestDatabaseThatIsNotUTF8IsRefusedWithTheStatementThatMakesOneThatIs(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, nil, "")
+	for _, encoding := range []string{"SQL_ASCII", "LATIN1", "LATIN9", "WIN1252", "KOI8R", "EUC_JP", "MULE_INTERNAL"} {
+		name := db.Name + "_" + strings.ToLower(encoding)
+		exec(t, db, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING '`+encoding+`' LC_COLLATE 'C' LC_CTYPE 'C'`)
+		t.Cleanup(func() { drop(t, db, name, name+"_utf8") })
+		text := unsuitable(t, strings.Replace(db.URL, db.Name, name, 1))
+		for _, part := range []string{`"` + name + `"`, encoding, "CREATE DATABASE"} {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s is not named: %s", part, text)
+			}
+		}
+		_, statement, _ := strings.Cut(text, "to it: ")
+		exec(t, db, statement)
+		st, err := store.Open(t.Context(), store.Options{URL: secret.New(strings.Replace(db.URL, db.Name, name+"_utf8", 1))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.Close()
+	}
+}
+
+func drop(t testing.TB, db *pgtest.Database, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := db.Pool.Exec(context.WithoutCancel(t.Context()), `DROP DATABASE IF EXISTS `+name+` WITH (FORCE)`); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestServerThatGrantsEveryLockIsRefused: the server hears an expression that is
+// always true where syncd asks for a lock.
+func TestServerThatGrantsEveryLockIsRefused(t *testing.T) {
+	t.Parallel()
+	wire, address := pgproxy.NewWire(t, pgtest.New(t, nil, "").URL)
+	wire.Replace("pg_try_advisory_lock", "true OR 0::bigint IN")
+	if text := unsuitable(t, address); !strings.Contains(text, "grants one advisory lock to two connections") {
+		t.Errorf("got %s", text)
+	}
+}
+
+// TestWhatAnswersInsteadOfPostgresIsQuoted: only what was observed is said.
+func TestWhatAnswersInsteadOfPostgresIsQuoted(t *testing.T) {
+	t.Parallel()
+	for said, want := range map[string]string{
+		"HTTP/1.1 400 Bad Request\r\n\r\n":                                    "invalid body length",
+		"E\x00\x00\x00\x25SFATAL\x00C08P01\x00Mno such\n\tuser: \xff\x00\x00": "no such user: ? (SQLSTATE 08P01)",
+		"": "EOF",
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = listener.Close() })
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = conn.Write([]byte(said))
+				_ = conn.Close()
+			}
+		}()
+		_, err = store.Open(t.Context(), store.Options{URL: secret.New("postgres://u:canary@" + listener.Addr().String() + "/db?sslmode=disable")})
+		if err == nil {
+			t.Fatalf("%q is taken for Postgres", said)
+		}
+		text := err.Error()
+		if !strings.Contains(text, want) || strings.Contains(text, "canary") || strings.ContainsAny(text, "\r\n") || strings.Contains(text, "server is up") {
+			t.Errorf("%q: got %q, want %q on one line", said, text, want)
+		}
+	}
+}
