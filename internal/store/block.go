@@ -172,7 +172,7 @@ func (s *Session) saveListed(ctx context.Context, run *Run, b *Block, listed []*
 		saved, err = s.save(ctx, run, b, listed, false)
 	}
 	if err != nil {
-		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), err)
+		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), canceled(err))
 	}
 	return saved, nil
 }

@@ -153,6 +153,16 @@ func refusesValue(err error) bool {
 	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54")
 }
 
+// canceled adds the cure to err if it says that a statement was canceled. Nothing
+// here asks for that: a context that ends closes the connection.
+func canceled(err error) error {
+	if sqlState(err) != queryCanceled {
+		return err
+	}
+	return fmt.Errorf("%w; syncd sets statement_timeout to 0, so a proxy, the provider or another program canceled the statement: "+
+		"lift the limit for this role there (a proxy's query_timeout, or the statement_timeout that it sets)", err)
+}
+
 // Refused reports whether Postgres refused what it was given: the same again
 // would be refused again.
 func Refused(err error) bool {

@@ -39,7 +39,7 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 		return err
 	})
 	if err != nil {
-		return applied, &SchemaError{Problem: "migration stopped; what it did not finish was rolled back, so mend the cause and start again", Err: err}
+		return applied, &SchemaError{Problem: "migration stopped; what it did not finish was rolled back, so mend the cause and start again", Err: canceled(err)}
 	}
 	return applied, s.Maintain(ctx)
 }
@@ -76,7 +76,7 @@ func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
 }
 
 func (s *Store) withGoose(use func(*goose.Provider) error) error {
-	db := stdlib.OpenDBFromPool(s.pool)
+	db := stdlib.OpenDBFromPool(s.pool.Pool)
 	defer db.Close()
 	provider, err := newProvider(db)
 	if err != nil {

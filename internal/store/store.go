@@ -17,7 +17,7 @@ const Schema = "polar"
 
 // A Store is a pool of connections to the database of the mirror.
 type Store struct {
-	pool *pgxpool.Pool
+	pool *pool
 	log  *zap.Logger
 	keep time.Duration // of the history; 0 means for ever
 }
@@ -51,11 +51,12 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := probeSession(ctx, cfg.ConnConfig); err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	opened, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, unreachable(cfg.ConnConfig, err)
 	}
-	watch.pool.Store(pool)
+	watch.pool.Store(opened)
+	pool := &pool{opened}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
 		return nil, unreachable(cfg.ConnConfig, err)

@@ -3,14 +3,20 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/pgproxy"
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
+	"polarmirror/internal/storetest"
 )
 
 // unsuitable opens the database at address and returns why it is refused.
@@ -104,5 +110,74 @@ func TestWhatAnswersInsteadOfPostgresIsQuoted(t *testing.T) {
 		if !strings.Contains(text, want) || strings.Contains(text, "canary") || strings.ContainsAny(text, "\r\n") || strings.Contains(text, "server is up") {
 			t.Errorf("%q: got %q, want %q on one line", said, text, want)
 		}
+	}
+}
+
+// asRole returns the address of db for a new role.
+func asRole(t testing.TB, db *pgtest.Database, options string) string {
+	t.Helper()
+	role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	exec(t, db, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'pw' %s`, role, options))
+	exec(t, db, fmt.Sprintf(`GRANT ALL ON SCHEMA polar TO %[1]s; GRANT ALL ON ALL TABLES IN SCHEMA polar TO %[1]s`, role))
+	address, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword(role, "pw")
+	return address.String()
+}
+
+// TestPoolWaitsForAConnectionThatTheServerRefuses has far more work at once than
+// the role may have connections, through each way that the pool is asked.
+func TestPoolWaitsForAConnectionThatTheServerRefuses(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(asRole(t, db, "CONNECTION LIMIT 2")), MaxConnections: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	var work errgroup.Group
+	for n := range 20 {
+		work.Go(func() error { return st.RegisterOrganization(t.Context(), numbered('o', 100+n), fmt.Sprint(n)) })
+		work.Go(func() error {
+			s, err := st.Acquire(t.Context(), numbered('o', 100+n), false)
+			if err == nil {
+				s.Release()
+			}
+			return err
+		})
+		work.Go(func() error { return st.Serviceable(t.Context()) })
+		work.Go(func() error { _, err := st.DueOrganizations(t.Context()); return err })
+		work.Go(func() error { _, _, err := st.OrganizationID(t.Context(), "acme"); return err })
+	}
+	if err := work.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCanceledBlockNamesTheCure: a proxy makes another value of what syncd sets.
+func TestCanceledBlockNamesTheCure(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	wire, address := pgproxy.NewWire(t, db.URL)
+	wire.Replace("('statement_timeout', '0')", "('statement_timeout','1s')")
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	tx, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // nothing was written
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE polar.customers`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.SaveBlock(t.Context(), run, whole(samples(t, 3))); err == nil || !strings.Contains(err.Error(), "57014") || !strings.Contains(err.Error(), "lift the limit for this role") {
+		t.Errorf("got %v", err)
 	}
 }
