@@ -181,3 +181,45 @@ func TestCanceledBlockNamesTheCure(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestRehearsalFindsEveryTableThatTakesNoRows breaks one table after the other.
+func TestRehearsalFindsEveryTableThatTakesNoRows(t *testing.T) {
+	t.Parallel()
+	st, db := storetest.New(t)
+	const sql = `
+SELECT string_agg(c.relname, ' ' ORDER BY c.relname)
+  FROM pg_class c
+ WHERE c.relnamespace = 'polar'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+   AND c.relname NOT IN ('goose_db_version', 'schema_compatibility')`
+	tables := strings.Fields(lookup(t, db, sql))
+	if len(tables) < 10 {
+		t.Fatalf("tables are %v", tables)
+	}
+	counts := func() (all string) {
+		for _, table := range tables {
+			all += lookup(t, db, `SELECT count(*)::text FROM polar.`+table) + " "
+		}
+		return all
+	}
+	before := counts()
+	if err := st.Rehearse(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, db, `CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''% takes no rows'', TG_TABLE_NAME; END'`)
+	exec(t, db, `CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`)
+	for _, table := range tables {
+		for _, function := range []string{"refuse", "swallow"} {
+			exec(t, db, `CREATE TRIGGER broken BEFORE INSERT ON polar.`+table+` FOR EACH ROW EXECUTE FUNCTION public.`+function+`()`)
+			if err := st.Rehearse(t.Context()); err == nil || function == "refuse" && !strings.Contains(err.Error(), "takes no rows") {
+				t.Errorf("%s: %s: got %v", table, function, err)
+			}
+			exec(t, db, `DROP TRIGGER broken ON polar.`+table)
+		}
+	}
+	if err := st.Rehearse(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if after := counts(); after != before {
+		t.Errorf("rows are %s afterwards, want %s", after, before)
+	}
+}
