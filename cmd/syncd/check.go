@@ -21,8 +21,9 @@ func (p *program) configCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Find out what is wrong with the configuration",
 		Long: `Validates the configuration, shows when the next runs are due and, unless
---offline, tries every access token with one small request, looks at the database without changing it, and says how long a
-backfill will take. Each failure names its cure.
+--offline, tries every access token with one small request, looks at the database,
+writes a row of each table and takes it back, and says how long a backfill will
+take. Each failure names its cure.
 
 Exit codes: 0 all is well, 1 Polar gave no answer, 2 the configuration or a token
 is wrong, 3 the database cannot be used.`,

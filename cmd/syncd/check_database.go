@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 
+	"polarmirror/internal/config"
 	"polarmirror/internal/localpg"
 	"polarmirror/internal/store"
 )
 
-// checkDatabase looks at the database without changing it.
+// checkDatabase looks at the database. What it writes it takes back.
 func (d *doctor) checkDatabase(ctx context.Context) {
 	if embeddedMissing(d.cfg) {
 		d.checkPostgres(ctx)
@@ -26,7 +27,32 @@ func (d *doctor) checkDatabase(ctx context.Context) {
 	}
 	d.tellServer(in)
 	d.tellRights(in)
-	d.good("database: a connection keeps its session") // or it could not have been opened
+	d.tellConnections(in)
+	if in.ReadOnly || in.Pending > 0 || !in.SchemaExists || !in.MayMigrate {
+		return
+	}
+	if err := db.Rehearse(ctx); err != nil {
+		d.bad(exitDatabase, "database: a run could not write: %v", err)
+		return
+	}
+	d.good("database: a row of each table was written, read back and rolled back")
+}
+
+// tellConnections compares what the pool may open with what may be opened. With
+// fewer the pool waits; with fewer than the configuration asks for at least, work
+// could wait for itself.
+func (d *doctor) tellConnections(in *store.Inspection) {
+	d.good("database: a connection keeps its session, and its locks exclude") // or it could not have been opened
+	want, least := d.cfg.Database.MaxConnections, d.cfg.Sync.Concurrency+config.SpareConnections
+	for _, limit := range in.Limits {
+		const text = "database: %s leaves %d connections to syncd, and database.max_connections is %d: %s, or lower %s"
+		switch {
+		case limit.Left < least:
+			d.bad(exitDatabase, text, limit.Of, limit.Left, want, limit.Cure, "sync.concurrency and database.max_connections")
+		case limit.Left < want:
+			d.doubt(text, limit.Of, limit.Left, want, limit.Cure, "database.max_connections")
+		}
+	}
 }
 
 // checkPostgres looks whether the embedded database, never started yet, could

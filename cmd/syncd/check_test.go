@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"polarmirror/internal/config"
 	"polarmirror/internal/polarsim"
@@ -82,7 +86,15 @@ func TestCheckFindsAllWellAndChangesNothing(t *testing.T) {
 	if r := call(t, nil, "migrate", "up", "--config", f.config); r.code != exitDone {
 		t.Fatal(r.stderr)
 	}
-	assertContains(t, call(t, nil, "config", "check", "--config", f.config).stdout, " may write schema polar")
+	r = call(t, nil, "config", "check", "--config", f.config)
+	if r.code != exitDone || strings.Contains(r.stdout, "!") {
+		t.Errorf("exit code %d, stdout:\n%s", r.code, r.stdout)
+	}
+	assertContains(t, r.stdout, " may write schema polar", "✓ database: a row of each table was written, read back and rolled back")
+	var rows int
+	if err := f.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM polar.organizations`).Scan(&rows); err != nil || rows != 0 {
+		t.Errorf("%d rows were left: %v", rows, err)
+	}
 }
 
 func TestCheckNamesTheCureForEachToken(t *testing.T) {
@@ -208,6 +220,98 @@ func TestCheckFindsMissingRights(t *testing.T) {
 		t.Errorf("exit code %d for a schema of another role", r.code)
 	}
 	assertContains(t, r.stdout, "✗ database: schema polar exists and role pg_monitor does not own it")
+}
+
+// TestCheckFindsWhatARunWouldStumbleOver: the rights are there, and the rows are
+// refused all the same.
+func TestCheckFindsWhatARunWouldStumbleOver(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	if r := call(t, nil, "migrate", "up", "--config", f.config); r.code != exitDone {
+		t.Fatal(r.stderr)
+	}
+	if _, err := f.db.Pool.Exec(t.Context(), `ALTER TABLE polar.customers ADD CHECK (name = 'nobody')`); err != nil {
+		t.Fatal(err)
+	}
+	r := call(t, nil, "config", "check", "--config", f.config)
+	if r.code != exitDatabase {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, "✗ database: a run could not write: write a block: ", "violates check constraint")
+}
+
+func TestDatabaseOfAnotherEncodingIsOneErrorAndExitCode3(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	name := f.db.Name + "_latin1"
+	for _, sql := range []string{`DROP DATABASE IF EXISTS ` + name, `CREATE DATABASE ` + name + ` TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`} {
+		if _, err := f.db.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := f.db.Pool.Exec(context.WithoutCancel(t.Context()), `DROP DATABASE `+name+` WITH (FORCE)`); err != nil {
+			t.Error(err)
+		}
+	})
+	path := f.write(t, strings.Replace(f.yaml(nil), f.db.Name, name, 1))
+	r := call(t, nil, "--backfill", "--config", path)
+	if r.code != exitDatabase {
+		t.Errorf("exit code %d", r.code)
+	}
+	want := []string{"encoding of database \"" + name + "\" is LATIN1", "CREATE DATABASE \"" + name + "_utf8\""}
+	assertContains(t, only(t, r.plainLines()), want...)
+	r = call(t, nil, "config", "check", "--config", path)
+	if r.code != exitDatabase {
+		t.Errorf("config check: exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, want...)
+}
+
+// TestCheckComparesTheConnectionsThatAreGranted: a run under the same limits works
+// all the same, since the pool waits.
+func TestCheckComparesTheConnectionsThatAreGranted(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		limit string
+		code  int
+		want  []string
+	}{
+		"role, few":          {`ALTER ROLE %[1]s CONNECTION LIMIT 7`, exitDone, []string{"! database: the role leaves 7 connections", "ALTER ROLE %[1]s CONNECTION LIMIT -1"}},
+		"role, too few":      {`ALTER ROLE %[1]s CONNECTION LIMIT 3`, exitDatabase, []string{"✗ database: the role leaves 3 connections", "sync.concurrency"}},
+		"database":           {`ALTER DATABASE %[2]s CONNECTION LIMIT 4`, exitDatabase, []string{"✗ database: the database leaves ", "ALTER DATABASE %[2]s CONNECTION LIMIT -1"}},
+		"nothing in the way": {`SELECT '%[1]s %[2]s'`, exitDone, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, 150, 150, 150)
+			role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+			for _, sql := range []string{`CREATE ROLE %[1]s LOGIN PASSWORD 'pw'`, `CREATE SCHEMA polar AUTHORIZATION %[1]s`, tt.limit} {
+				if _, err := f.db.Pool.Exec(t.Context(), fmt.Sprintf(sql, role, f.db.Name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			address, err := url.Parse(f.db.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			address.User = url.UserPassword(role, "pw")
+			path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address.String(), 1))
+			r := call(t, nil, "config", "check", "--config", path)
+			if r.code != tt.code || tt.want == nil && strings.Contains(r.stdout, "connections to syncd") {
+				t.Errorf("exit code %d, want %d, stdout:\n%s", r.code, tt.code, r.stdout)
+			}
+			for _, want := range tt.want {
+				assertContains(t, r.stdout, strings.NewReplacer("%[1]s", role, "%[2]s", f.db.Name).Replace(want))
+			}
+			if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
+				t.Errorf("backfill: exit code %d:\n%s", r.code, r.stderr)
+			}
+			for _, org := range f.orgs {
+				f.compareAll(t, org.ID)
+			}
+		})
+	}
 }
 
 func TestCheckWithoutEmbeddedDatabaseLooksForPostgres(t *testing.T) {

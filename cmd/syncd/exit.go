@@ -17,7 +17,7 @@ const (
 	exitDone     = 0
 	exitFailed   = 1 // the work failed
 	exitUsage    = 2 // wrong usage or configuration
-	exitDatabase = 3 // database unreachable or not migratable
+	exitDatabase = 3 // database unreachable, unsuitable or not migratable
 )
 
 // A usageError is a command line that cannot be understood.
@@ -48,6 +48,7 @@ func exitCode(err error) int {
 		database    *databaseError
 		unreachable *store.UnreachableError
 		session     *store.SessionError
+		unsuitable  *store.UnsuitableError
 		schema      *store.SchemaError
 		exit        *exitError
 		listen      *web.ListenError
@@ -59,7 +60,7 @@ func exitCode(err error) int {
 		return exit.code
 	case errors.As(err, &usage), errors.As(err, &cfg), errors.As(err, &listen):
 		return exitUsage
-	case errors.As(err, &database), errors.As(err, &unreachable), errors.As(err, &session), errors.As(err, &schema):
+	case errors.As(err, &database), errors.As(err, &unreachable), errors.As(err, &session), errors.As(err, &unsuitable), errors.As(err, &schema):
 		return exitDatabase
 	default:
 		return exitFailed

@@ -14,14 +14,15 @@
 //
 // What is in the folder:
 //
-//	data/         Postgres's own files; of another account when we are root
-//	data.new-*/   an initdb under way; renamed to data once complete
-//	password      the password of role syncd
-//	port          the port used last, asked for again so that addresses last
-//	pgpass        password file for psql; exists only while the server runs
-//	postgres.log  the server's log, cut at 8 MiB; postgres.log.1 is what was cut
-//	start.lock    held while starting and stopping; also marks the folder as ours
-//	users.lock    held shared by every user
+//	data/            Postgres's own files; of another account when we are root
+//	data.new-*/      an initdb under way; renamed to data once complete
+//	password         the password of role syncd
+//	port             the port used last, asked for again so that addresses last
+//	pg_service.conf  an empty service, so that PGSERVICE names no other server
+//	pgpass           password file for psql; exists only while the server runs
+//	postgres.log     the server's log, cut at 8 MiB; postgres.log.1 is what was cut
+//	start.lock       held while starting and stopping; also marks the folder as ours
+//	users.lock       held shared by every user
 //
 // The locks are flock(2): one folder must not be shared between machines or
 // between containers that do not see each other's processes.

@@ -19,6 +19,7 @@ const (
 	passwordName = "password"
 	portName     = "port"
 	passfileName = "pgpass"
+	servicesName = "pg_service.conf"
 	logName      = "postgres.log"
 	startLock    = "start.lock"
 	usersLock    = "users.lock"
@@ -200,6 +201,15 @@ func (h home) writePort(port int) error {
 		return nil
 	}
 	return h.write(portName, strconv.Itoa(port)+"\n")
+}
+
+// writeServices writes the file of services that our addresses name; see
+// Server.url.
+func (h home) writeServices() error {
+	if _, err := os.Stat(h.path(servicesName)); err == nil {
+		return nil
+	}
+	return h.write(servicesName, "["+serviceName+"]\n")
 }
 
 // writePassfile lets psql find the password. The line names the port, because

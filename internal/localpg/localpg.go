@@ -19,6 +19,7 @@ import (
 const (
 	roleName        = "syncd" // owner of the server; a superuser of it
 	defaultDatabase = "syncd"
+	serviceName     = "syncd" // in the file of services
 
 	// How long leaving may take, together well below the ten seconds in which
 	// Ctrl-C has to end the program.
@@ -126,6 +127,9 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.home.ignore(); err != nil {
 		return err
 	}
+	if err := s.home.writeServices(); err != nil {
+		return err
+	}
 	var err error
 	if s.password, err = s.home.ensurePassword(); err != nil {
 		return err
@@ -146,13 +150,21 @@ func (s *Server) open(ctx context.Context) error {
 // accept no weaker authentication, so a stranger on the port learns nothing.
 func (s *Server) URL() string { return s.url(s.opts.Database) }
 
+// url names every parameter that pgx would otherwise take from PG* variables of
+// the environment or from ~/.postgresql, which are about somebody else's server.
+// A service can't be unset in an address: it is set to one of ours, which says
+// nothing.
 func (s *Server) url(database string) string {
 	u := url.URL{
-		Scheme:   "postgres",
-		User:     url.UserPassword(roleName, s.password),
-		Host:     net.JoinHostPort(loopback, strconv.Itoa(s.port)),
-		Path:     "/" + database,
-		RawQuery: "sslmode=disable&require_auth=scram-sha-256",
+		Scheme: "postgres",
+		User:   url.UserPassword(roleName, s.password),
+		Host:   net.JoinHostPort(loopback, strconv.Itoa(s.port)),
+		Path:   "/" + database,
+		RawQuery: "sslmode=disable&sslnegotiation=&sslcertmode=allow&sslrootcert=&sslcert=&sslkey=&sslpassword=&sslsni=" +
+			"&require_auth=scram-sha-256&channel_binding=disable&min_protocol_version=3.0&max_protocol_version=3.0" +
+			"&target_session_attrs=any&connect_timeout=10&passfile=" +
+			"&application_name=&timezone=UTC&options=" +
+			"&service=" + serviceName + "&servicefile=" + percentEncode(s.home.path(servicesName), "/"),
 	}
 	return u.String()
 }

@@ -7,9 +7,9 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-// large leaves a test of a hundred thousand rows and more out of the run under
-// the race detector, which is -short: it takes minutes there, and smaller walks
-// meet the same goroutines.
+// large leaves a test of a hundred thousand rows and more, or of a hundred
+// mirrors, out of the run under the race detector, which is -short: it takes
+// minutes there, and smaller walks meet the same goroutines.
 func large(t *testing.T) {
 	t.Helper()
 	if testing.Short() {

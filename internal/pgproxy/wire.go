@@ -1,6 +1,7 @@
 package pgproxy
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"net/url"
@@ -13,9 +14,10 @@ type Wire struct {
 	listener net.Listener
 	server   string // host:port
 
-	mu    sync.Mutex
-	pairs map[*pair]bool
-	open  sync.WaitGroup
+	mu       sync.Mutex
+	pairs    map[*pair]bool
+	old, new []byte // of what clients say
+	open     sync.WaitGroup
 }
 
 type pair struct{ client, server net.Conn }
@@ -64,7 +66,7 @@ func (w *Wire) accept() {
 		w.pairs[p] = true
 		w.mu.Unlock()
 		w.open.Go(func() {
-			_, _ = io.Copy(server, client)
+			_, _ = io.Copy(w.edit(server), client)
 			_ = server.Close()
 		})
 		w.open.Go(func() {
@@ -80,6 +82,33 @@ func (w *Wire) accept() {
 		})
 	}
 }
+
+// Replace makes the server hear new where a client says old, which must be as
+// long and come in one piece.
+func (w *Wire) Replace(old, new string) {
+	if len(old) != len(new) {
+		panic("pgproxy: the length of a message would change")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.old, w.new = []byte(old), []byte(new)
+}
+
+// edit returns a writer to server that replaces.
+func (w *Wire) edit(server io.Writer) io.Writer {
+	return writer(func(p []byte) (int, error) {
+		w.mu.Lock()
+		if len(w.old) > 0 {
+			p = bytes.ReplaceAll(p, w.old, w.new)
+		}
+		w.mu.Unlock()
+		return server.Write(p)
+	})
+}
+
+type writer func([]byte) (int, error)
+
+func (write writer) Write(p []byte) (int, error) { return write(p) }
 
 // Cut loses every connection there is, as the server sees it when it has given
 // up a host that does not answer. The clients are told nothing: what they send

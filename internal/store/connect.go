@@ -20,6 +20,9 @@ const (
 	// whose network is gone would be waited for until the kernel gives it up.
 	pingTimeout = 5 * time.Second
 
+	applicationName = "syncd" // unless the URL or the environment names another
+	statementCache  = 512     // prepared statements a connection keeps; as pgx has it
+
 	// A lost peer is noticed within deadAfter, on either side: by probes on a
 	// quiet connection, by what is not acknowledged on a busy one. The server is
 	// told the same in prepareConnection.
@@ -29,27 +32,39 @@ const (
 	probeCount    = 3
 )
 
-// configure sets how connections are made and when they are given up. Dial is
-// how to reach the network, nil for the usual way.
+// configure sets how connections are made and when they are given up, whatever
+// the URL says: with another exec mode pgx cannot send the arguments of our
+// statements, and a pool whose connections expire at once has none to lend.
+// Dial is how to reach the network, nil for the usual way.
 func configure(cfg *pgxpool.Config, opts Options, f *failover) {
 	cfg.MaxConns = 8
 	if opts.MaxConnections > 0 {
 		cfg.MaxConns = int32(min(opts.MaxConnections, 1000))
 	}
-	if cfg.PingTimeout == 0 {
+	cfg.MinConns, cfg.MinIdleConns = 0, 0
+	if cfg.PingTimeout <= 0 {
 		cfg.PingTimeout = pingTimeout
 	}
-	if cfg.ConnConfig.ConnectTimeout == 0 {
-		cfg.ConnConfig.ConnectTimeout = connectTimeout
+	cfg.HealthCheckPeriod = max(cfg.HealthCheckPeriod, time.Second)
+	cfg.MaxConnIdleTime = max(cfg.MaxConnIdleTime, time.Minute)
+	if cfg.MaxConnLifetime > 0 {
+		cfg.MaxConnLifetime = max(cfg.MaxConnLifetime, time.Minute)
 	}
-	if cfg.ConnConfig.RuntimeParams["application_name"] == "" {
-		cfg.ConnConfig.RuntimeParams["application_name"] = "syncd"
+	cfg.MaxConnLifetimeJitter = max(cfg.MaxConnLifetimeJitter, 0)
+	conn := cfg.ConnConfig
+	conn.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	conn.StatementCacheCapacity, conn.DescriptionCacheCapacity = statementCache, statementCache
+	if conn.ConnectTimeout == 0 {
+		conn.ConnectTimeout = connectTimeout
 	}
-	cfg.ConnConfig.DialFunc = watchedDial
+	if conn.RuntimeParams["application_name"] == "" {
+		conn.RuntimeParams["application_name"] = applicationName
+	}
+	conn.DialFunc = watchedDial
 	if opts.Dial != nil {
-		cfg.ConnConfig.DialFunc = opts.Dial
+		conn.DialFunc = opts.Dial
 	}
-	cfg.ConnConfig.OnPgError = f.onServerError
+	conn.OnPgError = f.onServerError
 	cfg.AfterConnect = prepareConnection
 }
 
@@ -63,24 +78,65 @@ func watchedDial(ctx context.Context, network, address string) (net.Conn, error)
 	return dialer.DialContext(ctx, network, address)
 }
 
-// prepareConnection makes the server notice within deadAfter that this host is
-// gone, and within two seconds that this process is, even while it runs one of
-// its statements (which only a server on Linux can), so that their locks fall.
-// An administrator's limit on idle sessions would cut a run off that waits for
-// Polar. On a Unix socket the settings of TCP have no effect. Times are stored
-// and read in UTC whatever the server's zone is.
+// prepareConnection sets what a role, a database, the URL or the environment may
+// have set otherwise, for each connection before its first use:
+//
+//   - how values are written and read: an encoding, or a form of dates or numbers,
+//     that is not ours stores other digits or stops pgx;
+//   - what a statement does: blocks and webhooks count on seeing, in each
+//     statement, what others committed before it; COPY and policies of row-level
+//     security, on rows being filtered, not refused; retries, on an error ending
+//     the transaction and not the session; names, on an empty search path;
+//   - the limits on time: a run waits for Polar, and a block for another block.
+//     Where a statement needs a limit it sets one for its own transaction;
+//   - what makes the server notice within deadAfter that this host is gone, and
+//     within two seconds that this process is, even while it runs one of its
+//     statements (which only a server on Linux can), so that their locks fall. On a
+//     Unix socket the settings of TCP have no effect.
+//
+// A setting that the server does not know (transaction_timeout before Postgres
+// 17) is left out. It is one statement without arguments, which needs nothing of
+// what it sets, and not a part of the startup message, where PgBouncer refuses
+// most settings.
+//
+// The rest is left as it is found. default_transaction_read_only tells a server
+// that takes no writes. role may be what gives the rights. synchronous_commit and
+// session_replication_role are an administrator's decisions about durability and
+// triggers; blocks, deliveries and ends of runs set the former where it matters.
+// Settings of the planner and of memory change how long a statement takes and not
+// its result; tryAcquire sets those that large tables need. Others (xmlbinary,
+// lc_numeric, backslash_quote, quote_all_identifiers, transform_null_equals,
+// check_function_bodies) change nothing that our statements use.
 func prepareConnection(ctx context.Context, conn *pgx.Conn) error {
 	registerArrays(conn.TypeMap())
 	const sql = `
-SELECT
-    set_config('tcp_keepalives_idle', '10', false),
-    set_config('tcp_keepalives_interval', '5', false),
-    set_config('tcp_keepalives_count', '3', false),
-    set_config('tcp_user_timeout', '25000', false),
-    CASE WHEN version() LIKE '%linux%' THEN set_config('client_connection_check_interval', '2000', false) END,
-    set_config('idle_session_timeout', '0', false),
-    set_config('timezone', 'UTC', false),
-    set_config('search_path', '', false)`
+SELECT set_config(name, value, false)
+  FROM (VALUES
+    ('client_encoding', 'UTF8'),
+    ('standard_conforming_strings', 'on'),
+    ('DateStyle', 'ISO, MDY'),
+    ('IntervalStyle', 'postgres'),
+    ('TimeZone', 'UTC'),
+    ('bytea_output', 'hex'),
+    ('extra_float_digits', '1'),
+    ('array_nulls', 'on'),
+    ('default_transaction_isolation', 'read committed'),
+    ('row_security', 'on'),
+    ('exit_on_error', 'off'),
+    ('search_path', ''),
+    ('statement_timeout', '0'),
+    ('lock_timeout', '0'),
+    ('transaction_timeout', '0'),
+    ('idle_in_transaction_session_timeout', '0'),
+    ('idle_session_timeout', '0'),
+    ('tcp_keepalives_idle', '10'),
+    ('tcp_keepalives_interval', '5'),
+    ('tcp_keepalives_count', '3'),
+    ('tcp_user_timeout', '25000'),
+    ('client_connection_check_interval', CASE WHEN version() LIKE '%linux%' THEN '2000' END)
+  ) AS setting (name, value)
+ WHERE value IS NOT NULL
+   AND current_setting(name, true) IS NOT NULL`
 	if _, err := conn.Exec(ctx, sql); err != nil {
 		return fmt.Errorf("prepare connection: %w", err)
 	}
@@ -99,7 +155,7 @@ type failover struct {
 // whether the connection may be kept.
 func (f *failover) onServerError(_ *pgconn.PgConn, err *pgconn.PgError) bool {
 	if err.Code != readOnlyTransaction && !strings.HasPrefix(err.Code, operatorIntervention) {
-		return !strings.EqualFold(err.Severity, "FATAL")
+		return err.SeverityUnlocalized != "FATAL" // the other is in the server's language
 	}
 	if err.Code == queryCanceled {
 		return true // told by us, or by an administrator who meant one statement

@@ -27,19 +27,30 @@ var (
 // An UnreachableError says that the database could not be reached or does not
 // let this user in. Its text names host, port and database, never a password.
 type UnreachableError struct {
-	Target   string // user@host:port/database; empty if the URL could not be parsed
-	Cause    string
-	Answered bool // by the server, which is up and refused
+	Target string // user@host:port/database; empty if the URL could not be parsed
+	Cause  string // what was observed, on one line
+	Down   bool   // nothing answered at that address
 }
 
 func (e *UnreachableError) Error() string {
-	if e.Target == "" {
+	switch {
+	case e.Target == "":
 		return "database: " + e.Cause
+	case e.Down:
+		return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL) and that the server is up", e.Target, e.Cause)
+	default:
+		return fmt.Sprintf("database %s cannot be used: %s; check database.url (DATABASE_URL)", e.Target, e.Cause)
 	}
-	if e.Answered {
-		return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL)", e.Target, e.Cause)
-	}
-	return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL) and that the server is up", e.Target, e.Cause)
+}
+
+// An UnsuitableError says that the database answers and is not made for syncd.
+type UnsuitableError struct {
+	Target  string // user@host:port/database
+	Problem string // what is wrong, and the remedy
+}
+
+func (e *UnsuitableError) Error() string {
+	return fmt.Sprintf("database %s is not suitable: %s", e.Target, e.Problem)
 }
 
 // A SessionError says that a connection is not one server process as long as it
@@ -71,7 +82,8 @@ func (e *SchemaError) Unwrap() error { return e.Err }
 
 // unreachable describes err without anything secret of cfg.
 func unreachable(cfg *pgx.ConnConfig, err error) error {
-	return &UnreachableError{Target: target(cfg), Cause: connectCause(err), Answered: sqlState(err) != ""}
+	cause, down := connectCause(err)
+	return &UnreachableError{Target: target(cfg), Cause: cause, Down: down}
 }
 
 // target names the database, without a password.
@@ -79,24 +91,41 @@ func target(cfg *pgx.ConnConfig) string {
 	return fmt.Sprintf("%s@%s/%s", cfg.User, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)), cfg.Database)
 }
 
-func connectCause(err error) string {
+// connectCause says what was observed, and whether that is that nothing answered.
+// What has no words of its own here has those of pgx, which keeps the password
+// out of them.
+func connectCause(err error) (cause string, down bool) {
 	var pgErr *pgconn.PgError
 	var opErr *net.OpError
 	var dnsErr *net.DNSError
+	var connectErr *pgconn.ConnectError
 	switch {
 	case errors.As(err, &pgErr):
-		return withCure(fmt.Sprintf("%s (SQLSTATE %s)", pgErr.Message, pgErr.Code), pgErr.Code)
+		return withCure(fmt.Sprintf("%s (SQLSTATE %s)", oneLine(pgErr.Message), pgErr.Code), pgErr.Code), false
 	case errors.As(err, &dnsErr):
-		return "host not found"
+		return "host not found", true
 	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
+		return "no answer in time", true
 	case errors.As(err, &opErr):
-		return opErr.Err.Error()
-	case strings.Contains(err.Error(), "tls"):
-		return "TLS handshake was refused (see sslmode)"
-	default:
-		return "connection was refused or broken"
+		return oneLine(opErr.Err.Error()), true
+	case errors.As(err, &connectErr):
+		err = connectErr.Unwrap()
 	}
+	cause = oneLine(err.Error())
+	if strings.Contains(cause, "tls") {
+		cause += " (see sslmode)"
+	}
+	return cause, false
+}
+
+// oneLine makes text fit a line: servers and proxies write what they like.
+func oneLine(text string) string {
+	const most = 500
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most]) + " …"
+	}
+	return text
 }
 
 // quoted is what Postgres's messages quote: names of users, databases, hosts, files.
@@ -111,8 +140,8 @@ func Cause(err error) string {
 	var dnsErr *net.DNSError
 	switch {
 	case errors.As(err, &pgErr):
-		message := strings.Join(strings.Fields(quoted.ReplaceAllString(pgErr.Message, "…")), " ")
-		return withCure(fmt.Sprintf("%.300s (SQLSTATE %s)", message, pgErr.Code), pgErr.Code)
+		message := oneLine(quoted.ReplaceAllString(pgErr.Message, "…"))
+		return withCure(fmt.Sprintf("%s (SQLSTATE %s)", message, pgErr.Code), pgErr.Code)
 	case errors.As(err, &dnsErr):
 		return "host not found"
 	case errors.As(err, &opErr):
@@ -122,9 +151,12 @@ func Cause(err error) string {
 }
 
 // cures are what to do about states of the server that end only when somebody does
-// something about them.
+// something about them. Nothing here asks for a statement to be canceled: a
+// context that ends closes the connection.
 var cures = map[string]string{
 	diskFull: "free space on the disk that holds the database",
+	queryCanceled: "syncd sets statement_timeout to 0, so a proxy, the provider or another program canceled the statement: " +
+		"lift the limit for this role there (a proxy's query_timeout, or the statement_timeout that it sets)",
 }
 
 func withCure(text, state string) string {

@@ -23,6 +23,56 @@ type Inspection struct {
 	MayCreate    bool // the role may create schema polar
 	MayMigrate   bool // the role may make objects in schema polar and owns those that are there
 	Pending      int  // migrations not applied yet
+	Limits       []ConnectionLimit
+}
+
+// A ConnectionLimit is how many connections something leaves to syncd.
+type ConnectionLimit struct {
+	Left int
+	Of   string // what grants them, such as role "syncd"
+	Cure string // a statement or setting that grants more
+}
+
+// inspectLimits looks at what bounds the number of connections: the role, the
+// database, and what the server has free beside the connections of syncd itself,
+// by its application_name, which only those of the same role show. Limits of role
+// and database do not bind superusers.
+func (s *Store) inspectLimits(ctx context.Context) ([]ConnectionLimit, error) {
+	const sql = `
+WITH ours AS (
+    SELECT count(*)::int AS n
+      FROM pg_catalog.pg_stat_activity
+     WHERE usename = session_user
+       AND application_name = current_setting('application_name')
+)
+SELECT
+    CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper THEN
+        r.rolconnlimit + o.n - (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE usename = session_user) END,
+    CASE WHEN d.datconnlimit >= 0 AND NOT r.rolsuper THEN
+        d.datconnlimit + o.n - (SELECT numbackends FROM pg_catalog.pg_stat_database WHERE datid = d.oid) END,
+    current_setting('max_connections')::int
+        - CASE WHEN r.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+            + coalesce(current_setting('reserved_connections', true)::int, 0) END
+        + o.n - (SELECT sum(numbackends)::int FROM pg_catalog.pg_stat_database),
+    format('ALTER ROLE %I CONNECTION LIMIT -1', session_user),
+    format('ALTER DATABASE %I CONNECTION LIMIT -1', current_database())
+  FROM ours o
+  JOIN pg_catalog.pg_roles r ON r.rolname = session_user
+  JOIN pg_catalog.pg_database d ON d.datname = current_database()`
+	var role, database *int
+	var server int
+	var roleCure, databaseCure string
+	if err := s.pool.QueryRow(ctx, sql).Scan(&role, &database, &server, &roleCure, &databaseCure); err != nil {
+		return nil, fmt.Errorf("look at the limits of connections: %w", err)
+	}
+	limits := []ConnectionLimit{{server, "the server", "raise the server's max_connections"}}
+	if role != nil {
+		limits = append(limits, ConnectionLimit{*role, "the role", "let an administrator run " + roleCure})
+	}
+	if database != nil {
+		limits = append(limits, ConnectionLimit{*database, "the database", "let an administrator run " + databaseCure})
+	}
+	return limits, nil
 }
 
 // Inspect looks at the database without changing it. An error is a
@@ -56,6 +106,9 @@ SELECT
 		if err := s.checkCompatible(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if in.Limits, err = s.inspectLimits(ctx); err != nil {
+		return nil, err
 	}
 	in.Pending, err = s.pending(ctx, in)
 	return in, err

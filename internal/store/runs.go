@@ -206,7 +206,7 @@ UPDATE polar.sync_runs
 	batch := &pgx.Batch{}
 	queueCounts(batch, run.ID, o.Counts)
 	batch.Queue(sql, run.ID, o.Exact, text)
-	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := s.pool.send(ctx, batch); err != nil {
 		return fmt.Errorf("finish run %d: %w", run.ID, err)
 	}
 	return nil

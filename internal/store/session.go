@@ -32,7 +32,7 @@ const (
 // holds the organization's advisory lock. It is not safe for concurrent use.
 type Session struct {
 	conn         *pgxpool.Conn
-	pool         *pgxpool.Pool // for what must be said after conn is gone
+	pool         *pool // for what must be said after conn is gone
 	organization uuid.UUID
 	copying      []byte  // memory for the next COPY
 	open         []int64 // runs started and not finished, a walk and a tick between its blocks at most

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,9 +25,11 @@ const (
 )
 
 // probeSession finds out whether a connection is one server process as long as
-// it lasts, as the locks of organizations need it. A proxy that pools by
-// transaction hands the process on when a transaction ends: to a second
-// connection, which then holds it while the first one asks again.
+// it lasts, and whether a lock that one holds keeps another from it, as the locks
+// of organizations need both. A proxy that pools by transaction hands the process
+// on when a transaction ends: to a second connection, which then holds it while
+// the first one asks again. Some servers that speak Postgres's protocol grant
+// every advisory lock.
 //
 // It leaves nothing behind but a setting that no program reads, and uses no
 // prepared statement, which such a proxy may not know.
@@ -37,8 +41,12 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return unreachable(cfg, err)
 	}
 	defer closeProbe(ctx, first)
-	if _, err := first.Exec(ctx, `SELECT`); err != nil {
+	encoding, err := ask(ctx, first, `SELECT current_setting('server_encoding')`)
+	if err != nil {
 		return unreachable(cfg, err)
+	}
+	if encoding[0] != "UTF8" {
+		return wrongEncoding(cfg, encoding[0])
 	}
 	second, err := connectSecond(ctx, cfg)
 	if err != nil {
@@ -46,25 +54,49 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 	}
 	defer closeProbe(ctx, second)
 	p := &sessionProbe{first: first, second: second, mark: uuid.NewString()}
-	for round := range probeRounds {
-		found, err := p.round(ctx)
-		switch {
-		case err != nil:
-			return unreachable(cfg, err)
-		case found != "":
-			return &SessionError{Target: target(cfg), Cause: found}
-		case p.direct():
-			return nil
-		}
-		if round%2 == 1 {
-			// One statement more, so that a proxy that takes turns does not come
-			// back to where it was at each round.
-			if _, err := second.Exec(ctx, `SELECT`); err != nil {
-				return unreachable(cfg, err)
-			}
-		}
+	found, err := p.sessions(ctx)
+	if err != nil {
+		return unreachable(cfg, err)
+	}
+	if found != "" {
+		return &SessionError{Target: target(cfg), Cause: found}
+	}
+	found, err = p.locks(ctx)
+	if err != nil {
+		return unreachable(cfg, err)
+	}
+	if found != "" {
+		return &UnsuitableError{Target: target(cfg), Problem: found + ", so that two syncds would write one organization at once; " +
+			"set database.url (DATABASE_URL) to a server whose advisory locks exclude, such as Postgres itself"}
 	}
 	return nil
+}
+
+// wrongEncoding refuses a database that cannot hold every character that Polar
+// sends. The locale C goes with any encoding, whatever the server's locale is.
+func wrongEncoding(cfg *pgx.ConnConfig, encoding string) error {
+	name, owner := pgx.Identifier{cfg.Database + "_utf8"}.Sanitize(), pgx.Identifier{cfg.User}.Sanitize()
+	return &UnsuitableError{Target: target(cfg), Problem: fmt.Sprintf("the encoding of database %q is %s, and syncd needs UTF8; "+
+		"create another one, and set database.url (DATABASE_URL) to it: CREATE DATABASE %s OWNER %s TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'",
+		cfg.Database, encoding, name, owner)}
+}
+
+// ask runs a statement by the simple protocol and returns its first row as text.
+// It needs none of the settings that pgx asks for, so it works before they are
+// made.
+func ask(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
+	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if len(results) != 1 || len(results[0].Rows) != 1 {
+		return nil, fmt.Errorf("no row in answer to %s", sql)
+	}
+	var row []string
+	for _, value := range results[0].Rows[0] {
+		row = append(row, string(value))
+	}
+	return row, nil
 }
 
 // connectSecond makes the second connection and has a server process answer on
@@ -98,15 +130,32 @@ type sessionProbe struct {
 	first, second *pgx.Conn
 	mark          string // left in the first one's session
 
-	pid, otherPID uint32 // the processes seen behind them; 0 before the first round
+	pid, otherPID string // the processes seen behind them; "" before the first round
 }
 
-// round returns what shows that the sessions are not kept; "" if nothing does.
-// It leaves no transaction open, which a proxy might lend on.
+// sessions returns what shows that the sessions are not kept; "" if nothing does.
+func (p *sessionProbe) sessions(ctx context.Context) (found string, err error) {
+	for round := range probeRounds {
+		found, err := p.round(ctx)
+		if err != nil || found != "" || p.direct() {
+			return found, err
+		}
+		if round%2 == 1 {
+			// One statement more, so that a proxy that takes turns does not come
+			// back to where it was at each round.
+			if _, err := p.second.Exec(ctx, `SELECT`); err != nil {
+				return "", err
+			}
+		}
+	}
+	return "", nil
+}
+
+// round is one look at both sessions. It leaves no transaction open, which a
+// proxy might lend on.
 func (p *sessionProbe) round(ctx context.Context) (found string, err error) {
-	const leave = `SELECT pg_backend_pid(), set_config('syncd.probe', $1, false)`
-	var pid uint32
-	if err := p.first.QueryRow(ctx, leave, pgx.QueryExecModeSimpleProtocol, p.mark).Scan(&pid, nil); err != nil {
+	row, err := ask(ctx, p.first, `SELECT pg_backend_pid(), set_config('syncd.probe', '`+p.mark+`', false)`)
+	if err != nil {
 		return "", err
 	}
 	if _, err := p.second.Exec(ctx, `BEGIN`); err != nil {
@@ -115,7 +164,7 @@ func (p *sessionProbe) round(ctx context.Context) (found string, err error) {
 		}
 		return "", err
 	}
-	found, err = p.compare(ctx, pid)
+	found, err = p.compare(ctx, row[0])
 	if _, rollbackErr := p.second.Exec(ctx, `ROLLBACK`); err == nil && found == "" {
 		err = rollbackErr
 	}
@@ -123,26 +172,54 @@ func (p *sessionProbe) round(ctx context.Context) (found string, err error) {
 }
 
 // compare looks at both sessions while the second one is in a transaction.
-func (p *sessionProbe) compare(ctx context.Context, pid uint32) (found string, err error) {
-	const find = `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`
-	var otherPID, pidAgain uint32
-	var mark string
-	if err := p.second.QueryRow(ctx, `SELECT pg_backend_pid()`, pgx.QueryExecModeSimpleProtocol).Scan(&otherPID); err != nil {
+func (p *sessionProbe) compare(ctx context.Context, pid string) (found string, err error) {
+	other, err := ask(ctx, p.second, `SELECT pg_backend_pid()`)
+	if err != nil {
 		return "", err
 	}
-	if pid == otherPID {
+	if pid == other[0] {
 		return "two connections share a server process", nil
 	}
-	if err := p.first.QueryRow(ctx, find, pgx.QueryExecModeSimpleProtocol).Scan(&pidAgain, &mark); err != nil {
+	again, err := ask(ctx, p.first, `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`)
+	if err != nil {
 		return "", err
 	}
 	switch {
-	case pid != pidAgain, p.pid != 0 && (p.pid != pid || p.otherPID != otherPID):
+	case pid != again[0], p.pid != "" && (p.pid != pid || p.otherPID != other[0]):
 		return "its server process changes", nil
-	case mark != p.mark:
+	case again[1] != p.mark:
 		return "its settings are lost between two statements", nil
 	}
-	p.pid, p.otherPID = pid, otherPID
+	p.pid, p.otherPID = pid, other[0]
+	return "", nil
+}
+
+// locks returns what shows that an advisory lock does not exclude, or is not
+// given back; "" if nothing does. The key is new at each call, so that the probes
+// of two processes do not meet.
+func (p *sessionProbe) locks(ctx context.Context) (found string, err error) {
+	key := strconv.FormatInt(rand.Int64(), 10)
+	lock, unlock := `SELECT pg_try_advisory_lock(`+key+`)`, `SELECT pg_advisory_unlock(`+key+`)`
+	for _, step := range []struct {
+		conn    *pgx.Conn
+		sql     string
+		want    string
+		problem string
+	}{
+		{p.first, lock, "t", "it refuses an advisory lock that nobody holds"},
+		{p.second, lock, "f", "it grants one advisory lock to two connections"},
+		{p.first, unlock, "t", "it does not give an advisory lock back"},
+		{p.second, lock, "t", "it does not give an advisory lock back"},
+		{p.second, unlock, "t", "it does not give an advisory lock back"},
+	} {
+		row, err := ask(ctx, step.conn, step.sql)
+		if err != nil {
+			return "", err
+		}
+		if row[0] != step.want {
+			return step.problem, nil
+		}
+	}
 	return "", nil
 }
 
@@ -150,5 +227,5 @@ func (p *sessionProbe) compare(ctx context.Context, pid uint32) (found string, e
 // them. A proxy that lends processes out must give keys of its own, or a request
 // to cancel would reach whoever has the process by then.
 func (p *sessionProbe) direct() bool {
-	return p.first.PgConn().PID() == p.pid && p.second.PgConn().PID() == p.otherPID
+	return fmt.Sprint(p.first.PgConn().PID()) == p.pid && fmt.Sprint(p.second.PgConn().PID()) == p.otherPID
 }

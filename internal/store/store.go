@@ -17,7 +17,7 @@ const Schema = "polar"
 
 // A Store is a pool of connections to the database of the mirror.
 type Store struct {
-	pool *pgxpool.Pool
+	pool *pool
 	log  *zap.Logger
 	keep time.Duration // of the history; 0 means for ever
 }
@@ -33,11 +33,11 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Open connects to the database and makes sure that it answers and that a
-// connection keeps its session, without which no lock would hold. It neither
+// Open connects to the database and makes sure that it answers, that its encoding
+// is UTF8, that a connection keeps its session, and that locks exclude. It neither
 // creates nor migrates anything. An error is an [*UnreachableError] if the
-// server could not be reached or refused the connection, and a [*SessionError]
-// if connections don't keep their sessions.
+// server could not be reached or refused the connection, a [*SessionError] if
+// connections don't keep their sessions, and an [*UnsuitableError] for the rest.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(opts.URL.Reveal())
 	if err != nil {
@@ -51,11 +51,12 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := probeSession(ctx, cfg.ConnConfig); err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	opened, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, unreachable(cfg.ConnConfig, err)
 	}
-	watch.pool.Store(pool)
+	watch.pool.Store(opened)
+	pool := &pool{opened}
 	if err := pool.Ping(ctx); err != nil {
 		pool.Close()
 		return nil, unreachable(cfg.ConnConfig, err)
