@@ -125,8 +125,8 @@ func newPulse(p *program, cfg *config.Config, db *database, configured func() []
 	return heartbeat.New(heartbeat.Options{
 		URL:       cfg.HeartbeatURL,
 		UserAgent: userAgent(),
-		Fresh: func(ctx context.Context) ([]store.Freshness, error) {
-			return db.Freshness(ctx, configured())
+		Status: func(ctx context.Context) ([]store.OrgStatus, error) {
+			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: configured()})
 		},
 		Observer: observer,
 		Log:      p.log,

@@ -66,7 +66,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 
 // readStatus returns what the database knows; nothing of a database that has no
 // schema yet.
-func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.Status, error) {
+func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.OrgStatus, error) {
 	if embeddedMissing(cfg) {
 		return nil, nil
 	}
@@ -74,7 +74,7 @@ func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.S
 	if err != nil {
 		return nil, err
 	}
-	list, err := db.Status(ctx)
+	list, err := db.OrgStatus(ctx, store.OrgStatusQuery{CountRows: true})
 	var schema *store.SchemaError
 	if errors.As(err, &schema) {
 		return nil, nil
@@ -94,6 +94,7 @@ type organizationStatus struct {
 	LastFullExact   *bool      `json:"last_full_exact"`
 	LastIncremental *time.Time `json:"last_incremental"`
 	LagSeconds      *float64   `json:"lag_seconds"`
+	Undated         bool       `json:"undated,omitempty"` // the last success is dated later than now: the lag is unknown
 	Running         *string    `json:"running"`
 	RunningSince    *time.Time `json:"running_since"`
 	LastError       *string    `json:"last_error"`
@@ -104,12 +105,12 @@ type organizationStatus struct {
 
 // statusReport lists the configured organizations in the configuration's order,
 // then, unless some were asked for by name, those that only the database knows.
-func statusReport(cfg *config.Config, asked []string, known []store.Status, now time.Time) ([]organizationStatus, error) {
+func statusReport(cfg *config.Config, asked []string, known []store.OrgStatus, now time.Time) ([]organizationStatus, error) {
 	next, kind, err := nextRun(cfg.Schedule, now)
 	if err != nil {
 		return nil, err
 	}
-	byName := make(map[string]store.Status, len(known))
+	byName := make(map[string]store.OrgStatus, len(known))
 	for _, st := range known {
 		byName[st.Organization] = st
 	}
@@ -117,7 +118,7 @@ func statusReport(cfg *config.Config, asked []string, known []store.Status, now 
 	for _, o := range cfg.Organizations {
 		st, ok := byName[o.Name]
 		if !ok {
-			st = store.Status{Organization: o.Name, OrganizationID: o.ID}
+			st = store.OrgStatus{Organization: o.Name, OrganizationID: o.ID}
 		}
 		delete(byName, o.Name)
 		one := describeStatus(st)
@@ -132,23 +133,24 @@ func statusReport(cfg *config.Config, asked []string, known []store.Status, now 
 	return report, nil
 }
 
-func describeStatus(st store.Status) organizationStatus {
+func describeStatus(st store.OrgStatus) organizationStatus {
 	one := organizationStatus{
 		Organization:    st.Organization,
 		OrganizationID:  orNil(st.OrganizationID),
 		Rows:            st.LiveRows,
 		LastSuccess:     timeOrNil(st.LastSuccess()),
-		LastFull:        timeOrNil(st.LastFullFinished),
-		LastFullExact:   st.LastFullExact,
-		LastIncremental: timeOrNil(st.LastIncrementalEnded),
-		Running:         orNil(st.Running),
+		LastFull:        timeOrNil(st.LastFull.Finished),
+		LastFullExact:   st.FullExact,
+		Undated:         st.Undated(),
+		LastIncremental: timeOrNil(st.LastIncremental.Finished),
+		Running:         orNil(string(st.Running)),
 		RunningSince:    timeOrNil(st.RunningSince),
-		LastError:       orNil(st.LastError),
-		LastErrorAt:     timeOrNil(st.LastErrorAt),
+		LastError:       orNil(st.Failed.Message),
+		LastErrorAt:     timeOrNil(st.Failed.At),
 	}
-	if st.Lag != nil {
+	if st.Age != nil {
 		one.LagSeconds = new(float64)
-		*one.LagSeconds = float64(st.Lag.Milliseconds()) / 1000
+		*one.LagSeconds = float64(st.Age.Milliseconds()) / 1000
 	}
 	return one
 }
@@ -184,7 +186,10 @@ func printStatus(out io.Writer, report []organizationStatus) error {
 	}
 	for _, o := range report {
 		lag := ""
-		if o.LagSeconds != nil {
+		switch {
+		case o.Undated:
+			lag = "unknown"
+		case o.LagSeconds != nil:
 			lag = console.Span(time.Duration(*o.LagSeconds * float64(time.Second)))
 		}
 		table.Rows = append(table.Rows, []string{
@@ -196,7 +201,10 @@ func printStatus(out io.Writer, report []organizationStatus) error {
 
 func showSuccess(o organizationStatus) string {
 	text := "never"
-	if o.LastSuccess != nil {
+	switch {
+	case o.Undated:
+		text = "dated later than now"
+	case o.LastSuccess != nil:
 		text = o.LastSuccess.Format("2006-01-02 15:04:05Z")
 	}
 	if o.Running != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"polarmirror/internal/config"
+	"polarmirror/internal/store"
 )
 
 func readStatusJSON(t testing.TB, r result) []map[string]any {
@@ -164,5 +165,20 @@ func TestStatusOfALabelThatTwoOrganizationsHad(t *testing.T) {
 	list := readStatusJSON(t, call(t, nil, "status", "--json", "--config", f.config))
 	if len(list) != 1 || list[0]["rows"].(float64) != 20 || list[0]["organization_id"] != f.orgs[0].ID.String() {
 		t.Errorf("status: %v", list)
+	}
+}
+
+func TestStatusOfARunDatedLaterThanNowIsUnknown(t *testing.T) {
+	t.Parallel()
+	one := describeStatus(store.OrgStatus{Organization: "acme", LastFull: store.LastRun{ID: 1}})
+	if one.LagSeconds != nil || !one.Undated {
+		t.Errorf("lag %v, undated %v", one.LagSeconds, one.Undated)
+	}
+	var out strings.Builder
+	if err := printStatus(&out, []organizationStatus{one}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "dated later than now") || !strings.Contains(out.String(), "unknown") {
+		t.Errorf("the table does not say so:\n%s", &out)
 	}
 }

@@ -40,8 +40,8 @@ const (
 type Options struct {
 	URL       secret.Secret
 	UserAgent string
-	// Fresh tells about every configured organization.
-	Fresh     func(context.Context) ([]store.Freshness, error)
+	// Status tells about every configured organization.
+	Status    func(context.Context) ([]store.OrgStatus, error)
 	Observer  Observer          // nil: none
 	Transport http.RoundTripper // nil: fetch's, which names a proxy that is in the way
 	Log       *zap.Logger       // nil: none
@@ -58,7 +58,7 @@ type Pulse struct {
 	client *http.Client
 	host   string // for the log
 	woken  chan struct{}
-	last   map[string]time.Time // each organization's last success as of the last beat
+	last   map[string]int64 // number of each organization's last successful run as of the last beat
 }
 
 // New makes a Pulse.
@@ -144,23 +144,24 @@ func (p *Pulse) round(ctx context.Context) error {
 	return nil
 }
 
-func (p *Pulse) look(ctx context.Context) ([]store.Freshness, error) {
+func (p *Pulse) look(ctx context.Context) ([]store.OrgStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	return p.opts.Fresh(ctx)
+	return p.opts.Status(ctx)
 }
 
-func (p *Pulse) note(list []store.Freshness) {
-	p.last = make(map[string]time.Time, len(list))
-	for _, f := range list {
-		p.last[f.Organization] = f.LastSuccess()
+func (p *Pulse) note(list []store.OrgStatus) {
+	p.last = make(map[string]int64, len(list))
+	for _, s := range list {
+		p.last[s.Organization] = s.LastSuccessID()
 	}
 }
 
-// due reports whether all have succeeded since the last beat.
-func (p *Pulse) due(list []store.Freshness) bool {
-	for _, f := range list {
-		if f.Failing || !f.LastSuccess().After(p.last[f.Organization]) {
+// due reports whether all have succeeded since the last beat. A clock that was
+// ahead dates runs later than those that follow; their numbers grow all the same.
+func (p *Pulse) due(list []store.OrgStatus) bool {
+	for _, s := range list {
+		if s.Failing() || s.LastSuccessID() <= p.last[s.Organization] {
 			return false
 		}
 	}

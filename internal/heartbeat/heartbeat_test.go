@@ -28,7 +28,7 @@ const canary = "canary0secret"
 // A world is organizations whose runs end as a test says, and a watchdog.
 type world struct {
 	mu      sync.Mutex
-	state   map[string]store.Freshness
+	state   map[string]store.OrgStatus
 	broken  error // of the look
 	refuses error // of the call
 	status  int
@@ -41,13 +41,13 @@ type world struct {
 func newWorld(t testing.TB, names ...string) (*world, *Pulse) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
-	w := &world{state: map[string]store.Freshness{}, status: http.StatusOK, logs: logs}
+	w := &world{state: map[string]store.OrgStatus{}, status: http.StatusOK, logs: logs}
 	for _, name := range names {
-		w.state[name] = store.Freshness{Organization: name}
+		w.state[name] = store.OrgStatus{Organization: name}
 	}
 	p := New(Options{
 		URL:       secret.New("https://watchdog.test/ping/" + canary),
-		Fresh:     w.fresh,
+		Status:    w.statuses,
 		Observer:  w,
 		Transport: w,
 		Log:       zap.New(core),
@@ -55,10 +55,10 @@ func newWorld(t testing.TB, names ...string) (*world, *Pulse) {
 	return w, p
 }
 
-func (w *world) fresh(context.Context) ([]store.Freshness, error) {
+func (w *world) statuses(context.Context) ([]store.OrgStatus, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var list []store.Freshness
+	var list []store.OrgStatus
 	for _, f := range w.state {
 		list = append(list, f)
 	}
@@ -92,9 +92,11 @@ func (w *world) ends(failing bool, names ...string) {
 	defer w.mu.Unlock()
 	for _, name := range names {
 		f := w.state[name]
-		f.Organization, f.Failing = name, failing
-		if !failing {
-			f.LastIncremental = store.Span{Started: time.Now(), Finished: time.Now()}
+		f.Organization, f.Failed = name, store.Failure{}
+		if failing {
+			f.Failed.Kind = store.Incremental
+		} else {
+			f.LastIncremental.ID++ // its times are not looked at: a clock may have been ahead
 		}
 		w.state[name] = f
 	}
@@ -156,8 +158,8 @@ func TestManyRunsThatEndTogetherCostFewLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, p := newWorld(t, "acme")
 		looks := 0
-		fresh := p.opts.Fresh
-		p.opts.Fresh = func(ctx context.Context) ([]store.Freshness, error) {
+		fresh := p.opts.Status
+		p.opts.Status = func(ctx context.Context) ([]store.OrgStatus, error) {
 			looks++
 			return fresh(ctx)
 		}

@@ -14,16 +14,16 @@ import (
 
 // A Database is what scrapes ask; a [store.Store] is one.
 type Database interface {
-	Freshness(context.Context, []store.Organization) ([]store.Freshness, error)
+	OrgStatus(context.Context, store.OrgStatusQuery) ([]store.OrgStatus, error)
 	Sizes(context.Context, []store.Organization) ([]store.Size, error)
 	PoolStat() store.PoolStat
 }
 
 const (
-	// freshTimeout and freshKeep are of the question how old the data is: a few
-	// look-ups an organization.
-	freshTimeout = 4 * time.Second
-	freshKeep    = 2 * time.Second
+	// statusTimeout and statusKeep are of the question how the organizations stand:
+	// a few look-ups an organization.
+	statusTimeout = 4 * time.Second
+	statusKeep    = 2 * time.Second
 	// sizesTimeout and sizesKeep are of counting rows, which reads a whole
 	// table. A scrape waits sizesPatience at most and then shows the last count.
 	sizesTimeout  = 2 * time.Minute
@@ -43,10 +43,10 @@ func (m *Metrics) WatchDatabase(db Database, organizations func() []store.Organi
 // A databaseCollector asks at a scrape, but seldom more often than needed. While
 // the database does not answer, the ages that it told last go on growing.
 type databaseCollector struct {
-	db    Database
-	log   *zap.Logger
-	fresh *recent.Value[[]store.Freshness]
-	sizes *recent.Value[[]store.Size]
+	db     Database
+	log    *zap.Logger
+	status *recent.Value[[]store.OrgStatus]
+	sizes  *recent.Value[[]store.Size]
 
 	up, age, success, exact, took, failing *prometheus.Desc
 	live, suspects, rejected               *prometheus.Desc
@@ -55,16 +55,16 @@ type databaseCollector struct {
 
 func newDatabaseCollector(db Database, organizations func() []store.Organization, log *zap.Logger) *databaseCollector {
 	c := &databaseCollector{db: db, log: log}
-	c.fresh = recent.New(recent.Options{Timeout: freshTimeout, Keep: freshKeep, Rest: rest}, func(ctx context.Context) ([]store.Freshness, error) {
-		return db.Freshness(ctx, organizations())
+	c.status = recent.New(recent.Options{Timeout: statusTimeout, Keep: statusKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
+		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations()})
 	})
 	c.sizes = recent.New(recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}, func(ctx context.Context) ([]store.Size, error) {
 		return db.Sizes(ctx, organizations())
 	})
 	c.up = desc("database_up", "Whether the database answered: 1 or 0.")
-	c.age = desc("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded.", "organization")
-	c.success = desc("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none.", "organization", "kind")
-	c.took = desc("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none.", "organization", "kind")
+	c.age = desc("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", "organization")
+	c.success = desc("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", "organization", "kind")
+	c.took = desc("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", "organization", "kind")
 	c.exact = desc("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", "organization")
 	c.failing = desc("failing", "Whether a run failed and none has made up for it since: 1 or 0.", "organization")
 	c.live = desc("live_rows", "Customer meters that Polar has and the configured filter lets in.", "organization")
@@ -88,42 +88,42 @@ func (c *databaseCollector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect is of [prometheus.Collector].
 func (c *databaseCollector) Collect(to chan<- prometheus.Metric) {
-	c.collectFreshness(to)
+	c.collectStatus(to)
 	c.collectSizes(to)
 	c.pool.collect(to, c.db.PoolStat())
 }
 
-func (c *databaseCollector) collectFreshness(to chan<- prometheus.Metric) {
-	_, err := c.fresh.Get(context.Background()) // it ends with its own time-out
+func (c *databaseCollector) collectStatus(to chan<- prometheus.Metric) {
+	_, err := c.status.Get(context.Background()) // it ends with its own time-out
 	if err != nil {
 		c.log.Warn("scrape without the database", zap.Error(err))
 	}
 	gauge(to, c.up, oneIf(err == nil))
-	last, known := c.fresh.Last()
+	last, known := c.status.Last()
 	if !known {
 		return
 	}
-	for _, f := range last.Value {
-		name := f.Organization
+	for _, s := range last.Value {
+		name := s.Organization
 		age := math.Inf(1)
-		if f.Age != nil {
-			age = (*f.Age + time.Since(last.At)).Seconds()
+		if s.Age != nil {
+			age = (*s.Age + time.Since(last.At)).Seconds()
 		}
 		gauge(to, c.age, age, name)
-		c.collectSpan(to, name, store.Full, f.LastFull)
-		c.collectSpan(to, name, store.Incremental, f.LastIncremental)
-		gauge(to, c.exact, oneIf(f.LastExact != nil && *f.LastExact), name)
-		gauge(to, c.failing, oneIf(f.Failing), name)
+		c.collectRun(to, name, store.Full, s.LastFull)
+		c.collectRun(to, name, store.Incremental, s.LastIncremental)
+		gauge(to, c.exact, oneIf(s.FullExact != nil && *s.FullExact), name)
+		gauge(to, c.failing, oneIf(s.Failing()), name)
 	}
 }
 
-func (c *databaseCollector) collectSpan(to chan<- prometheus.Metric, organization string, kind store.Kind, span store.Span) {
+func (c *databaseCollector) collectRun(to chan<- prometheus.Metric, organization string, kind store.Kind, run store.LastRun) {
 	at := 0.0
-	if !span.Finished.IsZero() {
-		at = float64(span.Finished.UnixMilli()) / 1000
+	if !run.Finished.IsZero() {
+		at = float64(run.Finished.UnixMilli()) / 1000
 	}
 	gauge(to, c.success, at, organization, string(kind))
-	gauge(to, c.took, span.Finished.Sub(span.Started).Seconds(), organization, string(kind))
+	gauge(to, c.took, run.Duration().Seconds(), organization, string(kind))
 }
 
 func (c *databaseCollector) collectSizes(to chan<- prometheus.Metric) {

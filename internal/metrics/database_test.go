@@ -18,18 +18,18 @@ import (
 // A fake is a Database that answers as a test wants it to, and counts.
 type fake struct {
 	mu           sync.Mutex
-	fresh        []store.Freshness
+	status       []store.OrgStatus
 	sizes        []store.Size
 	err          error
 	slow         time.Duration
 	asked, sized int
 }
 
-func (f *fake) Freshness(ctx context.Context, _ []store.Organization) ([]store.Freshness, error) {
+func (f *fake) OrgStatus(ctx context.Context, _ store.OrgStatusQuery) ([]store.OrgStatus, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
-	return f.fresh, f.wait(ctx)
+	return f.status, f.wait(ctx)
 }
 
 func (f *fake) Sizes(ctx context.Context, _ []store.Organization) ([]store.Size, error) {
@@ -104,7 +104,7 @@ func TestAgesGoOnGrowingWhileTheDatabaseIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		age := time.Minute
-		db := &fake{fresh: []store.Freshness{{Organization: "acme", Age: &age}}, sizes: []store.Size{{Organization: "acme", LiveRows: 5}}}
+		db := &fake{status: []store.OrgStatus{{Organization: "acme", Age: &age}}, sizes: []store.Size{{Organization: "acme", LiveRows: 5}}}
 		m := New(Options{Organizations: []string{"acme"}})
 		m.WatchDatabase(db, func() []store.Organization { return nil })
 		acme := map[string]string{"organization": "acme"}

@@ -29,8 +29,8 @@ func touched(t testing.TB) *Metrics {
 	m := New(Options{Version: "v1", Commit: "abc", Go: "go1", Organizations: []string{"acme"}, MaxLag: time.Hour})
 	age := time.Minute
 	m.WatchDatabase(&fake{
-		fresh: []store.Freshness{{Organization: "acme", Age: &age}},
-		sizes: []store.Size{{Organization: "acme"}},
+		status: []store.OrgStatus{{Organization: "acme", Age: &age}},
+		sizes:  []store.Size{{Organization: "acme"}},
 	}, func() []store.Organization { return nil })
 	m.Ended("acme", store.Full, mirror.Succeeded, time.Second)
 	m.Skipped("acme", mirror.SkipBusy)

@@ -51,7 +51,7 @@ type Settled struct {
 	Organization string // its label
 	Type         string // of the event, as Polar sent it
 	Status       store.DeliveryStatus
-	Delay        time.Duration // since Polar sent it, by our clock and in whole seconds of Polar's
+	Delay        time.Duration // since Polar sent it, by our clock and in whole seconds of Polar's; 0 if that is to come
 	Error        string        // "" if nothing went wrong
 }
 
@@ -117,7 +117,7 @@ func (i *Inbox) Receive(ctx context.Context, d Delivery) (fresh bool, err error)
 		Organization: w.org.Name,
 		Type:         kept.Type,
 		Status:       kept.Status,
-		Delay:        time.Since(kept.SentAt),
+		Delay:        max(time.Since(kept.SentAt), 0),
 		Error:        kept.Error,
 	})
 	return true, nil

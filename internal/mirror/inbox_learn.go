@@ -32,7 +32,7 @@ const (
 	// firstReattempt and lastReattempt bound the wait before a delivery that could
 	// not be applied is tried again, and maxAttempts how often: for half a day.
 	firstReattempt = 5 * time.Second
-	lastReattempt  = time.Hour
+	lastReattempt  = store.MaxDeliveryWait
 	maxAttempts    = 20
 )
 

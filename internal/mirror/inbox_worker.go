@@ -223,7 +223,7 @@ func (w *inboxWorker) tell(d store.Delivery, s store.Settlement) {
 		Organization: w.org.Name,
 		Type:         d.Type,
 		Status:       s.Status,
-		Delay:        time.Since(d.SentAt),
+		Delay:        max(time.Since(d.SentAt), 0),
 		Error:        s.Error,
 	})
 }

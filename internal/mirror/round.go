@@ -57,7 +57,7 @@ func (s *server) tickRound(ctx context.Context) error {
 // again after a wait that grows. Its error is one after which the session is of
 // no use, or that it was stopped.
 func (s *server) runFull(ctx context.Context, session *store.Session) error {
-	last, err := s.store.LastRuns(ctx, s.org.ID, s.org.Name)
+	last, err := s.status(ctx)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,8 @@ func (s *server) runFull(ctx context.Context, session *store.Session) error {
 		return err
 	}
 	// Of a resumed walk what the whole would have taken counts.
-	if took := max(last.FullFinished.Sub(last.FullStarted), s.left(s.tempo.resumed)); !last.FullStarted.IsZero() && time.Since(last.FullStarted) < 2*took {
+	took, passed := max(last.LastFull.Duration(), s.left(s.tempo.resumed)), time.Since(last.LastFull.Started)
+	if !last.LastFull.Started.IsZero() && passed >= 0 && passed < 2*took {
 		s.fullDue = false
 		s.observer.Skipped(s.org.Name, SkipTooSoon)
 		return s.skip(ctx, session, store.Skip{
@@ -91,7 +92,7 @@ func (s *server) runFull(ctx context.Context, session *store.Session) error {
 	case ctx.Err() != nil || lostDatabase(err):
 		return err
 	default: // the run has logged it
-		s.retryAt = time.Now().Add(backoff(last.Failures + 1))
+		s.retryAt = time.Now().Add(backoff(last.FullFailures + 1))
 	}
 	return nil
 }
@@ -99,12 +100,12 @@ func (s *server) runFull(ctx context.Context, session *store.Session) error {
 // waits reports whether the full run has failed too short a time ago, in this
 // process or another. The first try of a process waits for nothing: whoever
 // started it may have mended the cause.
-func (s *server) waits(last store.LastRuns) bool {
-	if !s.tried || last.Failures == 0 {
+func (s *server) waits(last store.OrgStatus) bool {
+	if !s.tried || last.FullFailures == 0 || last.FullFailedAt.IsZero() {
 		return false
 	}
-	now, wait := time.Now(), backoff(last.Failures)
-	until := earlier(last.FailedAt.Add(wait), now.Add(wait)) // should the clocks differ
+	now, wait := time.Now(), backoff(last.FullFailures)
+	until := earlier(last.FullFailedAt.Add(wait), now.Add(wait)) // should the clocks differ
 	if !until.After(now) {
 		return false
 	}

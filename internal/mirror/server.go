@@ -63,7 +63,9 @@ func (s *server) serve(ctx context.Context, runOnStart bool) {
 		s.start(ctx, now)
 	}
 	for s.rest(ctx) {
-		s.due(time.Now())
+		now := time.Now()
+		s.followClock(now)
+		s.due(now)
 		select {
 		case <-ctx.Done():
 			return
@@ -110,7 +112,7 @@ func (s *server) start(ctx context.Context, now time.Time) {
 	if sleep(ctx, rand.N(startSpread)) != nil {
 		return
 	}
-	last, err := s.store.LastRuns(ctx, s.org.ID, s.org.Name)
+	last, err := s.status(ctx)
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case lostDatabase(err):
@@ -118,13 +120,21 @@ func (s *server) start(ctx context.Context, now time.Time) {
 	default:
 		s.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
 	}
-	if slot := previous(s.full, now); !s.nextFull.IsZero() && (last.FullStarted.IsZero() || last.FullStarted.Before(slot)) {
+	if slot := previous(s.full, now); !s.nextFull.IsZero() && (last.LastFull.Started.IsZero() || last.LastFull.Started.Before(slot)) {
 		s.fullDue, s.fullSlot = true, slot
 	}
-	newest := later(last.FullStarted, last.IncrementalStarted)
-	if slot := previous(s.incremental, now); !s.nextTick.IsZero() && newest.Before(slot) {
+	if slot := previous(s.incremental, now); !s.nextTick.IsZero() && last.DataFrom.Before(slot) {
 		s.nextTick = slot
 	}
+}
+
+// status is how the organization stands.
+func (s *server) status(ctx context.Context) (store.OrgStatus, error) {
+	list, err := s.store.OrgStatus(ctx, store.OrgStatusQuery{Organizations: []store.Organization{{Name: s.org.Name, ID: s.org.ID}}})
+	if err != nil {
+		return store.OrgStatus{}, err
+	}
+	return list[0], nil
 }
 
 // comesAt is when this replica comes to the slots to come; zero for never.
@@ -142,6 +152,13 @@ func (s *server) wake() time.Time {
 		wake = earlier(wake, later(s.retryAt, time.Unix(1, 0)))
 	}
 	return wake
+}
+
+// followClock takes back slots to come that are later than the next ones: this
+// machine's clock was ahead when they were planned.
+func (s *server) followClock(now time.Time) {
+	s.nextTick = earlier(s.nextTick, s.incremental.Next(now))
+	s.nextFull = earlier(s.nextFull, s.full.Next(now))
 }
 
 // due notes the full run whose slot has come.

@@ -66,11 +66,7 @@ func (t *tick) do(ctx context.Context, floor store.Floor) (began time.Time, bord
 		return began, -1, err
 	}
 	began = first.ServerTime
-	t.floor = floor.At
-	if !began.IsZero() && began.Before(t.floor) {
-		t.floor = began // Polar's clock was set back
-	}
-	t.floor = t.floor.Add(-tickOverlap)
+	t.floor = floor.Since(began).Add(-tickOverlap)
 
 	if err := t.added(ctx, first); err != nil {
 		return began, -1, err

@@ -90,9 +90,9 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 	if err := w.identify(ctx); err != nil {
 		return nil, err
 	}
-	if floor, err := w.store.FloorAt(ctx, w.org.ID); err != nil {
+	if floor, err := w.store.Floor(ctx, w.org.ID); err != nil {
 		return nil, err
-	} else if floor.IsZero() {
+	} else if floor.At.IsZero() {
 		return nil, ErrNeverMirrored // all that is missing would count as changed since
 	}
 	var counters fetch.Counters
@@ -225,7 +225,7 @@ func (a *audit) suspect(id uuid.UUID) {
 func (a *audit) confirm(ctx context.Context) error {
 	slices.SortFunc(a.candidates, func(x, y uuid.UUID) int { return slices.Compare(x[:], y[:]) })
 	a.candidates = slices.Compact(a.candidates)
-	floor, err := a.store.FloorAt(ctx, a.org.ID)
+	floor, err := a.store.Floor(ctx, a.org.ID)
 	if err != nil {
 		return err
 	}
@@ -246,7 +246,7 @@ func (a *audit) confirm(ctx context.Context) error {
 // counts.
 const confirmations = 2
 
-func (a *audit) judgeAll(ctx context.Context, floor time.Time) error {
+func (a *audit) judgeAll(ctx context.Context, floor store.Floor) error {
 	for ids := range slices.Chunk(a.candidates, askAtOnce) {
 		singles, err := a.get(ctx, a.client, ids)
 		if err != nil {
@@ -269,7 +269,7 @@ func (a *audit) judgeAll(ctx context.Context, floor time.Time) error {
 
 // judge compares the second reading of one row. single is nil if Polar does
 // not have it, row if the mirror does not.
-func (a *audit) judge(id uuid.UUID, single *fetch.Single, row *store.Row, floor time.Time) {
+func (a *audit) judge(id uuid.UUID, single *fetch.Single, row *store.Row, floor store.Floor) {
 	live := row != nil && row.Live()
 	switch {
 	case single == nil:
@@ -287,7 +287,7 @@ func (a *audit) judge(id uuid.UUID, single *fetch.Single, row *store.Row, floor 
 			return
 		}
 	}
-	if latest(m).After(floor) {
+	if latest(m).After(floor.Since(single.ServerTime)) {
 		a.report.Behind++
 		return
 	}

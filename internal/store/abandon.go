@@ -79,7 +79,7 @@ func (s *Store) AbandonDead(ctx context.Context) ([]Abandoned, error) {
 SELECT DISTINCT organization_id
   FROM polar.sync_runs
  WHERE status = 'running'
-   AND started_at < now() - $1::interval`
+   AND (started_at < now() - $1::interval OR started_at > now())`
 	rows, err := s.pool.Query(ctx, running, graceOfRuns)
 	if err != nil {
 		return nil, fmt.Errorf("look for runs of dead processes: %w", err)

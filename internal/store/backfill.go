@@ -23,7 +23,7 @@ func (s *Store) StartBackfill(ctx context.Context) (*Backfill, error) {
 SELECT
     id,
     started_at,
-    finished_at IS NULL AND started_at > now() - $1::interval
+    finished_at IS NULL AND started_at > now() - $1::interval AND started_at <= now()
   FROM polar.backfills
  ORDER BY id DESC
  LIMIT 1`
@@ -72,7 +72,8 @@ SELECT EXISTS (
        AND kind = 'full'
        AND status = 'succeeded'
        AND slot IS NULL
-       AND started_at >= $2)`
+       AND started_at >= $2
+       AND started_at <= now())`
 	var done bool
 	if err := s.conn.QueryRow(ctx, sql, s.organization, b.StartedAt).Scan(&done); err != nil {
 		return false, fmt.Errorf("look for a finished walk: %w", err)

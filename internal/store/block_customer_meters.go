@@ -15,6 +15,10 @@ import (
 // ON CONFLICT, because a webhook may have committed since the comparison. The
 // history is written from what was written, with a time that is later than any
 // other of that row, so that its order is the order of the writes.
+//
+// A deletion or change that is dated later than now happened before the request,
+// for all that is known. It does not stand in the way of the answer, unless it is
+// unknown when the request was begun.
 const saveCustomerMetersSQL = `
 WITH incoming AS MATERIALIZED (
     SELECT
@@ -62,8 +66,8 @@ compared AS MATERIALIZED (
         i.extra,
         coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older,
         m.id IS NULL
-        OR ((m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz)
-            AND (($13::boolean AND m.last_changed_at < $12::timestamptz) OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
+        OR ((m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz OR m.deleted_at > clock_timestamp() AND $12::timestamptz > '-infinity')
+            AND (($13::boolean AND (m.last_changed_at < $12::timestamptz OR m.last_changed_at > clock_timestamp())) OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
             AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
                  IS DISTINCT FROM
                  (i.customer_id, i.meter_id, i.credited_units, i.created_at, i.modified_at, i.consumed_units, i.balance, i.extra)
@@ -145,8 +149,8 @@ written AS (
         consumed_units = excluded.consumed_units,
         balance = excluded.balance,
         extra = excluded.extra
-    WHERE (m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz)
-      AND (($13::boolean AND m.last_changed_at < $12::timestamptz) OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
+    WHERE (m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz OR m.deleted_at > clock_timestamp() AND $12::timestamptz > '-infinity')
+      AND (($13::boolean AND (m.last_changed_at < $12::timestamptz OR m.last_changed_at > clock_timestamp())) OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
       AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
            IS DISTINCT FROM
            (excluded.customer_id, excluded.meter_id, excluded.credited_units, excluded.created_at, excluded.modified_at, excluded.consumed_units, excluded.balance, excluded.extra)
@@ -188,7 +192,7 @@ logged AS (
 counted AS (
     SELECT
         count(*) FILTER (WHERE w.first_seen_at = w.last_changed_at) AS inserted,
-        count(*) FILTER (WHERE w.first_seen_at < w.last_changed_at) AS updated
+        count(*) FILTER (WHERE w.first_seen_at <> w.last_changed_at) AS updated
     FROM written w
 ),
 booked AS (

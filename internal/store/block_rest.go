@@ -88,6 +88,7 @@ ON CONFLICT ON CONSTRAINT rejected_rows_digest_key DO UPDATE SET
     seen_at = excluded.seen_at,
     reason = excluded.reason
 WHERE r.seen_at < now() - interval '1 day'
+   OR r.seen_at > now()
    OR r.reason <> excluded.reason`
 
 func (s *Session) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedRow) {

@@ -202,9 +202,17 @@ func TestOnlyARequestBegunAfterTheDeletionRevives(t *testing.T) {
 	if got := lookup(t, db, deleted); got != "true" {
 		t.Error("an answer to a request begun at an unknown time revived the row")
 	}
-	save(t, s, run, &store.Block{CustomerMeters: rows(m), Began: time.Now()})
-	if got := lookup(t, db, deleted); got != "false" {
-		t.Error("a page read after the deletion did not revive the row")
+	exec(t, db, `UPDATE polar.customer_meters SET deleted_at = now() + interval '1 day'`)
+	save(t, s, run, &store.Block{CustomerMeters: rows(m)})
+	if got := lookup(t, db, deleted); got != "true" {
+		t.Error("an answer to a request begun at an unknown time revived a row that is dated later than now")
+	}
+	for _, since := range []string{"1 minute", "-1 day"} { // later than now: unknown
+		exec(t, db, `UPDATE polar.customer_meters SET deleted_at = now() - $1::text::interval`, since)
+		save(t, s, run, &store.Block{CustomerMeters: rows(m), Began: time.Now()})
+		if got := lookup(t, db, deleted); got != "false" {
+			t.Errorf("a page read after the deletion, %s ago, did not revive the row", since)
+		}
 	}
 }
 

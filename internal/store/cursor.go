@@ -27,14 +27,14 @@ type Cursor struct {
 }
 
 // LoadCursor returns the cursor of the organization's unfinished walk, or nil
-// if there is none that fits fingerprint and is young enough. A cursor that is
+// if there is none that fits fingerprint and is known to be young enough. A cursor that is
 // of no use is dropped together with its suspects, so that the walk that begins
 // anew starts from nothing.
 func (s *Session) LoadCursor(ctx context.Context, fingerprint string) (*Cursor, error) {
 	const drop = `
 DELETE FROM polar.walk_cursors
  WHERE organization_id = $1
-   AND (fingerprint <> $2 OR saved_at < now() - $3::interval)`
+   AND (fingerprint <> $2 OR saved_at < now() - $3::interval OR saved_at > now())`
 	const dropSuspects = `
 DELETE FROM polar.walk_suspects
  WHERE organization_id = $1

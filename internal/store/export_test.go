@@ -50,3 +50,7 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 
 // AppendNumeric is what comparisons and COPY make of a number.
 func AppendNumeric(buf []byte, d polar.Decimal) []byte { return appendNumeric(buf, d) }
+
+// OrgStatusSQL is the query of [Store.OrgStatus]; its parameters are whether to
+// count rows, and the ids of the organizations.
+const OrgStatusSQL = orgStatusSQL

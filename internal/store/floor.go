@@ -14,9 +14,10 @@ import (
 
 // A Floor is from when on the next tick has to look.
 type Floor struct {
-	At       time.Time // by Polar's clock: when the last successful run began
-	NullRows int       // rows without modified_at, as last found or as the mirror counts them
-	Few      bool      // the mirror has fewer live rows than fit on one page
+	At       time.Time      // by Polar's clock: when the last successful run began
+	Age      *time.Duration // by the database's clock: since that run began; nil if unknown
+	NullRows int            // rows without modified_at, as last found or as the mirror counts them
+	Few      bool           // the mirror has fewer live rows than fit on one page
 }
 
 // LoadFloor returns the organization's floor, or false before the first
@@ -25,6 +26,7 @@ func (s *Session) LoadFloor(ctx context.Context) (Floor, bool, error) {
 	const load = `
 SELECT
     floor_at,
+    (SELECT lag FROM polar.sync_status WHERE organization_id = $1),
     null_rows,
     (SELECT count(*)
        FROM (SELECT
@@ -37,7 +39,7 @@ SELECT
  WHERE organization_id = $1`
 	var floor Floor
 	var known *int
-	err := s.conn.QueryRow(ctx, load, s.organization, polar.MaxPageSize).Scan(&floor.At, &known, &floor.Few)
+	err := s.conn.QueryRow(ctx, load, s.organization, polar.MaxPageSize).Scan(&floor.At, &floor.Age, &known, &floor.Few)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Floor{}, false, nil
 	}
@@ -64,20 +66,38 @@ SELECT count(*)
 	return floor, true, nil
 }
 
-// FloorAt returns when, by Polar's clock, the organization's last successful
-// run began; zero before the first.
-func (s *Store) FloorAt(ctx context.Context, organization uuid.UUID) (time.Time, error) {
+// Floor returns the organization's floor, without looking at its rows; zero
+// before the first successful run.
+func (s *Store) Floor(ctx context.Context, organization uuid.UUID) (Floor, error) {
 	const sql = `
-SELECT floor_at
+SELECT
+    floor_at,
+    (SELECT lag FROM polar.sync_status WHERE organization_id = $1)
   FROM polar.tick_floors
  WHERE organization_id = $1`
-	var at time.Time
-	err := s.pool.QueryRow(ctx, sql, organization).Scan(&at)
+	var floor Floor
+	err := s.pool.QueryRow(ctx, sql, organization).Scan(&floor.At, &floor.Age)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return time.Time{}, nil
+		return Floor{}, nil
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("load floor: %w", err)
+		return Floor{}, fmt.Errorf("load floor: %w", err)
 	}
-	return at, nil
+	return floor, nil
+}
+
+// Since returns the moment, by Polar's clock, since when changes may be unseen;
+// now is what that clock says. A floor later than that was taken from a clock that
+// was ahead, and is unknown: the last successful run began as long ago as the
+// database's clock says. If that is unknown too, any change may be unseen, and
+// the moment is zero.
+func (f Floor) Since(now time.Time) time.Time {
+	switch {
+	case now.IsZero() || !f.At.After(now):
+		return f.At
+	case f.Age == nil:
+		return time.Time{}
+	default:
+		return now.Add(-*f.Age)
+	}
 }

@@ -30,10 +30,24 @@ func (s *Store) forget(ctx context.Context) error {
 DELETE FROM polar.sync_runs
  WHERE status <> 'running'
    AND (started_at < now() - interval '400 days'
+        OR (started_at > now() AND id < (SELECT max(l.id) FROM polar.sync_runs l WHERE l.started_at < now() - interval '400 days'))
         OR (kind = 'incremental'
             AND status = 'succeeded'
             AND rows_inserted + rows_updated + rows_deleted + rows_rejected = 0
             AND started_at < now() - interval '7 days'))`
+	// Rows dated by a clock that was ahead stay for the whole time from now on.
+	const redateRejected = `
+UPDATE polar.rejected_rows
+   SET seen_at = now()
+ WHERE seen_at > now()`
+	const redateWebhooks = `
+UPDATE polar.webhook_events
+   SET received_at = now()
+ WHERE received_at > now()`
+	const redateSkipped = `
+UPDATE polar.skipped_slots
+   SET noted_at = now()
+ WHERE noted_at > now()`
 	const rejected = `
 DELETE FROM polar.rejected_rows
  WHERE seen_at < now() - interval '30 days'`
@@ -44,7 +58,7 @@ DELETE FROM polar.skipped_slots
 DELETE FROM polar.webhook_events
  WHERE received_at < now() - interval '30 days'`
 	var errs []error
-	for _, sql := range []string{runs, rejected, skipped, webhooks} {
+	for _, sql := range []string{runs, redateRejected, rejected, redateSkipped, skipped, redateWebhooks, webhooks} {
 		_, err := s.pool.Exec(ctx, sql)
 		if sqlState(err) != "42P01" { // undefined_table: an older schema
 			errs = append(errs, err)

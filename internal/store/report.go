@@ -26,12 +26,14 @@ func (s *Store) NewestRun(ctx context.Context) (int64, error) {
 	const sql = `
 SELECT coalesce(max(r.id), 0)
   FROM polar.sync_runs r
- WHERE r.started_at < coalesce(
+ WHERE r.started_at > now()
+    OR r.started_at < coalesce(
        (SELECT b.started_at
           FROM polar.backfills b
          WHERE b.id = (SELECT max(l.id) FROM polar.backfills l)
            AND b.finished_at IS NULL
-           AND b.started_at > now() - $1::interval),
+           AND b.started_at > now() - $1::interval
+           AND b.started_at <= now()),
        'infinity')`
 	var id int64
 	if err := s.pool.QueryRow(ctx, sql, cursorLifetime).Scan(&id); err != nil {
@@ -59,7 +61,7 @@ SELECT DISTINCT ON (s.organization, s.organization_id)
     r.retries,
     r.rate_limited,
     r.exact,
-    coalesce(r.finished_at, clock_timestamp()) - r.started_at,
+    greatest(coalesce(r.finished_at, clock_timestamp()) - r.started_at, interval '0'),
     s.live_rows
   FROM polar.sync_runs r
   JOIN polar.sync_status s ON s.organization_id = r.organization_id

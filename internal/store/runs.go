@@ -94,15 +94,24 @@ func (s *Store) OrganizationID(ctx context.Context, name string) (uuid.UUID, boo
 // belong to processes that died, since the lock is ours, unless this session
 // opened them: they become abandoned; see [Session.Abandoned].
 // A slot (zero for none) that has been answered before is [ErrSlotTaken]. A full
-// run stays due until it is done, so a slot whose full run failed is free again.
+// run stays due until it is done, so a slot whose full run failed is free again,
+// as is one that was answered by a clock that was ahead; see [Store.AcquireSlot].
 func (s *Session) StartRun(ctx context.Context, kind Kind, slot time.Time) (*Run, error) {
 	const free = `
-UPDATE polar.sync_runs
+UPDATE polar.sync_runs r
    SET slot = NULL
- WHERE organization_id = $1
-   AND kind = 'full'
-   AND slot = $2
-   AND status IN ('failed', 'abandoned')`
+ WHERE r.organization_id = $1
+   AND r.kind = $2
+   AND r.slot = $3
+   AND (r.kind = 'full' AND r.status IN ('failed', 'abandoned')
+        OR r.slot > r.started_at + interval '1 minute'
+        OR EXISTS (
+            SELECT
+              FROM polar.sync_runs l
+             WHERE l.organization_id = $1
+               AND l.kind = $2
+               AND l.started_at > now()
+               AND l.id > r.id))`
 	const start = `
 INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, slot)
 VALUES ($1, $2, 'running', clock_timestamp(), $3)
@@ -111,8 +120,8 @@ RETURNING id, started_at`
 	run := &Run{Kind: kind}
 	batch := &pgx.Batch{}
 	queueAbandon(batch, s.organization, s.open, &s.dead)
-	if kind == Full && !slot.IsZero() {
-		batch.Queue(free, s.organization, slot)
+	if !slot.IsZero() {
+		batch.Queue(free, s.organization, string(kind), slot)
 	}
 	found := false
 	batch.Queue(start, s.organization, string(kind), timestamp(slot)).Query(func(rows pgx.Rows) error {

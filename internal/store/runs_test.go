@@ -228,13 +228,9 @@ func TestStatusTellsRowsRunsAndErrors(t *testing.T) {
 	if err := s.FinishRun(t.Context(), failed, store.Outcome{Err: errors.New("token\x00 rejected")}); err != nil {
 		t.Fatal(err)
 	}
-	list, err := st.Status(t.Context())
-	if err != nil || len(list) != 1 {
-		t.Fatalf("status %+v (%v)", list, err)
-	}
-	got := list[0]
-	if got.Organization != "acme" || got.LiveRows != 2 || got.LastFullExact == nil || !*got.LastFullExact ||
-		got.LastError != "token\uFFFD rejected" || got.Lag == nil || got.Running != "" {
+	got := status(t, st)
+	if got.Organization != "acme" || got.LiveRows != 2 || got.FullExact == nil || !*got.FullExact ||
+		got.Failed.Message != "token\uFFFD rejected" || got.Age == nil || got.Running != "" {
 		t.Errorf("status %+v", got)
 	}
 }

@@ -66,8 +66,11 @@ func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) 
 
 // AcquireSlot takes the organization's lock for a run of kind that answers slot.
 // It returns [ErrSlotTaken] if there is such a run (a full one only if it
-// succeeded), which it finds out without asking for the lock, and [ErrBusy] if another session holds it. Either costs
-// one round trip, as many replicas may ask about one slot.
+// succeeded), which it finds out without asking for the lock, and [ErrBusy] if
+// another session holds it. Either costs one round trip, as many replicas may ask
+// about one slot. An answer that a clock gave which was ahead does not count: the
+// run began more than a minute before the slot, or a later one is dated later
+// than now.
 func (s *Store) AcquireSlot(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
 	return s.tryAcquire(ctx, organization, kind, slot)
 }
@@ -87,11 +90,20 @@ func (s *Store) tryAcquire(ctx context.Context, organization uuid.UUID, kind Kin
 WITH run AS MATERIALIZED (
     SELECT EXISTS (
         SELECT
-          FROM polar.sync_runs
-         WHERE organization_id = $2
-           AND kind = $3
-           AND slot = $4::timestamptz
-           AND (kind <> 'full' OR status = 'succeeded') -- which stays due until it is done
+          FROM polar.sync_runs r
+         WHERE r.organization_id = $2
+           AND r.kind = $3
+           AND r.slot = $4::timestamptz
+           AND (r.kind <> 'full' OR r.status = 'succeeded') -- which stays due until it is done
+           -- A clock was ahead: the slot was answered before its time.
+           AND r.slot <= r.started_at + interval '1 minute'
+           AND NOT EXISTS (
+               SELECT
+                 FROM polar.sync_runs l
+                WHERE l.organization_id = $2
+                  AND l.kind = $3
+                  AND l.started_at > now()
+                  AND l.id > r.id)
     ) AS taken
 ),
 lock AS MATERIALIZED (

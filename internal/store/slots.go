@@ -9,7 +9,8 @@ import (
 // LastSlot returns the newest scheduled time of kind that a run of the
 // organization answered or that was noted as skipped; zero if there is none. The
 // second result is when the organization was registered, if it is new: zero once
-// that is more than an hour ago.
+// that is more than an hour ago. Slots of a clock that was more than a minute
+// ahead do not count.
 func (s *Session) LastSlot(ctx context.Context, kind Kind) (last, registered time.Time, err error) {
 	const sql = `
 SELECT
@@ -17,20 +18,25 @@ SELECT
         (SELECT max(slot)
            FROM polar.sync_runs
           WHERE organization_id = $1
-            AND kind = $2),
+            AND kind = $2
+            AND slot <= now() + interval '1 minute'),
         (SELECT max(last_slot)
            FROM polar.skipped_slots
           WHERE organization_id = $1
-            AND kind = $2)),
+            AND kind = $2
+            AND last_slot <= now() + interval '1 minute')),
     (SELECT created_at
        FROM polar.organizations
       WHERE id = $1
-        AND created_at > now() - interval '1 hour')`
+        AND created_at > now() - interval '1 hour'
+        AND created_at <= now())`
 	var slot, created *time.Time
 	if err := s.conn.QueryRow(ctx, sql, s.organization, string(kind)).Scan(&slot, &created); err != nil {
 		return time.Time{}, time.Time{}, fmt.Errorf("look for the last slot: %w", err)
 	}
-	return orZero(slot), orZero(created), nil
+	fill(&last, slot)
+	fill(&registered, created)
+	return last, registered, nil
 }
 
 // A Skip is scheduled times in a row that no run answers.

@@ -47,6 +47,59 @@ func TestSlotIsAskedForWithoutTheLockOnceAnswered(t *testing.T) {
 	}
 }
 
+// TestSlotAnsweredByAClockThatWasAheadIsFree: the slot of such a run comes once
+// more, and has to be answered then, once.
+func TestSlotAnsweredByAClockThatWasAheadIsFree(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		sql  string // what makes the first run's time doubtful
+		free bool
+	}{
+		"nothing":                           {`SELECT 1`, false},
+		"it began long before its slot":     {`UPDATE polar.sync_runs SET started_at = slot - interval '90 minutes'`, true},
+		"it began a little before its slot": {`UPDATE polar.sync_runs SET started_at = slot - interval '30 seconds'`, false},
+		"a later run is dated later than now": {`
+INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished_at)
+SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interval '1 hour' FROM polar.organizations`, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			st, db := storetest.New(t)
+			session := openOn(t, st)
+			answer := func() error {
+				run, err := session.StartRun(t.Context(), store.Incremental, minute(1))
+				if err != nil {
+					return err
+				}
+				return session.FinishRun(t.Context(), run, store.Outcome{NullRows: -1})
+			}
+			taken := func() bool {
+				other, err := storetest.Open(t, db).AcquireSlot(t.Context(), organization, store.Incremental, minute(1))
+				if err == nil {
+					other.Release()
+				}
+				return errors.Is(err, store.ErrSlotTaken)
+			}
+			if err := answer(); err != nil {
+				t.Fatal(err)
+			}
+			exec(t, db, c.sql)
+			if got := taken(); got == c.free {
+				t.Errorf("taken: %v", got)
+			}
+			if err := answer(); (err == nil) != c.free || !c.free && !errors.Is(err, store.ErrSlotTaken) {
+				t.Errorf("answered once more: %v", err)
+			}
+			if !taken() {
+				t.Error("it is free although it was just answered")
+			}
+			if err := answer(); !errors.Is(err, store.ErrSlotTaken) {
+				t.Errorf("answered a third time: %v", err)
+			}
+		})
+	}
+}
+
 func TestLosersOfALockGiveTheirConnectionsBackAtOnce(t *testing.T) {
 	t.Parallel()
 	st, db := storetest.New(t)
@@ -131,38 +184,5 @@ func TestLastSlotIsTheNewestAnsweredOrSkipped(t *testing.T) {
 	lookup(t, db, `UPDATE polar.organizations SET created_at = now() - interval '2 hours' RETURNING 'x'`)
 	if _, registered, err := s.LastSlot(t.Context(), store.Full); err != nil || !registered.IsZero() {
 		t.Errorf("an organization of two hours is new since %v (%v)", registered, err)
-	}
-}
-
-func TestLastRunsTellsSuccessesAndTheFailuresSince(t *testing.T) {
-	t.Parallel()
-	st, _ := storetest.New(t)
-	s := openOn(t, st)
-	run := func(kind store.Kind, err error) {
-		t.Helper()
-		if err := s.FinishRun(t.Context(), start(t, s, kind), store.Outcome{Err: err, NullRows: -1}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	no := errors.New("no")
-	run(store.Full, no)
-	run(store.Full, nil)
-	run(store.Incremental, nil)
-	run(store.Full, no)
-	run(store.Full, no)
-	byName, err := st.LastRuns(t.Context(), numbered('o', 0), "nobody")
-	if err != nil || byName != (store.LastRuns{}) {
-		t.Errorf("of an unknown organization: %+v (%v)", byName, err)
-	}
-	got, err := st.LastRuns(t.Context(), organization, "another label")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.Failures != 2 || got.FailedAt.IsZero() || got.FullFinished.Before(got.FullStarted) || got.FullStarted.IsZero() ||
-		!got.IncrementalStarted.After(got.FullStarted) || !got.FailedAt.After(got.IncrementalStarted) {
-		t.Errorf("last runs %+v", got)
-	}
-	if byName, err = st.LastRuns(t.Context(), [16]byte{}, "acme"); err != nil || byName != got {
-		t.Errorf("by label %+v (%v), by id %+v", byName, err, got)
 	}
 }

@@ -120,7 +120,7 @@ SELECT w.customer_meter_id
  WHERE w.organization_id = $1
    AND w.customer_meter_id > $2
    AND m.deleted_at IS NULL
-   AND m.first_seen_at < now() - $3::interval
+   AND (m.first_seen_at < now() - $3::interval OR m.first_seen_at > now()) -- a time to come is unknown
  ORDER BY w.customer_meter_id
  LIMIT $4`
 	rows, err := s.conn.Query(ctx, sql, s.organization, after, suspectAge, limit)
@@ -193,7 +193,7 @@ func (s *Session) MarkDeleted(ctx context.Context, run *Run, ids []uuid.UUID) (i
 	const sql = `
 WITH marked AS (
     UPDATE polar.customer_meters m
-       SET deleted_at = greatest(clock_timestamp(), m.last_changed_at + interval '1 microsecond'),
+       SET deleted_at = clock_timestamp(),
            last_changed_at = greatest(clock_timestamp(), m.last_changed_at + interval '1 microsecond')
      WHERE m.id IN (SELECT l.id FROM (
                SELECT d.id

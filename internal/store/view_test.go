@@ -29,17 +29,25 @@ func view(t testing.TB, st *store.Store, use func(context.Context, *store.View) 
 	}
 }
 
-func standing(t testing.TB, st *store.Store) store.Standing {
+// status is how the only organization stands, its rows counted.
+func status(t testing.TB, st *store.Store) store.OrgStatus {
 	t.Helper()
-	var list []store.Standing
-	view(t, st, func(ctx context.Context, v *store.View) (err error) {
-		list, err = v.Standings(ctx)
-		return err
-	})
-	if len(list) != 1 {
-		t.Fatalf("%d standings, want 1", len(list))
+	list, err := st.OrgStatus(t.Context(), store.OrgStatusQuery{CountRows: true})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("status of %d organizations, want 1 (%v)", len(list), err)
 	}
 	return list[0]
+}
+
+// activity is what is being done for the organization.
+func activity(t testing.TB, st *store.Store) store.Activity {
+	t.Helper()
+	var all map[uuid.UUID]store.Activity
+	view(t, st, func(ctx context.Context, v *store.View) (err error) {
+		all, err = v.Activity(ctx)
+		return err
+	})
+	return all[organization]
 }
 
 // exec runs statements that return nothing.
@@ -50,7 +58,7 @@ func exec(t testing.TB, db *pgtest.Database, sql string, args ...any) {
 	}
 }
 
-func TestStandingTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
+func TestActivityTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 	t.Parallel()
 	st, _ := storetest.New(t)
 	s := openOn(t, st)
@@ -61,7 +69,7 @@ func TestStandingTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 	})
 	tick := start(t, s, store.Incremental)
 
-	got := standing(t, st).Running
+	got := activity(t, st).Running
 	if len(got) != 2 || got[0].ID != run.ID || got[1].ID != tick.ID {
 		t.Fatalf("running %+v, want the walk %d and then the tick %d", got, run.ID, tick.ID)
 	}
@@ -73,14 +81,14 @@ func TestStandingTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 	}
 
 	s.Release() // as the end of the process does
-	for _, r := range standing(t, st).Running {
+	for _, r := range activity(t, st).Running {
 		if r.Held {
 			t.Errorf("run %d is said to go on, and nobody holds the lock", r.ID)
 		}
 	}
 }
 
-func TestStandingForgetsAFailureOnceItIsMadeGood(t *testing.T) {
+func TestOrgStatusForgetsAFailureOnceItIsMadeGood(t *testing.T) {
 	t.Parallel()
 	st, _ := storetest.New(t)
 	s := openOn(t, st)
@@ -94,20 +102,20 @@ func TestStandingForgetsAFailureOnceItIsMadeGood(t *testing.T) {
 	}
 	finish(store.Full, store.Outcome{Exact: &exact, Counts: store.Counts{Requests: 120}})
 	finish(store.Incremental, store.Outcome{Err: errors.New("no answer")})
-	got := standing(t, st)
+	got := status(t, st)
 	if got.Failed.Message != "no answer" || got.Failed.Kind != store.Incremental || got.Failed.At.IsZero() {
 		t.Errorf("failure %+v, want that of the tick", got.Failed)
 	}
-	if !got.FullExact || !got.ExactStarted.Equal(got.FullStarted) || !got.TickStarted.IsZero() {
-		t.Errorf("standing %+v, want one exact full run and no tick", got)
+	if got.FullExact == nil || !*got.FullExact || got.LastExact != got.LastFull || got.LastIncremental.ID != 0 {
+		t.Errorf("status %+v, want one exact full run and no tick", got)
 	}
 	finish(store.Incremental, store.Outcome{Counts: store.Counts{Requests: 3}})
-	got = standing(t, st)
-	if got.Failed.Message != "" || got.TickFinished.IsZero() {
-		t.Errorf("standing after a tick that succeeded: %+v", got)
+	got = status(t, st)
+	if got.Failing() || got.LastIncremental.Finished.IsZero() {
+		t.Errorf("status after a tick that succeeded: %+v", got)
 	}
-	if got.Requests < 122.99 || got.Requests > 123.01 {
-		t.Errorf("%v requests in the last minute, want the 123 that were sent in it", got.Requests)
+	if got := activity(t, st).Requests; got < 122.99 || got > 123.01 {
+		t.Errorf("%v requests in the last minute, want the 123 that were sent in it", got)
 	}
 }
 
@@ -121,7 +129,7 @@ func TestRequestsOfALongRunCountForTheLastMinuteOnly(t *testing.T) {
 INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, requests, kind, status)
 VALUES ($1, now() - interval '10 minutes', now(), 1000, 'full', 'succeeded'),
        ($1, now() - interval '9 minutes', now() - interval '2 minutes', 5000, 'incremental', 'succeeded')`, organization)
-	if got := standing(t, st).Requests; got < 95 || got > 100 {
+	if got := activity(t, st).Requests; got < 95 || got > 100 {
 		t.Errorf("%v requests, want a little under 100", got)
 	}
 }
@@ -274,7 +282,7 @@ func TestViewCannotWrite(t *testing.T) {
 ALTER TABLE polar.organizations RENAME TO organizations_2;
 CREATE VIEW polar.organizations AS SELECT id, name FROM polar.organizations_2 WHERE (SELECT nextval('polar.sync_runs_id_seq')) > 0`)
 	err := st.View(t.Context(), time.Minute, func(v *store.View) error {
-		_, err := v.Standings(t.Context())
+		_, err := v.Activity(t.Context())
 		return err
 	})
 	var pgErr *pgconn.PgError

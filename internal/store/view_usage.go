@@ -82,7 +82,7 @@ FROM (
                 p.credited_units
             FROM polar.customer_meter_history p
             WHERE h.first
-              AND m.first_seen_at < $2
+              AND (m.first_seen_at < $2 OR m.first_seen_at > now())
               AND p.customer_meter_id = h.customer_meter_id
               AND p.observed_at < $2
             ORDER BY p.observed_at DESC
@@ -113,7 +113,7 @@ func (v *View) HistoryBegan(ctx context.Context, organization uuid.UUID) (began,
 SELECT
     (SELECT min(r.started_at)
        FROM polar.sync_runs r
-      WHERE r.organization_id = $1 AND r.kind = 'full'),
+      WHERE r.organization_id = $1 AND r.kind = 'full' AND r.started_at <= now()),
     now()`
 	type answer struct{ began, now time.Time }
 	list, err := collect(ctx, v, "begin of history", sql, func(row pgx.CollectableRow) (answer, error) {

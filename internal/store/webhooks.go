@@ -117,10 +117,10 @@ func (s *Store) DueOrganizations(ctx context.Context) ([]uuid.UUID, error) {
 SELECT DISTINCT organization_id
   FROM polar.webhook_events
  WHERE status = 'pending'
-   AND next_attempt_at <= clock_timestamp()`
+   AND (next_attempt_at <= clock_timestamp() OR next_attempt_at > clock_timestamp() + $1::interval OR received_at > clock_timestamp())`
 	var due []uuid.UUID
 	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		rows, err := conn.Query(ctx, sql)
+		rows, err := conn.Query(ctx, sql, MaxDeliveryWait)
 		if err != nil {
 			return err
 		}
@@ -140,6 +140,11 @@ type DeliveryQuery struct {
 	Only         []string // these, whether or not their time has come; nil for those whose time has
 }
 
+// MaxDeliveryWait is the longest that a delivery may wait for its next attempt.
+// One that would wait longer, or was received later than now, was dated by a
+// clock that was ahead: it is due.
+const MaxDeliveryWait = time.Hour
+
 // A Settlement is what became of one delivery. Pending without an error is a
 // lease and no attempt: whoever holds it settles the delivery again before Wait
 // is over, or has died.
@@ -147,7 +152,7 @@ type Settlement struct {
 	ID     string
 	Status DeliveryStatus
 	Error  string        // why it failed, or has to be tried again
-	Wait   time.Duration // before the next attempt; for DeliveryPending
+	Wait   time.Duration // before the next attempt, MaxDeliveryWait at most; for DeliveryPending
 }
 
 // A Claim is the right to apply deliveries: rows locked in a transaction, out of
@@ -190,7 +195,12 @@ WHERE e.organization_id = $1
               FROM polar.webhook_events p
               WHERE p.organization_id = $1
                 AND p.status = 'pending'
-                AND CASE WHEN $3::text[] IS NULL THEN p.next_attempt_at <= clock_timestamp() ELSE p.webhook_id = ANY($3) END
+                AND CASE
+                    WHEN $3::text[] IS NOT NULL THEN p.webhook_id = ANY($3)
+                    ELSE p.next_attempt_at <= clock_timestamp()
+                         OR p.next_attempt_at > clock_timestamp() + $4::interval
+                         OR p.received_at > clock_timestamp()
+                END
               ORDER BY p.sent_at, p.received_at
               LIMIT 1000
           ) q
@@ -239,7 +249,7 @@ SELECT
 func (c *Claim) take(ctx context.Context, q DeliveryQuery) error {
 	batch := &pgx.Batch{}
 	batch.Queue(claimSettingsSQL)
-	batch.Queue(claimDeliveriesSQL, q.Organization, q.Limit, q.Only).Query(func(rows pgx.Rows) error {
+	batch.Queue(claimDeliveriesSQL, q.Organization, q.Limit, q.Only, MaxDeliveryWait).Query(func(rows pgx.Rows) error {
 		var err error
 		c.Deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
 			d := Delivery{Organization: q.Organization, Status: DeliveryPending}

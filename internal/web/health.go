@@ -16,7 +16,7 @@ import (
 // A Database is what health checks ask; a [store.Store] is one.
 type Database interface {
 	Serviceable(context.Context) error
-	Freshness(context.Context, []store.Organization) ([]store.Freshness, error)
+	OrgStatus(context.Context, store.OrgStatusQuery) ([]store.OrgStatus, error)
 }
 
 // probeTimeout and probeKeep bound what health checks ask of the database:
@@ -29,7 +29,7 @@ const (
 // Health answers the checks that need the database.
 type Health struct {
 	ready  *recent.Value[struct{}]
-	fresh  *recent.Value[[]store.Freshness]
+	status *recent.Value[[]store.OrgStatus]
 	maxLag time.Duration
 
 	log    *zap.Logger
@@ -49,8 +49,8 @@ func NewHealth(db Database, organizations func() []store.Organization, maxLag ti
 		h.note(err)
 		return struct{}{}, err
 	})
-	h.fresh = recent.New(opts, func(ctx context.Context) ([]store.Freshness, error) {
-		return db.Freshness(ctx, organizations())
+	h.status = recent.New(opts, func(ctx context.Context) ([]store.OrgStatus, error) {
+		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations()})
 	})
 	return h
 }
@@ -114,8 +114,9 @@ type dataAnswer struct {
 
 type organizationAge struct {
 	Organization string     `json:"organization"`
-	Status       string     `json:"status"`       // ok or stale
-	AgeSeconds   *float64   `json:"age_seconds"`  // null if no run ever succeeded
+	Status       string     `json:"status"` // ok or stale
+	Reason       string     `json:"reason,omitempty"`
+	AgeSeconds   *float64   `json:"age_seconds"`  // null if no run ever succeeded, or if it is unknown when
 	LastSuccess  *time.Time `json:"last_success"` // when the last successful run ended
 }
 
@@ -124,14 +125,14 @@ type organizationAge struct {
 func (h *Health) data(w http.ResponseWriter, r *http.Request) {
 	answer := dataAnswer{Status: dataFresh, MaxLagSeconds: h.maxLag.Seconds(), Organizations: []organizationAge{}}
 	status := http.StatusOK
-	list, err := h.fresh.Get(r.Context())
+	list, err := h.status.Get(r.Context())
 	if err != nil {
 		answer.Status, answer.Reason = dataUnknown, reason(err)
 		answerJSON(w, http.StatusServiceUnavailable, answer)
 		return
 	}
-	for _, f := range list.Value {
-		age := h.age(f, list.At)
+	for _, s := range list.Value {
+		age := h.age(s, list.At)
 		if age.Status != dataFresh {
 			answer.Status, status = dataStale, http.StatusServiceUnavailable
 		}
@@ -140,16 +141,19 @@ func (h *Health) data(w http.ResponseWriter, r *http.Request) {
 	answerJSON(w, status, answer)
 }
 
-// age is how old the data of f, which was asked at that time, is now.
-func (h *Health) age(f store.Freshness, at time.Time) organizationAge {
-	o := organizationAge{Organization: f.Organization, Status: dataStale}
-	if end := f.LastSuccess(); !end.IsZero() {
+// age is how old the data is now; s was asked for at that time.
+func (h *Health) age(s store.OrgStatus, at time.Time) organizationAge {
+	o := organizationAge{Organization: s.Organization, Status: dataStale}
+	if end := s.LastSuccess(); !end.IsZero() {
 		o.LastSuccess = &end
 	}
-	if f.Age == nil {
+	if s.Undated() {
+		o.Reason = "the last successful run is dated later than now: the database's clock was ahead"
+	}
+	if s.Age == nil {
 		return o
 	}
-	age := *f.Age + time.Since(at)
+	age := *s.Age + time.Since(at)
 	if age <= h.maxLag {
 		o.Status = dataFresh
 	}

@@ -66,8 +66,8 @@ func TestDataIsStaleWhenOneOrganizationIsOrHasNone(t *testing.T) {
 	t.Parallel()
 	st, db := storetest.New(t)
 	acme, globex, gone := uuid.New(), uuid.New(), uuid.New()
+	ran(t, db, acme, "acme", 3*time.Hour) // an earlier one does not count
 	ran(t, db, acme, "acme", 5*time.Minute)
-	ran(t, db, acme, "acme", 3*time.Hour) // an older one does not count
 	ran(t, db, globex, "globex", 2*time.Hour)
 	ran(t, db, gone, "gone", 9000*time.Hour) // no longer configured
 	type line struct {
@@ -107,12 +107,12 @@ func TestAgeIsCountedFromTheStartOfTheRun(t *testing.T) {
 	h := NewHealth(well(), nil, time.Hour, nil)
 	asked := time.Now().Add(-10 * time.Minute)
 	age, end := 49*time.Minute, asked
-	got := h.age(store.Freshness{Organization: "acme", Age: &age, LastFull: store.Span{Started: asked.Add(-age), Finished: end}}, asked)
+	got := h.age(store.OrgStatus{Organization: "acme", Age: &age, LastFull: store.LastRun{ID: 1, Started: asked.Add(-age), Finished: end}}, asked)
 	if got.Status != dataFresh || *got.AgeSeconds < 59*60 || !got.LastSuccess.Equal(end) {
 		t.Errorf("49 minutes, told 10 minutes ago: %+v, age %v", got, *got.AgeSeconds)
 	}
 	age += 2 * time.Minute
-	if got := h.age(store.Freshness{Organization: "acme", Age: &age}, asked); got.Status != dataStale {
+	if got := h.age(store.OrgStatus{Organization: "acme", Age: &age}, asked); got.Status != dataStale {
 		t.Errorf("51 minutes, told 10 minutes ago: %+v", got)
 	}
 }
@@ -170,7 +170,7 @@ func TestReasonIsTheOneObserved(t *testing.T) {
 		`the database cannot be used`: errors.New("tls: " + canary),
 		`the database is read-only`:   fmt.Errorf("ask database: %w", store.ErrReadOnly),
 	} {
-		db := fake{ready: func(context.Context) error { return err }, fresh: well().fresh}
+		db := fake{ready: func(context.Context) error { return err }, status: well().status}
 		response, body := get(t, serveStore(t, db), "/readyz")
 		var answer notReady
 		if jsonErr := json.Unmarshal([]byte(body), &answer); jsonErr != nil || response.StatusCode != 503 || answer.Reason != want {
@@ -183,8 +183,8 @@ func TestHealthSaysNothingOfAnErrorsText(t *testing.T) {
 	t.Parallel()
 	secretly := errors.New("connect postgres://u:" + canary + "@10.0.0.7/db: refused")
 	db := fake{
-		ready: func(context.Context) error { return secretly },
-		fresh: func(context.Context) ([]store.Freshness, error) { return nil, secretly },
+		ready:  func(context.Context) error { return secretly },
+		status: func(context.Context) ([]store.OrgStatus, error) { return nil, secretly },
 	}
 	base := serveStore(t, db)
 	for _, path := range []string{"/readyz", "/healthz/data"} {
@@ -246,7 +246,7 @@ func TestHungDatabaseIsAnAnswerInTime(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	base := serveStore(t, fake{ready: hang, fresh: func(ctx context.Context) ([]store.Freshness, error) { return nil, hang(ctx) }})
+	base := serveStore(t, fake{ready: hang, status: func(ctx context.Context) ([]store.OrgStatus, error) { return nil, hang(ctx) }})
 	for _, path := range []string{"/readyz", "/healthz/data"} {
 		if response, body := get(t, base, path); response.StatusCode != 503 || !strings.Contains(body, "does not answer in time") {
 			t.Errorf("%s: %d %q", path, response.StatusCode, body)
@@ -293,9 +293,9 @@ func (g *gate) Serviceable(ctx context.Context) error {
 	return g.Database.Serviceable(ctx)
 }
 
-func (g *gate) Freshness(ctx context.Context, organizations []store.Organization) ([]store.Freshness, error) {
+func (g *gate) OrgStatus(ctx context.Context, q store.OrgStatusQuery) ([]store.OrgStatus, error) {
 	defer g.pass()()
-	return g.Database.Freshness(ctx, organizations)
+	return g.Database.OrgStatus(ctx, q)
 }
 
 // eventually waits for what must come, however slow the machine.

@@ -113,21 +113,21 @@ func says(text string) http.Handler {
 
 // fake is a Database that answers as a test wants it to.
 type fake struct {
-	ready func(context.Context) error
-	fresh func(context.Context) ([]store.Freshness, error)
+	ready  func(context.Context) error
+	status func(context.Context) ([]store.OrgStatus, error)
 }
 
 func (f fake) Serviceable(ctx context.Context) error { return f.ready(ctx) }
 
-func (f fake) Freshness(ctx context.Context, _ []store.Organization) ([]store.Freshness, error) {
-	return f.fresh(ctx)
+func (f fake) OrgStatus(ctx context.Context, _ store.OrgStatusQuery) ([]store.OrgStatus, error) {
+	return f.status(ctx)
 }
 
 // well is a database without trouble.
 func well() fake {
 	return fake{
-		ready: func(context.Context) error { return nil },
-		fresh: func(context.Context) ([]store.Freshness, error) { return nil, nil },
+		ready:  func(context.Context) error { return nil },
+		status: func(context.Context) ([]store.OrgStatus, error) { return nil, nil },
 	}
 }
 

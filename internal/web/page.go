@@ -60,7 +60,7 @@ type Page struct {
 	// webhooks need theirs.
 	quick, heavy chan struct{}
 
-	standings *shelf[struct{}, []store.Standing]
+	orgs      *shelf[struct{}, organizations]
 	runs      *shelf[store.RunsWanted, []store.BookedRun]
 	meters    *shelf[struct{}, []store.Meter]
 	rankings  *shelf[rankingWanted, ranking]
@@ -118,7 +118,7 @@ func (p *Page) Close() {
 }
 
 func (p *Page) shelves() {
-	p.standings = shelve(p, time.Second, tolerance, quickLimit, p.loadStandings)
+	p.orgs = shelve(p, time.Second, tolerance, quickLimit, p.loadOrganizations)
 	p.runs = shelve(p, time.Second, tolerance, quickLimit, p.loadRuns)
 	p.meters = shelve(p, 30*time.Second, time.Hour, 2*time.Second, p.loadMeters)
 	p.rankings = shelve(p, 30*time.Second, time.Hour, 2*time.Second, p.loadRanking)

@@ -40,14 +40,14 @@ type customerRow struct {
 
 func (p *Page) customerSearch(r *http.Request) (*reply, error) {
 	q := r.URL.Query()
-	standings, _, err := p.standings.get(r.Context(), struct{}{})
+	all, _, err := p.orgs.get(r.Context(), struct{}{})
 	if err != nil {
 		return nil, err
 	}
 	body := customersBody{Text: searchText(q.Get("q")), Organization: q.Get("organization")}
 	want := store.CustomersWanted{Text: body.Text, Limit: customersAPage}
 	found := body.Organization == ""
-	for _, s := range standings {
+	for _, s := range all.status {
 		body.Names = append(body.Names, s.Organization)
 		if s.Organization == body.Organization {
 			want.Organization, found = s.OrganizationID, true

@@ -162,6 +162,15 @@ func momentOf(now, t time.Time) moment {
 	return moment{Text: ago(now, t), Title: absolute(t), ISO: t.UTC().Format(time.RFC3339)}
 }
 
+// lastMoment is momentOf for a time of a run, which is unknown if it is zero
+// although there is a run.
+func lastMoment(now time.Time, run int64, t time.Time) moment {
+	if run != 0 && t.IsZero() {
+		return moment{Text: "unknown"}
+	}
+	return momentOf(now, t)
+}
+
 // dated is how a time of long ago is shown: in full.
 func dated(t time.Time) moment {
 	if t.IsZero() {

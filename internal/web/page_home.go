@@ -69,12 +69,12 @@ func (p *Page) live(r *http.Request) (*reply, error) {
 // status is about all organizations, or about the one with a name.
 func (p *Page) status(r *http.Request, name string) (*status, error) {
 	ctx := r.Context()
-	standings, _, err := p.standings.get(ctx, struct{}{})
+	all, _, err := p.orgs.get(ctx, struct{}{})
 	if err != nil {
 		return nil, err
 	}
 	settings := p.opts.Settings()
-	rows := p.organizationRows(ctx, standings, &settings)
+	rows := p.organizationRows(ctx, all, &settings)
 	s := &status{AllRuns: "/runs"}
 	want := store.RunsWanted{Limit: homeRuns}
 	if name != "" {

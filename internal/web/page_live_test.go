@@ -207,7 +207,7 @@ func TestWhatIsNotConfiguredHereIsShownAndNotJudged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12})
 	w.backfill()
-	if err := w.store.RegisterOrganization(t.Context(), store.Standing{}.OrganizationID, "former"); err != nil {
+	if err := w.store.RegisterOrganization(t.Context(), store.OrgStatus{}.OrganizationID, "former"); err != nil {
 		t.Fatal(err)
 	}
 	d := ok(t, w.page(), "/")

@@ -9,8 +9,21 @@ import (
 	"polarmirror/internal/store"
 )
 
-func (p *Page) loadStandings(ctx context.Context, _ struct{}) ([]store.Standing, error) {
-	return seen(ctx, p, p.quick, quickLimit, func(ctx context.Context, v *store.View) ([]store.Standing, error) { return v.Standings(ctx) })
+// organizations are all that the database knows: how they stand, and what is
+// being done for them.
+type organizations struct {
+	status   []store.OrgStatus
+	activity map[uuid.UUID]store.Activity
+}
+
+func (p *Page) loadOrganizations(ctx context.Context, _ struct{}) (organizations, error) {
+	return seen(ctx, p, p.quick, quickLimit, func(ctx context.Context, v *store.View) (all organizations, err error) {
+		if all.status, err = v.OrgStatus(ctx, store.OrgStatusQuery{}); err != nil {
+			return all, err
+		}
+		all.activity, err = v.Activity(ctx)
+		return all, err
+	})
 }
 
 func (p *Page) loadRuns(ctx context.Context, want store.RunsWanted) ([]store.BookedRun, error) {

@@ -59,21 +59,21 @@ type runningRow struct {
 
 // organizationRows lists the configured organizations in the configuration's
 // order, then those that only the database knows.
-func (p *Page) organizationRows(ctx context.Context, standings []store.Standing, set *PageSettings) []organizationRow {
-	byName := make(map[string]store.Standing, len(standings))
-	for _, s := range standings {
+func (p *Page) organizationRows(ctx context.Context, all organizations, set *PageSettings) []organizationRow {
+	byName := make(map[string]store.OrgStatus, len(all.status))
+	for _, s := range all.status {
 		byName[s.Organization] = s
 	}
 	live := p.liveRows(ctx)
-	spent := spent(standings, set)
+	spent := spent(all, set)
 	var rows []organizationRow
 	for _, o := range set.Organizations {
 		s, known := byName[o.Name]
 		if !known {
-			s = store.Standing{Organization: o.Name}
+			s = store.OrgStatus{Organization: o.Name}
 		}
 		delete(byName, o.Name)
-		row := p.organizationRow(&s, set, live)
+		row := p.organizationRow(&s, all.activity[s.OrganizationID].Running, set, live)
 		row.Configured, row.Budget = true, spent[o.Name]
 		now := p.now()
 		if set.Full != nil {
@@ -84,47 +84,47 @@ func (p *Page) organizationRows(ctx context.Context, standings []store.Standing,
 		}
 		rows = append(rows, row)
 	}
-	for _, s := range standings {
+	for _, s := range all.status {
 		if _, left := byName[s.Organization]; left {
-			rows = append(rows, p.organizationRow(&s, set, live))
+			rows = append(rows, p.organizationRow(&s, all.activity[s.OrganizationID].Running, set, live))
 		}
 	}
 	return rows
 }
 
-func (p *Page) organizationRow(s *store.Standing, set *PageSettings, live map[uuid.UUID]int64) organizationRow {
+func (p *Page) organizationRow(s *store.OrgStatus, running []store.Running, set *PageSettings, live map[uuid.UUID]int64) organizationRow {
 	now := p.now()
 	row := organizationRow{
 		Name:     s.Organization,
 		Path:     organizationPath(s.Organization),
 		Verdict:  judge(s, set, now),
-		Data:     momentOf(now, dataFrom(s)),
-		Full:     momentOf(now, s.FullFinished),
-		Tick:     momentOf(now, s.TickFinished),
-		Proof:    momentOf(now, s.ExactStarted),
+		Data:     momentOf(now, s.DataFrom),
+		Full:     lastMoment(now, s.LastFull.ID, s.LastFull.Finished),
+		Tick:     lastMoment(now, s.LastIncremental.ID, s.LastIncremental.Finished),
+		Proof:    lastMoment(now, s.LastExact.ID, s.LastExact.Started),
 		Rejected: s.FullRejected,
 		NextFull: moment{Text: "never"},
 		NextTick: moment{Text: "never"},
 		id:       s.OrganizationID,
 		rows:     live[s.OrganizationID],
-		exact:    s.ExactStarted,
+		exact:    s.LastExact.Started,
 	}
 	if s.OrganizationID != uuid.Nil {
 		row.ID = s.OrganizationID.String()
 	}
-	if !dataFrom(s).IsZero() {
-		row.Age = span(max(now.Sub(dataFrom(s)), time.Second).Truncate(time.Second))
+	if !s.DataFrom.IsZero() {
+		row.Age = span(max(now.Sub(s.DataFrom), time.Second).Truncate(time.Second))
 	}
-	if !s.FullFinished.IsZero() {
-		row.Exact = map[bool]string{true: "exact", false: "not exact"}[s.FullExact]
+	if s.FullExact != nil {
+		row.Exact = map[bool]string{true: "exact", false: "not exact"}[*s.FullExact]
 	}
 	if live != nil {
 		row.Rows = count(row.rows)
 	}
-	if s.Failed.Message != "" {
-		row.Failed = &failedRow{Kind: kindNoun(s.Failed.Kind), At: momentOf(now, s.Failed.At), Message: s.Failed.Message}
+	if s.Failing() {
+		row.Failed = &failedRow{Kind: kindNoun(s.Failed.Kind), At: lastMoment(now, 1, s.Failed.At), Message: s.Failed.Message}
 	}
-	for _, run := range s.Running {
+	for _, run := range running {
 		row.Running = append(row.Running, p.runningRow(s.Organization, run))
 	}
 	return row
@@ -147,7 +147,7 @@ func (p *Page) liveRows(ctx context.Context) map[uuid.UUID]int64 {
 // else by the last block that its process saved.
 func (p *Page) runningRow(organization string, run store.Running) runningRow {
 	now := p.now()
-	row := runningRow{Title: title(kindNoun(run.Kind)), Of: organization, Since: momentOf(now, run.StartedAt)}
+	row := runningRow{Title: title(kindNoun(run.Kind)), Of: organization, Since: lastMoment(now, run.ID, run.StartedAt)}
 	if !run.Held {
 		row.Lost = true
 		row.Text = "its process is gone; the next run goes on where it stopped"
@@ -168,7 +168,7 @@ func (p *Page) runningRow(organization string, run store.Running) runningRow {
 	done := min(max(total-remaining, 0), total)
 	row.Known, row.Percent = true, int(100*done/total)
 	row.Text = count(done) + " of " + plural(total, "row", "rows")
-	if left := left(remaining, seen, now.Sub(run.StartedAt)); left > 0 {
+	if left := left(remaining, seen, now.Sub(run.StartedAt)); left > 0 && !run.StartedAt.IsZero() {
 		row.Text += ", about " + span(left) + " left"
 	}
 	return row
@@ -185,10 +185,10 @@ func left(remaining, seen int64, elapsed time.Duration) time.Duration {
 
 // spent is what was used of each configured organization's budget, as the runs of
 // all replicas tell: the sum over all that share its token.
-func spent(standings []store.Standing, set *PageSettings) map[string]*budget {
-	estimates := make(map[string]float64, len(standings))
-	for _, s := range standings {
-		estimates[s.Organization] = s.Requests
+func spent(all organizations, set *PageSettings) map[string]*budget {
+	estimates := make(map[string]float64, len(all.status))
+	for _, s := range all.status {
+		estimates[s.Organization] = all.activity[s.OrganizationID].Requests
 	}
 	type token struct {
 		used    float64

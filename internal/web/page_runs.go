@@ -39,7 +39,7 @@ func (p *Page) runRows(runs []store.BookedRun) []runRow {
 		}
 		row.Class, row.Result = result(&r)
 		if end := r.FinishedAt; !end.IsZero() {
-			row.Took = span(end.Sub(r.StartedAt))
+			row.Took = span(max(end.Sub(r.StartedAt), 0)) // a clock may have been set back meanwhile
 		} else {
 			row.Took = span(max(now.Sub(r.StartedAt), 0)) + " so far"
 		}
@@ -79,7 +79,7 @@ type runsBody struct {
 
 func (p *Page) runList(r *http.Request) (*reply, error) {
 	q := r.URL.Query()
-	standings, _, err := p.standings.get(r.Context(), struct{}{})
+	all, _, err := p.orgs.get(r.Context(), struct{}{})
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (p *Page) runList(r *http.Request) (*reply, error) {
 	want := store.RunsWanted{Idle: body.All, Limit: runsAPage + 1}
 	want.Before, _ = strconv.ParseInt(q.Get("before"), 10, 64) // else from the newest
 	found := body.Organization == ""
-	for _, s := range standings {
+	for _, s := range all.status {
 		body.Names = append(body.Names, s.Organization)
 		if s.Organization == body.Organization {
 			want.Organization, found = s.OrganizationID, true

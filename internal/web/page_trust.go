@@ -33,33 +33,33 @@ type verdict struct {
 
 // judge says how far to trust an organization. Success is judged by the age of
 // the data, never by the absence of errors.
-func judge(s *store.Standing, set *PageSettings, now time.Time) verdict {
-	age := now.Sub(dataFrom(s))
+func judge(s *store.OrgStatus, set *PageSettings, now time.Time) verdict {
+	age := now.Sub(s.DataFrom)
 	switch {
-	case dataFrom(s).IsZero() && s.Failed.Message != "":
+	case s.Undated():
+		return verdict{bad, "Stale", "may be stale: its last run is dated later than now, so the age of its data is unknown"}
+	case s.DataFrom.IsZero() && s.Failing():
 		return verdict{bad, "Failing", "has never been mirrored: its runs fail"}
-	case dataFrom(s).IsZero() && len(s.Running) > 0:
+	case s.DataFrom.IsZero() && s.Running != "":
 		return verdict{waiting, "First walk", "is being walked for the first time"}
-	case dataFrom(s).IsZero():
+	case s.DataFrom.IsZero():
 		return verdict{waiting, "Not mirrored yet", "has not been mirrored yet"}
 	case set.MaxLag > 0 && age > set.MaxLag:
 		return verdict{bad, "Stale", fmt.Sprintf("is stale: its data is from %s ago", span(age))}
-	case s.Failed.Message != "":
+	case s.Failing():
 		return verdict{doubt, "Current, a run failed", fmt.Sprintf("is current, but its last %s failed", kindNoun(s.Failed.Kind))}
-	case s.ExactStarted.IsZero():
+	case s.LastExact.ID != 0 && s.LastExact.Started.IsZero():
+		return verdict{doubt, "Current, not proven", "is current, but its last proof is dated later than now, so its age is unknown"}
+	case s.LastExact.ID == 0:
 		return verdict{doubt, "Current, not proven", "is current, but was never proven exact"}
-	case !s.FullExact && s.FullRejected > 0 && !s.ExactStarted.After(s.FullStarted):
+	case s.FullExact != nil && !*s.FullExact && s.FullRejected > 0 && s.LastExact.ID < s.LastFull.ID:
 		return verdict{doubt, "Current, not exact", fmt.Sprintf("is current but for %s that could not be mirrored", plural(s.FullRejected, "row", "rows"))}
-	case overdue(set.Full, s.ExactStarted, now):
-		return verdict{doubt, "Current, proof overdue", fmt.Sprintf("is current, but was last proven exact %s ago", span(now.Sub(s.ExactStarted)))}
+	case overdue(set.Full, s.LastExact.Started, now):
+		return verdict{doubt, "Current, proof overdue", fmt.Sprintf("is current, but was last proven exact %s ago", span(now.Sub(s.LastExact.Started)))}
 	default:
 		return verdict{good, "Current", ""}
 	}
 }
-
-// dataFrom is the moment from which the mirror is at least as young as Polar
-// was: the start of the last run that succeeded.
-func dataFrom(s *store.Standing) time.Time { return laterOf(s.FullStarted, s.TickStarted) }
 
 // overdue reports whether full runs have been due twice over since the last
 // proof, and should have ended.

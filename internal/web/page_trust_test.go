@@ -22,12 +22,14 @@ func hourly(t *testing.T) cron.Schedule {
 }
 
 // sound is an organization with nothing to complain of.
-func sound(changes ...func(*store.Standing)) *store.Standing {
-	s := &store.Standing{
+func sound(changes ...func(*store.OrgStatus)) *store.OrgStatus {
+	exact, age := true, 20*time.Second
+	full := store.LastRun{ID: 1, Started: noon.Add(-43 * time.Minute), Finished: noon.Add(-42 * time.Minute)}
+	s := &store.OrgStatus{
 		Organization: "acme",
-		FullStarted:  noon.Add(-43 * time.Minute), FullFinished: noon.Add(-42 * time.Minute), FullExact: true,
-		ExactStarted: noon.Add(-43 * time.Minute), ExactFinished: noon.Add(-42 * time.Minute),
-		TickStarted: noon.Add(-20 * time.Second), TickFinished: noon.Add(-19 * time.Second),
+		DataFrom:     noon.Add(-age), Age: &age,
+		LastFull: full, FullExact: &exact, LastExact: full,
+		LastIncremental: store.LastRun{ID: 2, Started: noon.Add(-age), Finished: noon.Add(-19 * time.Second)},
 	}
 	for _, change := range changes {
 		change(s)
@@ -37,24 +39,28 @@ func sound(changes ...func(*store.Standing)) *store.Standing {
 
 func TestJudgeTrustsNothingButYoungProvenData(t *testing.T) {
 	t.Parallel()
+	no := false
 	for name, c := range map[string]struct {
-		standing *store.Standing
-		want     grade
-		word     string
+		status *store.OrgStatus
+		want   grade
+		word   string
 	}{
-		"sound":            {sound(), good, "Current"},
-		"old data":         {sound(func(s *store.Standing) { s.TickStarted, s.FullStarted = noon.Add(-2*time.Hour), noon.Add(-2*time.Hour) }), bad, "Stale"},
-		"old data, no err": {sound(func(s *store.Standing) { s.TickStarted = time.Time{}; s.FullStarted = noon.Add(-61 * time.Minute) }), bad, "Stale"},
-		"a failure":        {sound(func(s *store.Standing) { s.Failed = store.Failure{Kind: store.Full, Message: "no answer"} }), doubt, "Current, a run failed"},
-		"rejected rows":    {sound(func(s *store.Standing) { s.FullExact, s.FullRejected = false, 3 }), doubt, "Current, not exact"},
-		"never exact":      {sound(func(s *store.Standing) { s.ExactStarted = time.Time{} }), doubt, "Current, not proven"},
-		"old proof":        {sound(func(s *store.Standing) { s.ExactStarted = noon.Add(-5 * time.Hour) }), doubt, "Current, proof overdue"},
-		"nothing yet":      {&store.Standing{Organization: "acme"}, waiting, "Not mirrored yet"},
-		"first walk":       {&store.Standing{Organization: "acme", Running: []store.Running{{Kind: store.Full}}}, waiting, "First walk"},
-		"only failures":    {&store.Standing{Organization: "acme", Failed: store.Failure{Kind: store.Full, Message: "401"}}, bad, "Failing"},
+		"sound":           {sound(), good, "Current"},
+		"old data":        {sound(func(s *store.OrgStatus) { s.DataFrom = noon.Add(-61 * time.Minute) }), bad, "Stale"},
+		"undated data":    {sound(func(s *store.OrgStatus) { s.DataFrom, s.Age = time.Time{}, nil }), bad, "Stale"},
+		"undated, failed": {sound(func(s *store.OrgStatus) { s.DataFrom, s.Age, s.Failed.Kind = time.Time{}, nil, store.Full }), bad, "Stale"},
+		"a failure":       {sound(func(s *store.OrgStatus) { s.Failed = store.Failure{Kind: store.Full, Message: "no answer"} }), doubt, "Current, a run failed"},
+		"rejected rows": {sound(func(s *store.OrgStatus) { s.FullExact, s.FullRejected, s.LastFull.ID = &no, 3, 3 }), doubt,
+			"Current, not exact"},
+		"never exact":   {sound(func(s *store.OrgStatus) { s.LastExact = store.LastRun{} }), doubt, "Current, not proven"},
+		"undated proof": {sound(func(s *store.OrgStatus) { s.LastExact = store.LastRun{ID: 1} }), doubt, "Current, not proven"},
+		"old proof":     {sound(func(s *store.OrgStatus) { s.LastExact.Started = noon.Add(-5 * time.Hour) }), doubt, "Current, proof overdue"},
+		"nothing yet":   {&store.OrgStatus{Organization: "acme"}, waiting, "Not mirrored yet"},
+		"first walk":    {&store.OrgStatus{Organization: "acme", Running: store.Full}, waiting, "First walk"},
+		"only failures": {&store.OrgStatus{Organization: "acme", Failed: store.Failure{Kind: store.Full, Message: "401"}}, bad, "Failing"},
 	} {
 		set := &PageSettings{MaxLag: time.Hour, Full: hourly(t)}
-		if got := judge(c.standing, set, noon); got.Grade != c.want || got.Word != c.word {
+		if got := judge(c.status, set, noon); got.Grade != c.want || got.Word != c.word {
 			t.Errorf("%s: %v %q, want %v %q", name, got.Grade, got.Word, c.want, c.word)
 		}
 	}
