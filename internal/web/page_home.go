@@ -73,8 +73,7 @@ func (p *Page) status(r *http.Request, name string) (*status, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := p.opts.Settings()
-	rows := p.organizationRows(ctx, standings, &settings)
+	rows := p.organizationRows(ctx, standings, &p.opts.Settings)
 	s := &status{AllRuns: "/runs"}
 	want := store.RunsWanted{Limit: homeRuns}
 	if name != "" {
