@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
 
@@ -31,6 +30,7 @@ type server struct {
 	spread            spread
 	incremental, full cron.Schedule
 	began             time.Time
+	skipped           map[store.Kind]skipped
 
 	nextTick, nextFull time.Time // the slots to come; zero: never
 	fullSlot           time.Time // the slot of the full run that is due; zero if it has none
@@ -48,15 +48,13 @@ func newServer(w *worker, places chan struct{}, spread spread, schedules Schedul
 		incremental: orNever(schedules.Incremental),
 		full:        orNever(schedules.Full),
 		began:       time.Now(),
+		skipped:     map[store.Kind]skipped{},
 	}
 }
 
 func (s *server) serve(ctx context.Context, runOnStart bool) {
 	now := time.Now()
 	s.nextTick, s.nextFull = s.incremental.Next(now), s.full.Next(now)
-	if s.org.ID != uuid.Nil {
-		_ = s.identify(ctx) // so that its slots count from now on; a round meets the error again
-	}
 	if runOnStart {
 		s.start(ctx, now)
 	}
