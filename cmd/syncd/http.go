@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,9 +28,6 @@ type outlook struct {
 	end     context.CancelFunc
 	ended   chan struct{} // closed when the server has ended
 	err     error         // why, if not because it was told to; set before ended
-
-	organizations atomic.Pointer[[]store.Organization] // as configured now
-	settings      atomic.Pointer[web.PageSettings]     // of the same configuration
 }
 
 // openOutlook begins to listen and to answer health checks, before the database
@@ -39,8 +35,18 @@ type outlook struct {
 func (p *program) openOutlook(ctx context.Context, cfg *config.Config) (*outlook, error) {
 	b := thisBuild()
 	o := &outlook{ended: make(chan struct{}), walks: web.NewWalks()}
-	o.metrics = metrics.New(metrics.Options{Version: b.Version, Commit: b.Commit, Go: b.Go, MaxLag: cfg.HTTP.MaxLag, Log: p.log})
-	o.configure(cfg)
+	var names []string
+	for _, c := range cfg.Organizations {
+		names = append(names, c.Name)
+	}
+	o.metrics = metrics.New(metrics.Options{
+		Version:       b.Version,
+		Commit:        b.Commit,
+		Go:            b.Go,
+		Organizations: names,
+		MaxLag:        cfg.HTTP.MaxLag,
+		Log:           p.log,
+	})
 	var err error
 	if o.server, err = p.listen(ctx, cfg.HTTP, o.metrics); err != nil {
 		return nil, err
@@ -86,19 +92,14 @@ func reader(c config.Credential) func() (secret.Secret, error) {
 	return c.Read
 }
 
-// configure takes note of the configured organizations.
-func (o *outlook) configure(cfg *config.Config) {
-	var names []string
+// configured are the configured organizations, as the store knows them.
+func configured(cfg *config.Config) []store.Organization {
 	var list []store.Organization
 	for _, c := range cfg.Organizations {
-		names = append(names, c.Name)
 		list = append(list, store.Organization{Name: c.Name, ID: c.ID})
 	}
-	o.metrics.SetOrganizations(names)
-	o.organizations.Store(&list)
+	return list
 }
-
-func (o *outlook) configured() []store.Organization { return *o.organizations.Load() }
 
 // mount shows what needs the database, which has been opened and migrated.
 func (o *outlook) mount(ctx context.Context, p *program, w *world, schedules mirror.Schedules, webhooks http.Handler) error {
@@ -107,26 +108,28 @@ func (o *outlook) mount(ctx context.Context, p *program, w *world, schedules mir
 	if err != nil {
 		return err
 	}
-	o.metrics.WatchDatabase(db, o.configured)
+	organizations := configured(cfg)
+	o.metrics.WatchDatabase(db, organizations)
 	o.server.Mount(web.Handlers{
 		Page:     page,
 		Webhooks: webhooks,
 		Metrics:  o.metrics.Handler(),
-		Health:   web.NewHealth(db, o.configured, cfg.HTTP.MaxLag, p.log),
+		Health:   web.NewHealth(db, organizations, cfg.HTTP.MaxLag, p.log),
 	})
 	if !cfg.HeartbeatURL.IsZero() {
-		o.pulse = newPulse(p, cfg, db, o.configured, o.metrics)
+		o.pulse = newPulse(p, cfg, db, o.metrics)
 		o.pulse.Begin(ctx)
 	}
 	return nil
 }
 
-func newPulse(p *program, cfg *config.Config, db *database, configured func() []store.Organization, observer heartbeat.Observer) *heartbeat.Pulse {
+func newPulse(p *program, cfg *config.Config, db *database, observer heartbeat.Observer) *heartbeat.Pulse {
+	organizations := configured(cfg)
 	return heartbeat.New(heartbeat.Options{
 		URL:       cfg.HeartbeatURL,
 		UserAgent: userAgent(),
 		Status: func(ctx context.Context) ([]store.OrgStatus, error) {
-			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: configured()})
+			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
 		},
 		Observer: observer,
 		Log:      p.log,
@@ -190,7 +193,7 @@ func (p *program) beatOnce(ctx context.Context, cfg *config.Config, db *database
 	if cfg.HeartbeatURL.IsZero() || len(p.flags.organizations) > 0 {
 		return
 	}
-	if err := newPulse(p, cfg, db, nil, nil).Send(ctx); err != nil {
+	if err := newPulse(p, cfg, db, nil).Send(ctx); err != nil {
 		p.log.Warn("no heartbeat", zap.Error(err))
 	}
 }

@@ -44,9 +44,8 @@ func (p *program) bars() bool { return p.terminal && !p.flags.noProgress }
 // openLog begins to log to stderr, above the bars if there are any.
 func (p *program) openLog(cfg config.Log, quiet bool) {
 	plan := p.planLog(cfg, quiet)
-	p.level.SetLevel(plan.level)
 	shown := zap.LevelEnablerFunc(func(l zapcore.Level) bool {
-		return p.level.Enabled(l) && (!plan.returned || l < zapcore.ErrorLevel)
+		return plan.level.Enabled(l) && (!plan.returned || l < zapcore.ErrorLevel)
 	})
 	p.log = zap.New(zapcore.NewCore(encoder(plan.format), p.screen, shown))
 	p.onClose("log", func(context.Context) error { return p.log.Sync() })

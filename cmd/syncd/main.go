@@ -17,9 +17,8 @@ import (
 
 func main() {
 	shareProcessors(os.LookupEnv)
-	hangUps := newHangUps(os.Stdin, os.Stdout, os.Stderr)
-	ctx, stop := interruptible(context.Background(), hangUps, os.Exit)
-	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr, hangUps)
+	ctx, stop := interruptible(context.Background(), os.Exit)
+	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }

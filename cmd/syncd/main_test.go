@@ -68,7 +68,7 @@ func call(t testing.TB, e env, args ...string) result {
 func callContext(ctx context.Context, t testing.TB, e env, args ...string) result {
 	t.Helper()
 	var stdout, stderr buffer
-	code := run(ctx, args, e.lookup, &stdout, &stderr, nil)
+	code := run(ctx, args, e.lookup, &stdout, &stderr)
 	r := result{code, stdout.String(), stderr.String()}
 	if strings.Contains(r.stdout+r.stderr, canary) {
 		t.Errorf("syncd %v shows a secret:\n%s%s", args, r.stdout, r.stderr)

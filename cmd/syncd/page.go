@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+
 	"polarmirror/internal/config"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/web"
@@ -8,10 +10,9 @@ import (
 
 // openPage makes the status page, which is closed when the program ends.
 func (o *outlook) openPage(p *program, cfg *config.Config, db *database, schedules mirror.Schedules) (*web.Page, error) {
-	o.show(cfg, schedules)
 	page, err := web.NewPage(web.PageOptions{
 		Store:    db.Store,
-		Settings: func() web.PageSettings { return *o.settings.Load() },
+		Settings: pageSettings(cfg, schedules),
 		Walks:    o.walks,
 		Version:  thisBuild().Version,
 		Log:      p.log,
@@ -23,24 +24,21 @@ func (o *outlook) openPage(p *program, cfg *config.Config, db *database, schedul
 	return page, nil
 }
 
-// show has the page show a configuration.
-func (o *outlook) show(cfg *config.Config, schedules mirror.Schedules) {
-	settings := pageSettings(cfg, schedules)
-	o.settings.Store(&settings)
-}
-
 // pageSettings are what the page shows of the configuration: no secret is among
 // them.
 func pageSettings(cfg *config.Config, schedules mirror.Schedules) web.PageSettings {
 	s := web.PageSettings{Incremental: schedules.Incremental, Full: schedules.Full, MaxLag: cfg.HTTP.MaxLag}
-	var tokens []config.Credential
+	type token struct {
+		file string
+		sum  [sha256.Size]byte
+	}
+	numbers := map[token]int{}
 	for _, org := range cfg.Organizations {
-		n := 0
-		for n < len(tokens) && !sameCredential(tokens[n], org.AccessToken) {
-			n++
-		}
-		if n == len(tokens) {
-			tokens = append(tokens, org.AccessToken)
+		t := token{org.AccessToken.File, org.AccessToken.Value.Sum()}
+		n, ok := numbers[t]
+		if !ok {
+			n = len(numbers)
+			numbers[t] = n
 		}
 		s.Organizations = append(s.Organizations, web.PageOrganization{
 			Name:              org.Name,

@@ -32,11 +32,9 @@ type program struct {
 	stdout    io.Writer
 	screen    *console.Screen // stderr
 	terminal  bool            // stderr is one that can show bars
-	hangUps   *hangUps        // nil if there will be none
 	log       *zap.Logger
-	level     zap.AtomicLevel // of log
-	started   bool            // the command line was understood
-	outlook   *outlook        // nil but for the service
+	started   bool     // the command line was understood
+	outlook   *outlook // nil but for the service
 	closers   []closer
 }
 
@@ -47,16 +45,14 @@ type closer struct {
 }
 
 // run is syncd: it does what args ask for and returns the exit code. It stops in
-// an orderly way when ctx ends. The service takes hangUps as orders to reload.
-func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool), stdout, stderr io.Writer, hangUps *hangUps) int {
+// an orderly way when ctx ends.
+func run(ctx context.Context, args []string, lookupEnv func(string) (string, bool), stdout, stderr io.Writer) int {
 	p := &program{
 		lookupEnv: lookupEnv,
 		stdout:    stdout,
 		screen:    console.NewScreen(stderr),
 		terminal:  isTerminal(stderr, lookupEnv),
-		hangUps:   hangUps,
 		log:       zap.NewNop(),
-		level:     zap.NewAtomicLevel(),
 	}
 	err := p.execute(ctx, args)
 	err = errors.Join(err, p.close(ctx))

@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -59,7 +61,7 @@ func TestReplicasKilledAgainAndAgainAnswerEverySlotOnce(t *testing.T) {
 	r.untilQuiet()
 	r.stop()
 
-	r.checkSlots(began)
+	r.checkSlots()
 	if left := r.text(`SELECT count(*)::text FROM polar.sync_runs WHERE status = 'running'`); left != "0" {
 		t.Errorf("%s runs are left running", left)
 	}
@@ -77,9 +79,11 @@ type replicas struct {
 	*fixture
 	t           *testing.T
 	processes   [replicaCount]*replica
-	changes     int               // made at the source
-	finished    [replicaCount]int // runs, by place
-	connections int               // the most there were at a time
+	changes     int                       // made at the source
+	finished    [replicaCount]int         // runs, by place
+	skipped     map[string]map[int64]bool // slots of ticks logged as skipped, by organization
+	reasons     map[string]int            // slots by the reason, once for each replica that logged them
+	connections int                       // the most there were at a time
 }
 
 // A replica is one process after the other in one place.
@@ -105,7 +109,7 @@ func newReplicas(t *testing.T) *replicas {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = running.Close() })
-	r := &replicas{t: t, fixture: &fixture{sim: sim, url: running.URL, db: pgtest.New(t, nil, ""), orgs: sim.Organizations()}}
+	r := &replicas{t: t, skipped: map[string]map[int64]bool{}, reasons: map[string]int{}, fixture: &fixture{sim: sim, url: running.URL, db: pgtest.New(t, nil, ""), orgs: sim.Organizations()}}
 	r.config = r.write(t, r.yaml(nil,
 		fmt.Sprintf("schedule: {incremental: '@every %v', full: '@every %v'}", *replicasTick, replicaFullTicks**replicasTick),
 		fmt.Sprintf("sync: {concurrency: %d}", replicaPool-config.SpareConnections)))
@@ -130,7 +134,7 @@ func newReplicas(t *testing.T) *replicas {
 
 func (r *replicas) launch(n int) {
 	r.t.Helper()
-	p := &replica{cmd: exec.Command(os.Args[0], "--config", r.config), ended: make(chan error, 1), stderr: &buffer{}}
+	p := &replica{cmd: exec.Command(os.Args[0], "--config", r.config, "--log-level", "debug"), ended: make(chan error, 1), stderr: &buffer{}}
 	p.cmd.Env = append(os.Environ(), mainEnv+"=1")
 	p.cmd.Stderr = p.stderr
 	if err := p.cmd.Start(); err != nil {
@@ -176,10 +180,37 @@ func (r *replicas) checkLog(n int) {
 		if strings.Contains(line, `"msg":"run finished"`) {
 			r.finished[n]++
 		}
+		if strings.Contains(line, `"msg":"schedule skipped"`) {
+			r.noteSkipped(line)
+		}
 		if strings.Contains(line, `"level":"error"`) || strings.Contains(line, `"level":"warn"`) || strings.Contains(line, canary) {
 			r.t.Errorf("a replica says: %s", line)
 		}
 	}
+}
+
+// noteSkipped reads a line about slots that no run answered.
+func (r *replicas) noteSkipped(line string) {
+	r.t.Helper()
+	var skip struct {
+		Organization, Kind, Reason string
+		Slot                       time.Time
+		LastSlot                   time.Time `json:"last_slot"`
+		Slots                      int
+	}
+	if err := json.Unmarshal([]byte(line), &skip); err != nil || skip.Reason == "" || skip.Slot.IsZero() {
+		r.t.Errorf("%s: %v", line, err)
+	}
+	if skip.Kind != "incremental" {
+		return
+	}
+	if r.skipped[skip.Organization] == nil {
+		r.skipped[skip.Organization] = map[int64]bool{}
+	}
+	for slot := skip.Slot; !slot.After(skip.LastSlot); slot = slot.Add(*replicasTick) {
+		r.skipped[skip.Organization][slot.Unix()] = true
+	}
+	r.reasons[regexp.MustCompile(`[0-9]+ `).ReplaceAllString(skip.Reason, "")] += skip.Slots
 }
 
 // pause lets the replicas work.
@@ -240,58 +271,51 @@ SELECT count(*)::text
 	eventually(r.t, "a walk and a tick of all", func() bool { return r.text(sql, now) == fmt.Sprint(len(r.orgs)) })
 }
 
-// checkSlots fails unless each slot of each organization since the replicas know
-// it is answered by one run or was skipped with a reason, and not both.
-func (r *replicas) checkSlots(began time.Time) {
+// checkSlots fails unless each slot of each organization, from its first tick to
+// its last, is answered by one run or logged as skipped, and not both.
+func (r *replicas) checkSlots() {
 	r.t.Helper()
-	const slots = `
+	const ticks = `
 SELECT
     o.name,
-    ends.first,
-    o.created_at,
-    runs.n + skips.n
-  FROM polar.organizations o
- CROSS JOIN LATERAL (
-    SELECT
-        least((SELECT min(slot) FROM polar.sync_runs WHERE organization_id = o.id AND kind = 'incremental'),
-              (SELECT min(first_slot) FROM polar.skipped_slots WHERE organization_id = o.id AND kind = 'incremental')) AS first,
-        (SELECT max(slot) FROM polar.sync_runs WHERE organization_id = o.id AND kind = 'incremental') AS last
- ) ends
- CROSS JOIN LATERAL generate_series(ends.first, ends.last, $1::interval) AS s (slot)
- CROSS JOIN LATERAL (
-    SELECT count(*) AS n FROM polar.sync_runs WHERE organization_id = o.id AND kind = 'incremental' AND slot = s.slot
- ) runs
- CROSS JOIN LATERAL (
-    SELECT count(*) AS n
-      FROM polar.skipped_slots
-     WHERE organization_id = o.id AND kind = 'incremental' AND s.slot BETWEEN first_slot AND last_slot AND reason <> ''
- ) skips`
-	rows, err := r.db.Pool.Query(r.t.Context(), slots, *replicasTick)
+    r.slot
+  FROM polar.sync_runs r
+  JOIN polar.organizations o ON o.id = r.organization_id
+ WHERE r.kind = 'incremental'
+   AND r.slot IS NOT NULL
+ ORDER BY r.slot`
+	rows, err := r.db.Pool.Query(r.t.Context(), ticks)
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	answered := map[string][]int64{}
 	var name string
-	var first, registered time.Time
-	var answers int
-	seen, wrong, late := map[string]int{}, 0, time.Duration(0)
-	_, err = pgx.ForEachRow(rows, []any{&name, &first, &registered, &answers}, func() error {
-		if seen[name]++; seen[name] == 1 && first.Sub(registered) > *replicasTick {
-			r.t.Errorf("%s is known since %v, and its slots are accounted for from %v", name, registered, first)
-		}
-		late = max(late, registered.Sub(began))
-		if answers != 1 {
-			wrong++
-		}
+	var slot time.Time
+	_, err = pgx.ForEachRow(rows, []any{&name, &slot}, func() error {
+		answered[name] = append(answered[name], slot.Unix())
 		return nil
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if wrong > 0 || len(seen) != len(r.orgs) {
-		r.t.Errorf("%d slots of %d organizations are not answered exactly once", wrong, len(seen))
+	if len(answered) != len(r.orgs) {
+		r.t.Errorf("%d organizations have ticks, want %d", len(answered), len(r.orgs))
 	}
-	r.t.Logf("slots of all organizations count from %v after the start on", late.Round(time.Millisecond))
-	if other := r.text(`SELECT count(*)::text FROM polar.sync_runs WHERE kind = 'incremental' AND mod(extract(epoch FROM slot), extract(epoch FROM $1::interval)) <> 0`, *replicasTick); other != "0" {
+	slots, wrong := 0, 0
+	for name, ticks := range answered {
+		wrong += len(ticks) - len(slices.Compact(slices.Clone(ticks)))
+		for slot := ticks[0]; slot <= ticks[len(ticks)-1]; slot += int64(replicasTick.Seconds()) {
+			slots++
+			if _, found := slices.BinarySearch(ticks, slot); found == r.skipped[name][slot] {
+				wrong++
+			}
+		}
+	}
+	if wrong > 0 {
+		r.t.Errorf("%d of %d slots are not answered exactly once", wrong, slots)
+	}
+	r.t.Logf("%d slots", slots)
+	if other := r.text(`SELECT count(*)::text FROM polar.sync_runs WHERE kind = 'incremental' AND (slot IS NULL OR mod(extract(epoch FROM slot), extract(epoch FROM $1::interval)) <> 0)`, *replicasTick); other != "0" {
 		r.t.Errorf("%s ticks answer no slot", other)
 	}
 }
@@ -306,7 +330,7 @@ func (r *replicas) report(kills int, took time.Duration) {
 		"connections at most":     fmt.Sprint(r.connections),
 		"ticks by status":         r.text(`SELECT string_agg(status || ' ' || n, ', ' ORDER BY status) FROM (SELECT status, count(*) AS n FROM polar.sync_runs WHERE kind = 'incremental' GROUP BY status) t`),
 		"full runs by status":     r.text(`SELECT string_agg(status || ' ' || n, ', ' ORDER BY status) FROM (SELECT status, count(*) AS n FROM polar.sync_runs WHERE kind = 'full' GROUP BY status) t`),
-		"slots skipped by reason": r.text(`SELECT string_agg(reason || ' ' || n, ', ') FROM (SELECT regexp_replace(reason, '[0-9]+ ', '') AS reason, sum(slots) AS n FROM polar.skipped_slots WHERE kind = 'incremental' GROUP BY 1) t`),
+		"slots skipped by reason": fmt.Sprint(r.reasons),
 		"seconds a tick began after its slot (median, 99 %, most)": r.text(`
 SELECT concat_ws(' ', round(percentile_cont(0.5) WITHIN GROUP (ORDER BY late)::numeric, 2), round(percentile_cont(0.99) WITHIN GROUP (ORDER BY late)::numeric, 2), round(max(late)::numeric, 2))
   FROM (SELECT extract(epoch FROM started_at - slot) AS late FROM polar.sync_runs WHERE kind = 'incremental' AND slot IS NOT NULL) t`),

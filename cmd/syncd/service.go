@@ -25,7 +25,6 @@ func (p *program) serve(ctx context.Context) error {
 }
 
 func (p *program) serveUntilStopped(ctx context.Context) error {
-	orders := p.hangUps.take()
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err
@@ -48,16 +47,14 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	clients := p.newClients()
-	m, err := p.newMirrorOf(clients, world.cfg, world.db, world.source, progresses{p.newProgress(false), p.outlook.walks})
+	m, err := p.newMirror(world.cfg, world.db, world.source, progresses{p.newProgress(false), p.outlook.walks})
 	if err != nil {
 		return err
 	}
-	intake := newIntake(p, world.cfg, m)
-	if err := p.outlook.mount(ctx, p, world, schedules, intake); err != nil {
+	inbox := m.Inbox(mirror.InboxOptions{Settled: p.outlook.settled})
+	if err := p.outlook.mount(ctx, p, world, schedules, p.webhooks(world.cfg, inbox)); err != nil {
 		return err
 	}
-	reloader := &reloader{p: p, mirror: m, clients: clients, intake: intake, source: world.source, cfg: world.cfg}
 	if err := world.begin(p); err != nil {
 		return err
 	}
@@ -69,12 +66,8 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	return untilStopped(ctx, func() error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return m.Serve(ctx, schedules) })
-		group.Go(func() error { return intake.serve(ctx) })
+		group.Go(func() error { return inbox.Serve(ctx) })
 		group.Go(func() error { return p.outlook.watch(ctx) })
-		group.Go(func() error {
-			reloader.follow(ctx, orders)
-			return nil
-		})
 		return group.Wait()
 	})
 }

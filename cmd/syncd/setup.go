@@ -8,7 +8,6 @@ import (
 	"go.uber.org/zap"
 
 	"polarmirror/internal/config"
-	"polarmirror/internal/fetch"
 	"polarmirror/internal/localpg"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/secret"
@@ -16,17 +15,13 @@ import (
 )
 
 // loadConfig reads the configuration that the flags ask for.
-func (p *program) loadConfig() (*config.Config, error) { return p.loadConfigFrom(p.flags.config) }
-
-// loadConfigFrom loads the file at path; "" stands for the one at the default
-// place, or the environment if there is none.
-func (p *program) loadConfigFrom(path string) (*config.Config, error) {
+func (p *program) loadConfig() (*config.Config, error) {
 	if p.flags.demo {
 		return demoConfig().Only(p.flags.organizations...)
 	}
 	cfg, err := config.Load(config.LoadOptions{
-		Path:      path,
-		PathGiven: path != "",
+		Path:      p.flags.config,
+		PathGiven: p.flags.config != "",
 		LookupEnv: p.lookupEnv,
 	})
 	if err != nil {
@@ -93,38 +88,19 @@ func embeddedMissing(cfg *config.Config) bool {
 	return os.IsNotExist(err)
 }
 
-// clients returns a client for each organization, by label.
-func (p *program) clients(cfg *config.Config) (map[string]*fetch.Client, error) {
-	return p.newClients().of(cfg)
-}
-
 // newMirror joins the configured organizations and the database. source names
 // what is read, in place of the base URL where that means nothing.
 func (p *program) newMirror(cfg *config.Config, db *database, source string, progress mirror.Progress) (*mirror.Mirror, error) {
-	return p.newMirrorOf(p.newClients(), cfg, db, source, progress)
-}
-
-func (p *program) newMirrorOf(clients *clients, cfg *config.Config, db *database, source string, progress mirror.Progress) (*mirror.Mirror, error) {
-	opts, err := p.mirrorOptions(clients, cfg, source)
+	clients, err := p.clients(cfg)
 	if err != nil {
 		return nil, err
-	}
-	opts.Store, opts.Progress = db.Store, progress
-	return mirror.New(opts)
-}
-
-// mirrorOptions are those that the configuration decides.
-func (p *program) mirrorOptions(clients *clients, cfg *config.Config, source string) (mirror.Options, error) {
-	byName, err := clients.of(cfg)
-	if err != nil {
-		return mirror.Options{}, err
 	}
 	var organizations []mirror.Organization
 	for _, o := range cfg.Organizations {
 		organizations = append(organizations, mirror.Organization{
 			Name:   o.Name,
 			ID:     o.ID,
-			Client: byName[o.Name],
+			Client: clients[o.Name],
 			Filter: mirror.Filter{
 				CustomerIDs:         o.Filter.CustomerID,
 				ExternalCustomerIDs: o.Filter.ExternalCustomerID,
@@ -139,14 +115,16 @@ func (p *program) mirrorOptions(clients *clients, cfg *config.Config, source str
 	if p.outlook != nil {
 		observer = p.outlook
 	}
-	return mirror.Options{
+	return mirror.New(mirror.Options{
 		Organizations:     organizations,
+		Store:             db.Store,
 		Log:               p.log,
+		Progress:          progress,
 		Observer:          observer,
 		Source:            source,
 		Concurrency:       cfg.Sync.Concurrency,
 		PagesInFlight:     cfg.Polar.Concurrency,
 		MaxDeleteFraction: cfg.Sync.MaxDeleteFraction,
 		AcceptDeletions:   p.flags.acceptDeletions,
-	}, nil
+	})
 }

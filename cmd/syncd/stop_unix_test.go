@@ -4,6 +4,8 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -54,6 +56,43 @@ SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SE
 		t.Errorf("%d requests after the stop: the walk did not go on where it was", again)
 	}
 	f.compareAll(t, f.orgs[0].ID)
+}
+
+// TestHangUpStopsLikeSIGTERM a service, which exits 0, and a backfill, which has
+// not done its work.
+func TestHangUpStopsLikeSIGTERM(t *testing.T) {
+	t.Parallel()
+	// Processes started from now on do not ignore SIGHUP, as they would if these
+	// tests were started with nohup.
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(heard) })
+	for _, tt := range []struct {
+		name string
+		args []string
+		code int
+		last string
+	}{
+		{"service", nil, exitDone, `"msg":"run stopped"`},
+		{"backfill", []string{"--backfill"}, exitFailed, "the next --backfill goes on from there"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, 30)
+			arrived, release := f.block(t)
+			t.Cleanup(release)
+			p := start(t, t.TempDir(), append(tt.args, "--config", f.config)...)
+			<-arrived
+			if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+			r := p.end(t)
+			if r.code != tt.code {
+				t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+			}
+			assertContains(t, r.stderr, `"msg":"stopping"`, tt.last)
+		})
+	}
 }
 
 // TestServiceThatCannotSaveExits0AllTheSame: Polar does not answer, and the

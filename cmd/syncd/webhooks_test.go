@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"polarmirror/internal/config"
 	"polarmirror/internal/console"
 	"polarmirror/internal/metrics"
+	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/storetest"
 	"polarmirror/internal/web"
@@ -65,11 +65,9 @@ VALUES ($1, $2, now(), now(), 'msg_1', 'customer.state_changed', 'pending', $3)`
 	}
 }
 
-// outlookOf counts, and listens nowhere.
-func outlookOf(cfg *config.Config) *outlook {
-	o := &outlook{metrics: metrics.New(metrics.Options{Log: zap.NewNop()})}
-	o.configure(cfg)
-	return o
+// silentOutlook counts, and listens nowhere.
+func silentOutlook() *outlook {
+	return &outlook{metrics: metrics.New(metrics.Options{Log: zap.NewNop()})}
 }
 
 // TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith whether they stand in the
@@ -90,12 +88,12 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 			t.Errorf("warnings %q", w)
 		}
 		st, _ := storetest.New(t)
-		p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{}), outlook: outlookOf(cfg)}
+		p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{}), outlook: silentOutlook()}
 		m, err := p.newMirror(cfg, &database{Store: st}, "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		handler := newIntake(p, cfg, m)
+		handler := p.webhooks(cfg, m.Inbox(mirror.InboxOptions{}))
 		for organization, want := range map[string]int{"acme": 202, "globex": 403, "nobody": 403} {
 			body := `{"type":"benefit.created","data":{}}`
 			r := httptest.NewRequest(http.MethodPost, web.WebhookPath+organization, strings.NewReader(body))
@@ -130,13 +128,13 @@ func TestDemoSendsWebhooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.outlook = outlookOf(cfg)
-	intake := newIntake(p, cfg, m)
-	server := httptest.NewServer(intake)
+	p.outlook = silentOutlook()
+	inbox := m.Inbox(mirror.InboxOptions{})
+	server := httptest.NewServer(p.webhooks(cfg, inbox))
 	t.Cleanup(server.Close)
 	ctx, stop := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = intake.serve(ctx) })
+	serving.Go(func() { _ = inbox.Serve(ctx) })
 	t.Cleanup(func() {
 		stop()
 		serving.Wait()
@@ -218,63 +216,4 @@ func TestServiceReceivesWebhooksAndCountsThem(t *testing.T) {
 	if r := s.stop(); r.code != exitDone {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
-}
-
-// TestReloadTakesWebhooksOfANewOrganization: its deliveries are received and
-// applied, and those of one that is gone are refused.
-func TestReloadTakesWebhooksOfANewOrganization(t *testing.T) {
-	t.Parallel()
-	const still = `schedule: {incremental: "", full: ""}`
-	f := newFixture(t, 20, 20)
-	s := serveFixture(t, f, []string{"acme"}, still)
-	secret := func(text, name string) string {
-		return strings.Replace(text, "{name: "+name+",", "{name: "+name+", webhook_secret: polar_whs_"+canary+",", 1)
-	}
-	url := listeningAt(t, &s.stderr)
-	s.reload(t, secret(s.yamlOf([]string{"globex"}, still), "globex"))
-	s.eventuallyLogs(t, `"msg":"configuration reloaded"`)
-	hooks, err := f.sim.StartWebhooks(polarsim.WebhookOptions{Endpoints: []polarsim.WebhookEndpoint{
-		{OrganizationID: f.orgs[1].ID, URL: url + web.WebhookPath + "globex", Secret: "polar_whs_" + canary},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hooks.Close()
-	row, err := f.sim.Consume(f.sim.Listed(f.orgs[1].ID)[7].ID, "12345.5")
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the change", func() bool {
-		var got bool
-		const sql = `SELECT consumed_units = $2::text::numeric FROM polar.customer_meters WHERE id = $1`
-		err := f.db.Pool.QueryRow(t.Context(), sql, row.ID, row.Units.Consumed).Scan(&got)
-		return err == nil && got
-	})
-	if code := postTo(t, url+web.WebhookPath+"acme"); code != http.StatusForbidden {
-		t.Errorf("an organization that is gone answers %d", code)
-	}
-}
-
-func postTo(t testing.TB, url string) int {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	return answer.StatusCode
-}
-
-// listeningAt is the address that the log says.
-func listeningAt(t testing.TB, log *buffer) string {
-	t.Helper()
-	found := regexp.MustCompile(`"msg":"listening","url":"([^"]+?)/?"`).FindStringSubmatch(log.String())
-	if found == nil {
-		t.Fatalf("listens nowhere:\n%s", log)
-	}
-	return found[1]
 }

@@ -34,9 +34,9 @@ const (
 	rest = 19
 )
 
-// WatchDatabase adds what only the database knows. Call it once. organizations
-// returns those that are configured at the time.
-func (m *Metrics) WatchDatabase(db Database, organizations func() []store.Organization) {
+// WatchDatabase adds what only the database knows. Call it once, with the
+// configured organizations.
+func (m *Metrics) WatchDatabase(db Database, organizations []store.Organization) {
 	m.registry.MustRegister(newDatabaseCollector(db, organizations, m.log))
 }
 
@@ -53,13 +53,13 @@ type databaseCollector struct {
 	pool                                   poolDescs
 }
 
-func newDatabaseCollector(db Database, organizations func() []store.Organization, log *zap.Logger) *databaseCollector {
+func newDatabaseCollector(db Database, organizations []store.Organization, log *zap.Logger) *databaseCollector {
 	c := &databaseCollector{db: db, log: log}
 	c.status = recent.New(recent.Options{Timeout: statusTimeout, Keep: statusKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
-		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations()})
+		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
 	})
 	c.sizes = recent.New(recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}, func(ctx context.Context) ([]store.Size, error) {
-		return db.Sizes(ctx, organizations())
+		return db.Sizes(ctx, organizations)
 	})
 	c.up = desc("database_up", "Whether the database answered: 1 or 0.")
 	c.age = desc("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", "organization")

@@ -74,7 +74,7 @@ func TestScrapeShowsTheDatabasesState(t *testing.T) {
 		}
 	}
 	m := New(Options{Organizations: []string{"acme", "globex"}, MaxLag: 90 * time.Minute})
-	m.WatchDatabase(st, func() []store.Organization { return []store.Organization{{Name: "acme", ID: id}, {Name: "globex"}} })
+	m.WatchDatabase(st, []store.Organization{{Name: "acme", ID: id}, {Name: "globex"}})
 	acme, globex := map[string]string{"organization": "acme"}, map[string]string{"organization": "globex"}
 	full := map[string]string{"organization": "acme", "kind": "full"}
 	expect(t, m, "syncd_database_up", nil, 1)
@@ -106,7 +106,7 @@ func TestAgesGoOnGrowingWhileTheDatabaseIsDown(t *testing.T) {
 		age := time.Minute
 		db := &fake{status: []store.OrgStatus{{Organization: "acme", Age: &age}}, sizes: []store.Size{{Organization: "acme", LiveRows: 5}}}
 		m := New(Options{Organizations: []string{"acme"}})
-		m.WatchDatabase(db, func() []store.Organization { return nil })
+		m.WatchDatabase(db, nil)
 		acme := map[string]string{"organization": "acme"}
 		expect(t, m, "syncd_data_age_seconds", acme, 60)
 		for _, broken := range []error{errors.New("down"), errHung} {
@@ -137,7 +137,7 @@ func TestScrapesCostTheDatabaseABoundedShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &fake{slow: 3 * time.Second} // a count of many rows
 		m := New(Options{})
-		m.WatchDatabase(db, func() []store.Organization { return nil })
+		m.WatchDatabase(db, nil)
 		var longest time.Duration
 		for range 240 { // an hour
 			began := time.Now()

@@ -9,8 +9,6 @@ package metrics
 
 import (
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,8 +58,7 @@ type Metrics struct {
 	served     *prometheus.CounterVec
 	serveTime  *prometheus.HistogramVec
 
-	mu    sync.RWMutex
-	known map[string]bool // configured organizations
+	known map[string]bool // configured organizations; never changes
 }
 
 // New makes the metrics, all at zero.
@@ -81,54 +78,36 @@ func New(o Options) *Metrics {
 		collectors.NewGoCollector(collectors.WithGoCollectorMemStatsMetricsDisabled()),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	m.SetOrganizations(o.Organizations)
+	for _, name := range o.Organizations {
+		m.addOrganization(name)
+	}
 	return m
 }
 
-// SetOrganizations says which organizations are configured now. Those that are
-// new start at zero, so that their first failure is an increase; the series of
-// those that are gone go too.
-func (m *Metrics) SetOrganizations(names []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name := range m.known {
-		if !slices.Contains(names, name) {
-			delete(m.known, name)
-			m.forget(name)
+// addOrganization starts an organization's series at zero, so that its first
+// failure is an increase.
+func (m *Metrics) addOrganization(name string) {
+	m.known[name] = true
+	for _, kind := range []store.Kind{store.Full, store.Incremental} {
+		for _, end := range mirror.Ends() {
+			m.runs.WithLabelValues(name, string(kind), string(end))
 		}
 	}
-	for _, name := range names {
-		m.known[name] = true
-		for _, kind := range []store.Kind{store.Full, store.Incremental} {
-			for _, end := range mirror.Ends() {
-				m.runs.WithLabelValues(name, string(kind), string(end))
-			}
-		}
-		for _, change := range changes(store.Counts{}) {
-			m.rows.WithLabelValues(name, change.name)
-		}
-		for _, answer := range fetch.Answers() {
-			m.requests.WithLabelValues(name, string(answer))
-		}
-		for _, outcome := range settledOutcomes() {
-			m.settled.WithLabelValues(name, outcome)
-		}
-		m.retries.WithLabelValues(name)
-		m.waits.WithLabelValues(name)
+	for _, change := range changes(store.Counts{}) {
+		m.rows.WithLabelValues(name, change.name)
 	}
-}
-
-func (m *Metrics) forget(organization string) {
-	label := prometheus.Labels{"organization": organization}
-	for _, vec := range []*prometheus.CounterVec{m.runs, m.rows, m.skips, m.requests, m.retries, m.waits, m.deliveries, m.settled} {
-		vec.DeletePartialMatch(label)
+	for _, answer := range fetch.Answers() {
+		m.requests.WithLabelValues(name, string(answer))
 	}
+	for _, outcome := range settledOutcomes() {
+		m.settled.WithLabelValues(name, outcome)
+	}
+	m.retries.WithLabelValues(name)
+	m.waits.WithLabelValues(name)
 }
 
 // label is how an organization is labelled: by its name if it is configured.
 func (m *Metrics) label(organization string) string {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
 	if m.known[organization] {
 		return organization
 	}

@@ -31,7 +31,7 @@ func touched(t testing.TB) *Metrics {
 	m.WatchDatabase(&fake{
 		status: []store.OrgStatus{{Organization: "acme", Age: &age}},
 		sizes:  []store.Size{{Organization: "acme"}},
-	}, func() []store.Organization { return nil })
+	}, nil)
 	m.Ended("acme", store.Full, mirror.Succeeded, time.Second)
 	m.Skipped("acme", mirror.SkipBusy)
 	m.Requested("acme", fetch.Answered, time.Second)
@@ -128,26 +128,6 @@ func TestStrangersCannotMakeSeries(t *testing.T) {
 	if n := len(gather(t, m)["syncd_webhook_deliveries_total"].Metric); n != 2 {
 		t.Errorf("%d series", n)
 	}
-}
-
-func TestSeriesFollowTheConfiguredOrganizations(t *testing.T) {
-	t.Parallel()
-	m := New(Options{Organizations: []string{"acme", "globex"}})
-	m.Counted("acme", store.Counts{RowsInserted: 1})
-	m.Counted("globex", store.Counts{RowsInserted: 1})
-	m.WebhookReceived("globex", "accepted")
-	m.SetOrganizations([]string{"acme", "initech"})
-	for name, family := range gather(t, m) {
-		for _, series := range family.Metric {
-			for _, l := range series.Label {
-				if l.GetValue() == "globex" {
-					t.Errorf("%s still speaks of an organization that is gone", name)
-				}
-			}
-		}
-	}
-	expect(t, m, "syncd_rows_total", map[string]string{"organization": "acme", "change": "inserted"}, 1)
-	expect(t, m, "syncd_rows_total", map[string]string{"organization": "initech", "change": "inserted"}, 0)
 }
 
 func TestHandlerAnswersPrometheus(t *testing.T) {

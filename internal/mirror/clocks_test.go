@@ -35,7 +35,6 @@ func clockTimes() []string {
 		"notifications.sent_at",
 		"organizations.created_at",
 		"rejected_rows.seen_at",
-		"skipped_slots.first_slot", "skipped_slots.last_slot", "skipped_slots.noted_at",
 		"sync_runs.finished_at", "sync_runs.slot", "sync_runs.started_at",
 		"tick_floors.floor_at",
 		"walk_cursors.began_at", "walk_cursors.polar_began_at", "walk_cursors.saved_at",
@@ -111,7 +110,6 @@ func TestTimesToComeStopNothing(t *testing.T) {
 			for _, sql := range []string{
 				`INSERT INTO polar.backfills (started_at) VALUES (now())`,
 				`INSERT INTO polar.rejected_rows (organization_id, run_id, page, seen_at, digest, reason, raw) SELECT id, 1, 0, now(), 'x', 'no', '{}' FROM polar.organizations`,
-				`INSERT INTO polar.skipped_slots (organization_id, kind, first_slot, last_slot, noted_at, slots, reason) SELECT id, 'full', now(), 'infinity', now(), 1, 'no' FROM polar.organizations`,
 			} {
 				w.exec(sql)
 			}

@@ -58,7 +58,8 @@ type Mirror struct {
 	log      *zap.Logger
 	progress Progress
 	observer Observer
-	shared   *shared
+	outage   outage
+	notices  *notices // nil: nobody is told
 }
 
 // New returns a Mirror.
@@ -66,16 +67,14 @@ func New(opts Options) (*Mirror, error) {
 	if err := opts.settle(); err != nil {
 		return nil, err
 	}
-	m := &Mirror{
+	return &Mirror{
 		opts:     opts,
 		store:    opts.Store,
 		log:      opts.Log,
 		progress: opts.Progress,
 		observer: opts.Observer,
-		shared:   &shared{notices: newNotices(opts.Store, opts.Log), reloads: make(chan reload)},
-	}
-	m.shared.current.Store(m)
-	return m, nil
+		notices:  newNotices(opts.Store, opts.Log),
+	}, nil
 }
 
 // settle checks the options and fills in what is left out.

@@ -42,8 +42,8 @@ func (c *Change) none() bool {
 // may be called from any goroutine. Call it once the change is committed, so
 // that who listens and then reads sees it.
 func (m *Mirror) Changed(c Change) {
-	if m.shared.notices != nil && !c.none() {
-		m.shared.notices.add(c)
+	if m.notices != nil && !c.none() {
+		m.notices.add(c)
 	}
 }
 

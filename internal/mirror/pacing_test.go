@@ -130,7 +130,7 @@ func TestLimiterDecidesHowLongAWalkOfHundredThousandRowsTakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.shared.notices = nil // their connections would be made inside the bubble
+		m.notices = nil // their connections would be made inside the bubble
 		began := time.Now()
 		if err := m.Backfill(context.Background()); err != nil {
 			t.Fatal(err)

@@ -9,8 +9,7 @@ func TestFullRunWaitsUntilTwiceTheDurationOfTheLastHasPassed(t *testing.T) {
 	t.Parallel()
 	w := small(t, 150)
 	w.backfill()
-	m := w.mirror()
-	s := &server{worker: m.worker(m.opts.Organizations[0]), places: make(chan struct{}, 1), incremental: never{}, full: never{}}
+	s := w.server(Schedules{})
 	for i := range 50 { // a page a second, wherever it lies
 		s.tempo.latency.observe(1000*i, time.Second)
 	}

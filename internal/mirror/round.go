@@ -64,19 +64,15 @@ func (s *server) runFull(ctx context.Context, session *store.Session) error {
 	if s.waits(last) {
 		return nil
 	}
-	before, err := s.account(ctx, session, store.Full, s.full, s.fullSlot)
-	if err != nil {
+	if err := s.account(ctx, session, store.Full, s.fullSlot); err != nil {
 		return err
 	}
 	// Of a resumed walk what the whole would have taken counts.
 	took, passed := max(last.LastFull.Duration(), s.left(s.tempo.resumed)), time.Since(last.LastFull.Started)
 	if !last.LastFull.Started.IsZero() && passed >= 0 && passed < 2*took {
 		s.fullDue = false
-		s.observer.Skipped(s.org.Name, SkipTooSoon)
-		return s.skip(ctx, session, store.Skip{
-			Kind: store.Full, First: s.fullSlot, Last: s.fullSlot, Slots: 1, After: before,
-			Reason: "twice the duration of the last full run had not passed since it began",
-		})
+		s.skip(store.Full, s.fullSlot, SkipTooSoon)
+		return nil
 	}
 	s.tried = true
 	err = s.walk(ctx, session, walkOptions{
@@ -121,21 +117,13 @@ func (s *server) runTick(ctx context.Context, session *store.Session, betweenBlo
 		return nil
 	}
 	slot := s.passTick(now)
-	before, err := s.account(ctx, session, store.Incremental, s.incremental, slot)
-	if err != nil {
+	if err := s.account(ctx, session, store.Incremental, slot); err != nil {
 		return err
 	}
-	err = s.tick(ctx, session, slot, betweenBlocks)
+	err := s.tick(ctx, session, slot, betweenBlocks)
 	switch {
 	case errors.Is(err, errNoFloor):
-		if !before.Before(slot) {
-			return nil // noted by another syncd
-		}
-		s.observer.Skipped(s.org.Name, SkipNoFull)
-		return s.skip(ctx, session, store.Skip{
-			Kind: store.Incremental, First: slot, Last: slot, Slots: 1, After: before,
-			Reason: "no full run had succeeded yet",
-		})
+		s.skip(store.Incremental, slot, SkipNoFull)
 	case errors.Is(err, store.ErrSlotTaken):
 		s.observer.Skipped(s.org.Name, SkipAnswered)
 		s.log.Debug("slot answered by another syncd", zap.Time("slot", slot))

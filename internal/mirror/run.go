@@ -58,7 +58,7 @@ func (w *worker) begin(ctx context.Context, session *store.Session, kind store.K
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
-	w.shared.outage.over(w.Mirror.log)
+	w.outage.over(w.Mirror.log)
 	counters := &fetch.Counters{}
 	return &job{
 		worker:   w,
@@ -90,7 +90,7 @@ func (w *worker) notStarted(ctx context.Context, kind store.Kind, err error) err
 	switch {
 	case ctx.Err() != nil || errors.Is(err, store.ErrSlotTaken):
 	case lostDatabase(err):
-		w.shared.outage.lost(w.Mirror.log, err)
+		w.outage.lost(w.Mirror.log, err)
 	default:
 		w.log.Error("run not started", zap.String("kind", string(kind)), zap.Error(err))
 	}
@@ -182,7 +182,7 @@ func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 		end = Abandoned
 		j.log.Info("run stopped", fields...)
 	case lostDatabase(outcome.Err):
-		j.shared.outage.lost(j.Mirror.log, outcome.Err)
+		j.outage.lost(j.Mirror.log, outcome.Err)
 		j.log.Debug("run lost with the database", fields...)
 	case outcome.Err != nil:
 		end = Failed

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/store"
@@ -79,8 +81,10 @@ func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {
 	t.Parallel()
 	w := quiet(t, 400, 0.3)
 	other := storetest.Open(t, w.db)
+	core, logs := observer.New(zap.DebugLevel)
+	logged := func(o *Options) { o.Log = zap.New(core) }
 	stop := w.serve(Schedules{Incremental: every(150 * time.Millisecond), Full: every(time.Second), RunOnStart: true},
-		w.mirror(), w.mirror(func(o *Options) { o.Store = other }), w.mirror())
+		w.mirror(logged), w.mirror(logged, func(o *Options) { o.Store = other }), w.mirror(logged))
 	changes := 0
 	w.eventually("a number of ticks", func() bool {
 		if changes < 200 {
@@ -96,7 +100,7 @@ func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {
 	if got := w.value(`SELECT count(*)::text FROM (SELECT FROM polar.sync_runs WHERE slot IS NOT NULL GROUP BY kind, slot HAVING count(*) > 1) twice`); got != "0" {
 		t.Errorf("%s slots were answered more than once", got)
 	}
-	w.slotsOnce(150 * time.Millisecond)
+	w.slotsOnce(150*time.Millisecond, logs)
 	w.backfill()
 	w.same()
 }

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
 
@@ -30,8 +29,8 @@ type server struct {
 	places            chan struct{} // organizations worked at a time
 	spread            spread
 	incremental, full cron.Schedule
-	box               *mailbox
 	began             time.Time
+	skipped           map[store.Kind]skipped
 
 	nextTick, nextFull time.Time // the slots to come; zero: never
 	fullSlot           time.Time // the slot of the full run that is due; zero if it has none
@@ -48,17 +47,14 @@ func newServer(w *worker, places chan struct{}, spread spread, schedules Schedul
 		spread:      spread,
 		incremental: orNever(schedules.Incremental),
 		full:        orNever(schedules.Full),
-		box:         newMailbox(),
 		began:       time.Now(),
+		skipped:     map[store.Kind]skipped{},
 	}
 }
 
 func (s *server) serve(ctx context.Context, runOnStart bool) {
 	now := time.Now()
 	s.nextTick, s.nextFull = s.incremental.Next(now), s.full.Next(now)
-	if s.org.ID != uuid.Nil {
-		_ = s.identify(ctx) // so that its slots count from now on; a round meets the error again
-	}
 	if runOnStart {
 		s.start(ctx, now)
 	}
@@ -71,40 +67,19 @@ func (s *server) serve(ctx context.Context, runOnStart bool) {
 			return
 		case s.places <- struct{}{}:
 		}
-		s.work(ctx)
+		s.round(ctx)
 		<-s.places
 	}
 }
 
-// work does one round, which an update may end.
-func (s *server) work(ctx context.Context) {
-	news, ctx, done := s.box.round(ctx)
-	defer done()
-	s.follow(news)
-	s.round(ctx)
-}
-
-// rest waits until there is something to do, following updates meanwhile. It
-// returns false once ctx has ended.
+// rest waits until there is something to do. It returns false once ctx has ended.
 func (s *server) rest(ctx context.Context) bool {
-	for {
-		wake := s.wake()
-		timer := time.NewTimer(time.Until(wake))
-		due := timer.C
-		if wake.IsZero() {
-			due = nil
-		}
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return false
-		case <-due:
-			return true
-		case <-s.box.arrived:
-			timer.Stop()
-			s.follow(s.box.take())
-		}
+	wake := s.wake()
+	if wake.IsZero() {
+		<-ctx.Done()
+		return false
 	}
+	return sleep(ctx, time.Until(wake)) == nil
 }
 
 // start makes what is overdue due now, the organizations a little apart.
@@ -116,7 +91,7 @@ func (s *server) start(ctx context.Context, now time.Time) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case lostDatabase(err):
-		s.shared.outage.lost(s.Mirror.log, err) // all is overdue then
+		s.outage.lost(s.Mirror.log, err) // all is overdue then
 	default:
 		s.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
 	}
@@ -227,7 +202,7 @@ func (s *server) settle(ctx context.Context, err error) {
 		s.leftTo()
 		s.observer.Skipped(s.org.Name, SkipBusy)
 	case lostDatabase(err):
-		s.shared.outage.lost(s.Mirror.log, err)
+		s.outage.lost(s.Mirror.log, err)
 	default:
 		s.observer.Skipped(s.org.Name, SkipFailed)
 		s.log.Error("round failed", zap.Error(err))

@@ -13,66 +13,79 @@ import (
 // mostSlots bounds how many skipped slots are counted one by one.
 const mostSlots = 100_000
 
-// account notes the slots between the last one that was accounted for and slot
-// as skipped, by whichever replica they were left out: whoever holds the lock
-// speaks for all. If none ever was, those are since the organization was
-// registered, or for an older one since this server began. It returns the one
-// before slot, zero if there is none. Only the loss of the database is an error;
-// not knowing what was skipped keeps nobody from working.
-func (s *server) account(ctx context.Context, session *store.Session, kind store.Kind, schedule cron.Schedule, slot time.Time) (time.Time, error) {
-	last, registered, err := session.LastSlot(ctx, kind)
-	if err != nil {
-		return last, s.unaccounted(ctx, kind, err)
-	}
-	since := last
-	switch {
-	case !last.IsZero():
-	case !registered.IsZero():
-		since = registered
-	default:
-		since = s.began
-	}
-	skip, found := between(schedule, since, slot)
-	if !found {
-		return last, nil
-	}
-	skip.Kind = kind
-	return skip.Last, s.skip(ctx, session, skip)
+// A slotRange is slots in a row.
+type slotRange struct {
+	first, last time.Time
+	count       int
 }
 
 // between returns the slots after last and before slot; none if slot is zero.
-func between(schedule cron.Schedule, last, slot time.Time) (store.Skip, bool) {
-	skip := store.Skip{After: last}
-	for next := schedule.Next(last); !next.IsZero() && next.Before(slot) && skip.Slots < mostSlots; next = schedule.Next(next) {
-		if skip.Slots == 0 {
-			skip.First = next
+func between(schedule cron.Schedule, last, slot time.Time) slotRange {
+	var r slotRange
+	for next := schedule.Next(last); !next.IsZero() && next.Before(slot) && r.count < mostSlots; next = schedule.Next(next) {
+		if r.count == 0 {
+			r.first = next
 		}
-		skip.Last = next
-		skip.Slots++
+		r.last = next
+		r.count++
 	}
-	return skip, skip.Slots > 0
+	return r
 }
 
-// skip notes slots as skipped, and logs it unless it goes on as before.
-func (s *server) skip(ctx context.Context, session *store.Session, skip store.Skip) error {
-	if skip.First.IsZero() {
-		return nil // no schedule asked for it
-	}
-	reason, begins, err := session.Skip(ctx, skip)
+// A skipped is the last slot of a kind that a server logged as skipped.
+type skipped struct {
+	slot   time.Time
+	reason string
+}
+
+// account logs the slots before slot that no run answered, whichever replica left
+// them out: the one that holds the lock speaks for all. It begins after the last
+// slot that a run answered or that this server logged, or if there is none, when
+// this server began.
+func (s *server) account(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) error {
+	last, err := session.LastSlot(ctx, kind)
 	if err != nil {
-		return s.unaccounted(ctx, skip.Kind, err)
-	}
-	if begins {
-		s.log.Info("schedule skipped", zap.String("kind", string(skip.Kind)), zap.String("reason", reason),
-			zap.Time("slot", skip.First), zap.Time("last_slot", skip.Last), zap.Int("slots", skip.Slots))
-	}
-	return nil
-}
-
-func (s *server) unaccounted(ctx context.Context, kind store.Kind, err error) error {
-	if lostDatabase(err) || ctx.Err() != nil {
 		return err
 	}
-	s.log.Warn("skipped slots not noted", zap.String("kind", string(kind)), zap.Error(err))
+	since := later(last, s.skipped[kind].slot)
+	if since.IsZero() {
+		since = s.began
+	}
+	r := between(s.schedule(kind), since, slot)
+	if r.count == 0 {
+		return nil
+	}
+	reason, err := session.WhySkipped(ctx, r.first, r.last)
+	if err != nil {
+		return err
+	}
+	s.logSkipped(kind, r, reason)
 	return nil
+}
+
+// skip leaves a slot out.
+func (s *server) skip(kind store.Kind, slot time.Time, why Skip) {
+	s.observer.Skipped(s.org.Name, why)
+	if !slot.IsZero() { // a full run may be due without one
+		s.logSkipped(kind, slotRange{first: slot, last: slot, count: 1}, why.String())
+	}
+}
+
+// logSkipped logs slots as skipped, in a debug line if the one before them was
+// skipped for the same reason.
+func (s *server) logSkipped(kind store.Kind, r slotRange, reason string) {
+	log := s.log.Info
+	if before := s.skipped[kind]; before.reason == reason && s.schedule(kind).Next(before.slot).Equal(r.first) {
+		log = s.log.Debug
+	}
+	s.skipped[kind] = skipped{slot: r.last, reason: reason}
+	log("schedule skipped", zap.String("kind", string(kind)), zap.String("reason", reason),
+		zap.Time("slot", r.first), zap.Time("last_slot", r.last), zap.Int("slots", r.count))
+}
+
+func (s *server) schedule(kind store.Kind) cron.Schedule {
+	if kind == store.Full {
+		return s.full
+	}
+	return s.incremental
 }

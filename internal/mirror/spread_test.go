@@ -57,16 +57,15 @@ func TestSlotsBetweenTwoAreThoseOfTheSchedule(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := func(minute int) time.Time { return time.Date(2026, 3, 1, 12, minute, 0, 0, time.UTC) }
-	skip, found := between(schedule, at(0), at(40))
-	if !found || skip.Slots != 3 || !skip.First.Equal(at(10)) || !skip.Last.Equal(at(30)) {
-		t.Errorf("between 0 and 40: %+v, %v", skip, found)
+	if r := between(schedule, at(0), at(40)); r.count != 3 || !r.first.Equal(at(10)) || !r.last.Equal(at(30)) {
+		t.Errorf("between 0 and 40: %+v", r)
 	}
 	for _, slot := range []time.Time{at(10), at(0), at(0).Add(-time.Hour)} {
-		if skip, found := between(schedule, at(0), slot); found {
-			t.Errorf("between 0 and %v: %+v", slot, skip)
+		if r := between(schedule, at(0), slot); r.count > 0 {
+			t.Errorf("between 0 and %v: %+v", slot, r)
 		}
 	}
-	if skip, _ := between(every(time.Millisecond), at(0), at(40)); skip.Slots != mostSlots {
-		t.Errorf("%d slots counted one by one", skip.Slots)
+	if r := between(every(time.Millisecond), at(0), at(40)); r.count != mostSlots {
+		t.Errorf("%d slots counted one by one", r.count)
 	}
 }

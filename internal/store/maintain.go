@@ -23,8 +23,8 @@ func (s *Store) Maintain(ctx context.Context) error {
 }
 
 // forget removes book-keeping whose time is over; see the comments on
-// polar.sync_runs, polar.rejected_rows, polar.skipped_slots and
-// polar.webhook_events for the times.
+// polar.sync_runs, polar.rejected_rows and polar.webhook_events for
+// the times.
 func (s *Store) forget(ctx context.Context) error {
 	const runs = `
 DELETE FROM polar.sync_runs
@@ -44,21 +44,14 @@ UPDATE polar.rejected_rows
 UPDATE polar.webhook_events
    SET received_at = now()
  WHERE received_at > now()`
-	const redateSkipped = `
-UPDATE polar.skipped_slots
-   SET noted_at = now()
- WHERE noted_at > now()`
 	const rejected = `
 DELETE FROM polar.rejected_rows
  WHERE seen_at < now() - interval '30 days'`
-	const skipped = `
-DELETE FROM polar.skipped_slots
- WHERE noted_at < now() - interval '30 days'`
 	const webhooks = `
 DELETE FROM polar.webhook_events
  WHERE received_at < now() - interval '30 days'`
 	var errs []error
-	for _, sql := range []string{runs, redateRejected, rejected, redateSkipped, skipped, redateWebhooks, webhooks} {
+	for _, sql := range []string{runs, redateRejected, rejected, redateWebhooks, webhooks} {
 		_, err := s.pool.Exec(ctx, sql)
 		if sqlState(err) != "42P01" { // undefined_table: an older schema
 			errs = append(errs, err)

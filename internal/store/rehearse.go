@@ -45,9 +45,6 @@ func (s *Session) rehearse(ctx context.Context) error {
 			return fmt.Errorf("write a row of polar.%s: %w", write.table, err)
 		}
 	}
-	if _, _, err := s.Skip(ctx, Skip{Kind: Full, First: now, Last: now, Slots: 1, Reason: text}); err != nil {
-		return fmt.Errorf("write a row of polar.skipped_slots: %w", err)
-	}
 	run, err := s.StartRun(ctx, Full, now)
 	if err != nil {
 		return fmt.Errorf("write a row of polar.sync_runs: %w", err)
@@ -82,7 +79,6 @@ func (s *Session) rehearse(ctx context.Context) error {
 		{"customer_meters", `SELECT concat_ws(' ', consumed_units, credited_units, balance, extra->>'a') FROM polar.customer_meters` + ofOrganization, units + " 1.10"},
 		{"customer_meter_history", `SELECT concat_ws(' ', consumed_units, credited_units, balance) FROM polar.customer_meter_history` + ofOrganization, units},
 		{"sync_runs", `SELECT concat_ws(' ', kind, status, requests, slot = $2) FROM polar.sync_runs WHERE organization_id = $1`, "full running 1 t"},
-		{"skipped_slots", `SELECT reason FROM polar.skipped_slots` + ofOrganization, text},
 		{"walk_cursors", `SELECT fingerprint FROM polar.walk_cursors` + ofOrganization, text},
 		{"walk_suspects", `SELECT count(*)::text FROM polar.walk_suspects` + ofOrganization, "1"},
 		{"tick_floors", `SELECT (floor_at = $2)::text FROM polar.tick_floors WHERE organization_id = $1`, "true"},

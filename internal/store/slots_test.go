@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"polarmirror/internal/store"
 	"polarmirror/internal/storetest"
 )
@@ -124,65 +122,42 @@ func TestSkippedSlotsSayWhy(t *testing.T) {
 	s, db := open(t)
 	run := start(t, s, store.Full)
 	lookup(t, db, `UPDATE polar.sync_runs SET started_at = $2 WHERE id = $1 RETURNING 'x'`, run.ID, minute(3).Add(-time.Second))
-	for _, step := range []struct {
-		skip   store.Skip
-		reason string
-		begins bool
+	for _, tt := range []struct {
+		first, last int
+		want        string
 	}{
-		{store.Skip{Kind: store.Incremental, First: minute(1), Last: minute(2), Slots: 2},
-			"no syncd came to it: none ran, or all were busy with other organizations", true},
-		{store.Skip{Kind: store.Incremental, First: minute(3), Last: minute(5), Slots: 3, After: minute(2)},
-			fmt.Sprintf("full run %d was under way", run.ID), true},
-		{store.Skip{Kind: store.Incremental, First: minute(6), Last: minute(6), Slots: 1, After: minute(5), Reason: "no floor"}, "no floor", true},
-		{store.Skip{Kind: store.Incremental, First: minute(7), Last: minute(7), Slots: 1, After: minute(6), Reason: "no floor"}, "no floor", false},
-		{store.Skip{Kind: store.Incremental, First: minute(9), Last: minute(9), Slots: 1, After: minute(8), Reason: "no floor"}, "no floor", true},
-		{store.Skip{Kind: store.Full, First: minute(9), Last: minute(9), Slots: 1, Reason: "too soon"}, "too soon", true},
+		{1, 2, "no syncd was running, or each was busy with other organizations or logged a reason of its own"},
+		{2, 3, fmt.Sprintf("full run %d was under way for a part of that time", run.ID)},
+		{3, 5, fmt.Sprintf("full run %d was under way", run.ID)},
 	} {
-		reason, begins, err := s.Skip(t.Context(), step.skip)
-		if err != nil || reason != step.reason || begins != step.begins {
-			t.Errorf("skip %+v: reason %q, begins %v (%v)", step.skip, reason, begins, err)
+		if got, err := s.WhySkipped(t.Context(), minute(tt.first), minute(tt.last)); err != nil || got != tt.want {
+			t.Errorf("minutes %d to %d: %q (%v), want %q", tt.first, tt.last, got, err, tt.want)
 		}
-	}
-	got := lookup(t, db, `
-SELECT string_agg(concat_ws(' ', kind, extract(minute FROM first_slot), extract(minute FROM last_slot), slots), '; ' ORDER BY kind, first_slot)
-  FROM polar.skipped_slots`)
-	if diff := cmp.Diff("full 9 9 1; incremental 1 2 2; incremental 3 5 3; incremental 6 7 2; incremental 9 9 1", got); diff != "" {
-		t.Errorf("skipped slots (-want +got):\n%s", diff)
 	}
 }
 
-func TestLastSlotIsTheNewestAnsweredOrSkipped(t *testing.T) {
+func TestLastSlotIsTheNewestAnswered(t *testing.T) {
 	t.Parallel()
-	s, db := open(t)
+	s, _ := open(t)
 	last := func(kind store.Kind) time.Time {
 		t.Helper()
-		at, registered, err := s.LastSlot(t.Context(), kind)
-		if err != nil || registered.IsZero() {
-			t.Fatalf("registered %v (%v)", registered, err)
+		at, err := s.LastSlot(t.Context(), kind)
+		if err != nil {
+			t.Fatal(err)
 		}
 		return at
 	}
+	start(t, s, store.Incremental) // a run that no schedule asked for
 	if got := last(store.Incremental); !got.IsZero() {
 		t.Errorf("before any, %v", got)
 	}
-	start(t, s, store.Incremental) // a run that no schedule asked for
 	if _, err := s.StartRun(t.Context(), store.Incremental, minute(4)); err != nil {
 		t.Fatal(err)
 	}
 	if got := last(store.Incremental); !got.Equal(minute(4)) {
 		t.Errorf("after a run for minute 4, %v", got)
 	}
-	if _, _, err := s.Skip(t.Context(), store.Skip{Kind: store.Incremental, First: minute(5), Last: minute(6), Slots: 2}); err != nil {
-		t.Fatal(err)
-	}
-	if got := last(store.Incremental); !got.Equal(minute(6)) {
-		t.Errorf("after minutes 5 and 6 were skipped, %v", got)
-	}
 	if got := last(store.Full); !got.IsZero() {
 		t.Errorf("of the other kind, %v", got)
-	}
-	lookup(t, db, `UPDATE polar.organizations SET created_at = now() - interval '2 hours' RETURNING 'x'`)
-	if _, registered, err := s.LastSlot(t.Context(), store.Full); err != nil || !registered.IsZero() {
-		t.Errorf("an organization of two hours is new since %v (%v)", registered, err)
 	}
 }

@@ -45,7 +45,7 @@ func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 20})
 			w.backfill()
-			organizations := func() []store.Organization { return []store.Organization{{Name: "acme", ID: w.orgs[0].ID}} }
+			organizations := []store.Organization{{Name: "acme", ID: w.orgs[0].ID}}
 			outside := func() (code int, health, page, scrape string) {
 				m := metrics.New(metrics.Options{Organizations: []string{"acme"}})
 				m.WatchDatabase(w.store, organizations)

@@ -36,9 +36,9 @@ type Health struct {
 	broken atomic.Bool // as last seen
 }
 
-// NewHealth makes the checks. organizations returns those that are configured at
-// the time; data older than maxLag is stale.
-func NewHealth(db Database, organizations func() []store.Organization, maxLag time.Duration, log *zap.Logger) *Health {
+// NewHealth makes the checks. organizations are the configured ones; data
+// older than maxLag is stale.
+func NewHealth(db Database, organizations []store.Organization, maxLag time.Duration, log *zap.Logger) *Health {
 	h := &Health{maxLag: maxLag, log: log}
 	if log == nil {
 		h.log = zap.NewNop()
@@ -50,7 +50,7 @@ func NewHealth(db Database, organizations func() []store.Organization, maxLag ti
 		return struct{}{}, err
 	})
 	h.status = recent.New(opts, func(ctx context.Context) ([]store.OrgStatus, error) {
-		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations()})
+		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
 	})
 	return h
 }

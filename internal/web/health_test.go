@@ -31,7 +31,7 @@ import (
 func serveStore(t testing.TB, st Database, organizations ...store.Organization) string {
 	t.Helper()
 	h := handlers(well())
-	h.Health = NewHealth(st, func() []store.Organization { return organizations }, time.Hour, nil)
+	h.Health = NewHealth(st, organizations, time.Hour, nil)
 	return newRig(t, Options{}, h).URL()
 }
 

@@ -139,7 +139,7 @@ func handlers(db Database) *Handlers {
 			answerText(w, http.StatusAccepted, "%s", r.PathValue("organization"))
 		}),
 		Metrics: says("the metrics"),
-		Health:  NewHealth(db, func() []store.Organization { return nil }, time.Hour, nil),
+		Health:  NewHealth(db, nil, time.Hour, nil),
 	}
 }
 

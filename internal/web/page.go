@@ -16,9 +16,9 @@ import (
 // PageOptions are what the status page needs.
 type PageOptions struct {
 	Store    *store.Store
-	Settings func() PageSettings // asked at each request, so that a reload shows
-	Walks    *Walks              // of this process; nil: what the database knows of them
-	Version  string              // of syncd, for the foot of the page
+	Settings PageSettings
+	Walks    *Walks // of this process; nil: what the database knows of them
+	Version  string // of syncd, for the foot of the page
 	Log      *zap.Logger
 
 	Now func() time.Time // nil means time.Now

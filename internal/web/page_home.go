@@ -73,8 +73,7 @@ func (p *Page) status(r *http.Request, name string) (*status, error) {
 	if err != nil {
 		return nil, err
 	}
-	settings := p.opts.Settings()
-	rows := p.organizationRows(ctx, all, &settings)
+	rows := p.organizationRows(ctx, all, &p.opts.Settings)
 	s := &status{AllRuns: "/runs"}
 	want := store.RunsWanted{Limit: homeRuns}
 	if name != "" {

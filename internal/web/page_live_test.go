@@ -183,14 +183,11 @@ func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12}, polarsim.Organization{Name: "globex", CustomerMeters: 12}, polarsim.Organization{Name: "initech", CustomerMeters: 12})
 	w.backfill()
 	w.exec(`UPDATE polar.sync_runs SET requests = 30`)
-	shared := func() web.PageSettings {
-		set := w.settings()
-		for i := range set.Organizations {
-			set.Organizations[i].Token = i / 2
-		}
-		set.Organizations[2].RequestsPerMinute = 0
-		return set
+	shared := w.settings()
+	for i := range shared.Organizations {
+		shared.Organizations[i].Token = i / 2
 	}
+	shared.Organizations[2].RequestsPerMinute = 0
 	budget := func(server *httptest.Server, name string) string {
 		cells := find(ok(t, server, "/").one(with("data-organization", name)), tag("td"))
 		return text(cells[len(cells)-1])

@@ -19,7 +19,7 @@ import (
 //	SYNCD_LOOK=127.0.0.1:8081 go test -tags look ./internal/web/ -run TestLook -timeout 0
 func TestLook(t *testing.T) {
 	w := demoWorld(t)
-	page, err := web.NewPage(web.PageOptions{Store: w.store, Settings: w.settings, Walks: w.walks, Version: "dev"})
+	page, err := web.NewPage(web.PageOptions{Store: w.store, Settings: w.settings(), Walks: w.walks, Version: "dev"})
 	if err != nil {
 		t.Fatal(err)
 	}

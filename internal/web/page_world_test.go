@@ -118,7 +118,7 @@ func every(t testing.TB, spec string) cron.Schedule {
 // page serves the status page.
 func (w *world) page(changes ...func(*web.PageOptions)) *httptest.Server {
 	w.Helper()
-	opts := web.PageOptions{Store: w.store, Settings: w.settings, Walks: w.walks, Version: "v1.2.3", Log: zaptest.NewLogger(w, zaptest.Level(zap.FatalLevel))}
+	opts := web.PageOptions{Store: w.store, Settings: w.settings(), Walks: w.walks, Version: "v1.2.3", Log: zaptest.NewLogger(w, zaptest.Level(zap.FatalLevel))}
 	for _, change := range changes {
 		change(&opts)
 	}
