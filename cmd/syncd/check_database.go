@@ -31,7 +31,11 @@ func (d *doctor) checkDatabase(ctx context.Context) {
 	if in.ReadOnly || in.Pending > 0 || !in.SchemaExists || !in.MayMigrate {
 		return
 	}
-	if err := db.Rehearse(ctx); err != nil {
+	err = db.Rehearse(ctx)
+	if err == nil {
+		err = db.Serviceable(ctx) // a full disk takes a row that is rolled back
+	}
+	if err != nil {
 		d.bad(exitDatabase, "database: a run could not write: %v", err)
 		return
 	}

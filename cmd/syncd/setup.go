@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -65,7 +66,13 @@ func (p *program) openMirrored(ctx context.Context, cfg *config.Config) (*databa
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Ready(ctx); err != nil {
+	err = db.Ready(ctx)
+	var schema *store.SchemaError
+	if p.flags.demo && errors.As(err, &schema) && schema.Obsolete {
+		p.log.Info("the database of an earlier demo is made anew")
+		err = db.Rebuild(ctx)
+	}
+	if err != nil {
 		return nil, &databaseError{err}
 	}
 	applied, err := db.Migrate(ctx)

@@ -41,7 +41,6 @@ func allowed() map[string][]string {
 		"internal/importtest": {},
 		"internal/doctest":    {},
 		"cmd/syncd":           nil, // wires everything
-		"cmd/syncd-schema":    {"internal/localpg", "internal/secret", "internal/store"},
 		"cmd/syncd-bench":     {"internal/console", "internal/localpg", "internal/polarsim"},
 		"deploy/check":        {},
 	}

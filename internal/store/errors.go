@@ -67,8 +67,9 @@ func (e *SessionError) Error() string {
 
 // A SchemaError says that the schema can't be made fit for this binary.
 type SchemaError struct {
-	Problem string // what is wrong, and the remedy
-	Err     error  // may be nil
+	Problem  string // what is wrong, and the remedy
+	Err      error  // may be nil
+	Obsolete bool   // it is from before the first release, and can only be made anew
 }
 
 func (e *SchemaError) Error() string {

@@ -159,19 +159,47 @@ func (s *Store) createSchema(ctx context.Context) error {
 	return nil
 }
 
-// checkCompatible refuses a schema that is too new for this binary. A schema
-// without the table is older than the table, and so than this binary.
+// checkCompatible refuses a schema that is too new for this binary, or from
+// before the migrations of the first release, which lacks polar.sync_runs.method.
 func (s *Store) checkCompatible(ctx context.Context) error {
 	newest, err := newestMigration()
 	if err != nil {
 		return fmt.Errorf("read embedded migrations: %w", err)
 	}
+	const shape = `
+SELECT
+    NOT EXISTS (
+        SELECT
+          FROM pg_catalog.pg_class c
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'polar'
+           AND c.relname = 'organizations'
+    ),
+    EXISTS (
+        SELECT
+          FROM pg_catalog.pg_attribute a
+          JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = 'polar'
+           AND c.relname = 'sync_runs'
+           AND a.attname = 'method'
+    )`
+	var empty, ours bool
+	if err := s.pool.QueryRow(ctx, shape).Scan(&empty, &ours); err != nil {
+		return fmt.Errorf("look at schema: %w", err)
+	}
+	switch {
+	case empty:
+		return nil
+	case !ours:
+		return &SchemaError{
+			Problem:  "it was made by a syncd from before the first release; run DROP SCHEMA polar CASCADE and start again: the history is lost, the rest is read from Polar again",
+			Obsolete: true,
+		}
+	}
 	const sql = `SELECT oldest_migration FROM polar.schema_compatibility`
 	var oldest int64
 	err = s.pool.QueryRow(ctx, sql).Scan(&oldest)
-	if sqlState(err) == "42P01" {
-		return nil
-	}
 	if sqlState(err) == "42501" { // insufficient_privilege
 		return &SchemaError{Problem: "schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
 	}
@@ -182,4 +210,13 @@ func (s *Store) checkCompatible(ctx context.Context) error {
 		return &SchemaError{Problem: fmt.Sprintf("it needs a syncd that knows migration %d and this one ends at %d; install a newer syncd", oldest, newest)}
 	}
 	return nil
+}
+
+// Rebuild drops the schema with all that is in it and makes it anew.
+func (s *Store) Rebuild(ctx context.Context) error {
+	if _, err := s.pool.Exec(ctx, `DROP SCHEMA polar CASCADE`); err != nil {
+		return fmt.Errorf("drop schema: %w", err)
+	}
+	_, err := s.Migrate(ctx)
+	return err
 }

@@ -225,6 +225,7 @@ const finishRunSQL = `
 UPDATE polar.sync_runs
    SET status = $2,
        exact = $3,
+       method = CASE WHEN $3 THEN 'walk' END,
        error = $4,
        finished_at = clock_timestamp()
  WHERE id = $1`

@@ -1,80 +1,44 @@
 package store_test
 
 import (
-	"database/sql"
+	"errors"
+	"strings"
 	"testing"
-
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
 
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/migrations"
 )
 
-// mirrorOnly is the last migration before the history's functions and views: a
-// database of that age holds data already.
-const mirrorOnly = 13
-
-func TestOlderDatabaseMigratesWithItsData(t *testing.T) {
+// TestSchemaFromBeforeTheFirstReleaseIsRefusedWithItsCure: the same migration
+// numbers meant something else then.
+func TestSchemaFromBeforeTheFirstReleaseIsRefusedWithItsCure(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t, nil, "")
-	migrateTo(t, db, mirrorOnly)
+	exec(t, db, `
+CREATE SCHEMA polar;
+CREATE TABLE polar.organizations (id uuid PRIMARY KEY);
+CREATE TABLE polar.sync_runs (id bigint PRIMARY KEY);
+CREATE TABLE polar.goose_db_version (id serial PRIMARY KEY, version_id bigint NOT NULL, is_applied boolean NOT NULL, tstamp timestamp DEFAULT now());
+INSERT INTO polar.goose_db_version (version_id, is_applied) SELECT n, true FROM generate_series(0, 25) n`)
 	st, err := store.Open(t.Context(), store.Options{URL: secret.New(db.URL)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	if err := st.Maintain(t.Context()); err != nil {
+	for name, try := range map[string]func() error{
+		"Ready":   func() error { return st.Ready(t.Context()) },
+		"Migrate": func() error { _, err := st.Migrate(t.Context()); return err },
+	} {
+		var schema *store.SchemaError
+		if err := try(); !errors.As(err, &schema) || !schema.Obsolete || !strings.Contains(err.Error(), "DROP SCHEMA polar CASCADE") {
+			t.Errorf("%s: %v, want an error that names the cure", name, err)
+		}
+	}
+	if err := st.Rebuild(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := openOn(t, st)
-	run := start(t, s, store.Full)
-	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1), sample(t, 2))})
-	s.Release()
-
-	applied, err := st.Migrate(t.Context())
-	if err != nil || applied == 0 {
-		t.Fatalf("%d migrations applied (%v)", applied, err)
-	}
-	if got := lookup(t, db, `SELECT concat_ws(' ', (SELECT count(*) FROM polar.customer_meters), (SELECT count(*) FROM polar.balances_at(now())), (SELECT count(*) FROM polar.burn_rate))`); got != "2 2 2" {
-		t.Errorf("rows, balances, burn rates after the migration: %s, want 2 2 2", got)
-	}
-}
-
-// TestSchemaAllowsBinariesBackToItsOldestMigration: a binary that ends at an older
-// migration than the schema keeps working, as long as the schema allows it.
-func TestSchemaAllowsBinariesBackToItsOldestMigration(t *testing.T) {
-	t.Parallel()
-	s, db := open(t)
-	run := start(t, s, store.Full)
-	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1))})
-	if got := lookup(t, db, `SELECT (oldest_migration <= $1)::text FROM polar.schema_compatibility`, mirrorOnly); got != "true" {
-		t.Errorf("the previous release is refused")
-	}
-}
-
-func migrateTo(t *testing.T, db *pgtest.Database, version int64) {
-	t.Helper()
-	if _, err := db.Pool.Exec(t.Context(), `CREATE SCHEMA polar`); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := sql.Open("pgx", db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	versions, err := database.NewStore(database.DialectPostgres, "polar.goose_db_version")
-	if err != nil {
-		t.Fatal(err)
-	}
-	provider, err := goose.NewProvider("", conn, migrations.FS, goose.WithStore(versions))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := provider.UpTo(t.Context(), version); err != nil {
-		t.Fatal(err)
+	if err := st.Ready(t.Context()); err != nil {
+		t.Errorf("after it was made anew: %v", err)
 	}
 }

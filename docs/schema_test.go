@@ -1,12 +1,121 @@
-package main
+package docs
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
+	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/pgtest"
+	"polarmirror/internal/storetest"
 )
+
+// TestSchemaDocumentIsCurrent compares schema.md with the comments in the database.
+func TestSchemaDocumentIsCurrent(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	want, err := describeSchema(t.Context(), connect(t, db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("schema.md", []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile("schema.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("schema.md is not what the database's comments say; renew it with: go test ./docs -run Schema -update\n%s", diff)
+	}
+}
+
+// TestSchemaDocumentStaysTheSameNextMonth adds a partition, as a later month
+// does.
+func TestSchemaDocumentStaysTheSameNextMonth(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	conn := connect(t, db)
+	before, err := describeSchema(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const later = `
+CREATE TABLE polar.customer_meter_history_209901 PARTITION OF polar.customer_meter_history
+FOR VALUES FROM ('2099-01-01') TO ('2099-02-01')`
+	if _, err := conn.Exec(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	after, err := describeSchema(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatHasNoCommentIsNamed(t *testing.T) {
+	t.Parallel()
+	_, db := storetest.New(t)
+	conn := connect(t, db)
+	for sql, want := range map[string]string{
+		`ALTER TABLE polar.meters ADD COLUMN colour text`:                        "column polar.meters.colour",
+		`COMMENT ON VIEW polar.burn_rate IS NULL`:                                "view polar.burn_rate",
+		`CREATE TABLE polar.things ()`:                                           "table polar.things",
+		`CREATE FUNCTION polar.one() RETURNS integer LANGUAGE sql AS 'SELECT 1'`: "function polar.one",
+	} {
+		tx, err := conn.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+		_, err = describeSchema(t.Context(), conn)
+		if err == nil || !strings.Contains(err.Error(), want+" has no comment") {
+			t.Errorf("got %v, want a word about %s", err, want)
+		}
+		if err := tx.Rollback(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func connect(t testing.TB, db *pgtest.Database) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+// describeSchema returns the document about schema polar of the database at conn:
+// the same bytes on every version of Postgres and in every month. An object
+// without a comment is an error.
+func describeSchema(ctx context.Context, conn *pgx.Conn) (string, error) {
+	s, err := readSchema(ctx, conn)
+	if err != nil {
+		return "", err
+	}
+	if err := s.uncommented(); err != nil {
+		return "", err
+	}
+	return s.markdown(), nil
+}
 
 // A schema is what the catalog says of schema polar. Partitions are left out:
 // which there are depends on the month, and all are read through their table.
@@ -150,7 +259,7 @@ WHERE child.relnamespace = 'polar'::regnamespace
 	AND NOT child.relispartition
 ORDER BY parent.relname COLLATE "C", child.relname COLLATE "C", a.attnum`
 
-func read(ctx context.Context, conn *pgx.Conn) (*schema, error) {
+func readSchema(ctx context.Context, conn *pgx.Conn) (*schema, error) {
 	var s schema
 	err := errors.Join(
 		list(ctx, conn, relationsSQL, &s.relations),

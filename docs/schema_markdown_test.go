@@ -1,4 +1,4 @@
-package main
+package docs
 
 import (
 	"fmt"
@@ -6,11 +6,7 @@ import (
 )
 
 const introduction = "# Schema `polar`\n" + `
-This page is made from the comments in the database by
-
-` + "```sh\n" + command + "\n```" + `
-
-psql shows the same comments: ` + "`\\d+ polar.customer_meters`" + `. What to ask is in [queries.md](queries.md), what holds
+This page is made from the comments in the database; psql shows the same: ` + "`\\d+ polar.customer_meters`" + `. What to ask is in [queries.md](queries.md), what holds
 personal data in [security.md](security.md). Consumed units and balances have the digits that Polar sent.
 
 `
