@@ -165,7 +165,7 @@ func TestObserverIsToldOfSkips(t *testing.T) {
 	if n.skips[SkipAnswered] != 1 {
 		t.Errorf("a slot twice: %v", n.skips)
 	}
-	if _, err := w.db.Pool.Exec(t.Context(), `UPDATE polar.sync_runs SET finished_at = now() + interval '1 day' WHERE kind = 'full'`); err != nil {
+	if _, err := w.db.Pool.Exec(t.Context(), `UPDATE polar.sync_runs SET started_at = now() - interval '1 day', finished_at = now() WHERE kind = 'full'`); err != nil {
 		t.Fatal(err)
 	}
 	s.fullDue = true

@@ -55,8 +55,8 @@ func TestRunsTableHoldsWhatSQLSays(t *testing.T) {
 	w.backfill()
 	w.exec(`
 INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status, error, retries, rate_limited, rows_deleted, rows_rejected)
-VALUES ($1, now(), now(), 'incremental', 'failed', 'organization acme: no answer <b>in time</b>', 7, 8, 1234, 9),
-       ($1, now(), now(), 'incremental', 'succeeded', NULL, 0, 0, 0, 0),
+VALUES ($1, now(), now(), 'incremental', 'succeeded', NULL, 0, 0, 0, 0),
+       ($1, now(), now(), 'incremental', 'failed', 'organization acme: no answer <b>in time</b>', 7, 8, 1234, 9),
        ($1, now(), now(), 'full', 'abandoned', 'stopped', 0, 0, 0, 0)`, w.orgs[0].ID)
 	server := w.page()
 	const said = `
