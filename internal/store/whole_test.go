@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"fmt"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
+	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 	"polarmirror/internal/storetest"
 )
@@ -206,5 +209,37 @@ func TestWritersLockRowsInTheOrderOfTheirIDs(t *testing.T) {
 		if err := <-written; err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestRowsAreInsertedWhereRowLevelSecurityForbidsCopying: Postgres refuses to COPY
+// into tables whose policies bind their owner.
+func TestRowsAreInsertedWhereRowLevelSecurityForbidsCopying(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t, nil, "")
+	role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	exec(t, db, `CREATE ROLE `+role+` LOGIN PASSWORD 'pw'`)
+	exec(t, db, `CREATE SCHEMA polar AUTHORIZATION `+role)
+	address, err := url.Parse(db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword(role, "pw")
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(address.String())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	if _, err := st.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range []string{"customers", "customer_meters", "customer_meter_history"} {
+		exec(t, db, `ALTER TABLE polar.`+table+` ENABLE ROW LEVEL SECURITY`)
+		exec(t, db, `ALTER TABLE polar.`+table+` FORCE ROW LEVEL SECURITY`)
+		exec(t, db, `CREATE POLICY everything ON polar.`+table+` USING (true)`)
+	}
+	s := openOn(t, st)
+	if saved := save(t, s, start(t, s, store.Full), whole(samples(t, 300))); saved.Counts.RowsInserted != 300 {
+		t.Errorf("counts %+v, want 300 inserted", saved.Counts)
 	}
 }
