@@ -123,3 +123,29 @@ func TestRowsThatBecomeUnusableAreNotMissing(t *testing.T) {
 		}
 	}
 }
+
+// TestRowsThatOnlyTheListLacksAreNotMarked: Polar is asked for each suspect, not
+// for one in place of all. A meter is archived while the list is read and no
+// longer when its rows are asked for.
+func TestRowsThatOnlyTheListLacksAreNotMarked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 300, Meters: 6}}})
+	w.backfill()
+	w.settled()
+	meter := w.sim.Meters(w.orgs[0].ID)[0].ID
+	if n := must1(w.sim.ArchiveMeter(meter)); n == 0 || n >= fewSuspects {
+		t.Fatalf("the meter has %d rows, want some, and fewer than %d", n, fewSuspects)
+	}
+	w.sim.Before(func(_ int, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/customer-meters/") {
+			must1(w.sim.UnarchiveMeter(meter))
+		}
+	})
+	w.backfill()
+	if got := w.deleted(); got != "0" {
+		t.Errorf("%s rows that Polar has were marked deleted", got)
+	}
+	w.sim.Before(nil)
+	w.backfill()
+	w.same()
+}
