@@ -60,6 +60,28 @@ func TestNoMinuteHoldsMoreRequestsThanAllowed(t *testing.T) {
 	}
 }
 
+// TestRetriesAreHeldToTheLimitToo: an attempt is a request, whichever it is.
+func TestRetriesAreHeldToTheLimitToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 60
+		s := &server{steps: []roundTrip{say(503, "")}}
+		o := options(s)
+		o.Limiters = NewLimiters(limit)
+		o.Retry.InitialInterval, o.Retry.MaxInterval = 100*time.Millisecond, 100*time.Millisecond
+		hammer(t, newClient(t, o), 2, 2*time.Minute)
+		times := s.arrivals()
+		for i := limit; i < len(times); i++ {
+			if d := times[i].Sub(times[i-limit]); d < time.Minute {
+				t.Fatalf("%d requests in %s", limit+1, d)
+			}
+		}
+		if len(times) <= limit {
+			t.Errorf("%d requests in two minutes, too few to say anything", len(times))
+		}
+	})
+}
+
 func TestZeroIsNoLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
