@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"polarmirror/internal/pgtest"
-	"polarmirror/internal/storetest"
 )
 
 // TestMain leaves all out with -short: under the race detector there is nothing
@@ -42,7 +41,7 @@ func connect(t testing.TB, db *pgtest.Database) *pgx.Conn {
 
 func TestSchemaDocumentIsCurrent(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	want, err := describe(t.Context(), connect(t, db))
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +75,7 @@ func TestCommandNeedsNoSetUp(t *testing.T) {
 // does.
 func TestSchemaDocumentStaysTheSameNextMonth(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	conn := connect(t, db)
 	before, err := describe(t.Context(), conn)
 	if err != nil {
@@ -99,7 +98,7 @@ FOR VALUES FROM ('2099-01-01') TO ('2099-02-01')`
 
 func TestWhatHasNoCommentIsNamed(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	conn := connect(t, db)
 	for sql, want := range map[string]string{
 		`ALTER TABLE polar.meters ADD COLUMN colour text`:                        "column polar.meters.colour",

@@ -20,7 +20,7 @@ const mirrorOnly = 13
 
 func TestOlderDatabaseMigratesWithItsData(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	migrateTo(t, db, mirrorOnly)
 	st, err := store.Open(t.Context(), store.Options{URL: secret.New(db.URL)})
 	if err != nil {
