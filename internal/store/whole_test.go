@@ -13,7 +13,6 @@ import (
 	"polarmirror/internal/polar"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // TestBlockIsSavedWholeOrNotAtAll saves a block that writes to every table while
@@ -113,7 +112,7 @@ func waiting(t testing.TB, db *pgtest.Database) {
 // was stored before the webhook, and must not overwrite what it brought.
 func TestWebhookCommittedAfterTheComparisonStands(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, whole(samples(t, 2)[1:]))
@@ -156,7 +155,7 @@ SELECT concat_ws(', ', consumed_units, (SELECT name FROM polar.customers), (SELE
 func TestWritersLockRowsInTheOrderOfTheirIDs(t *testing.T) {
 	t.Parallel()
 	const middle, last = 4, 8
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, whole(samples(t, last+1)))
@@ -226,7 +225,7 @@ func TestWritersLockRowsInTheOrderOfTheirIDs(t *testing.T) {
 // into tables whose policies bind their owner.
 func TestRowsAreInsertedWhereRowLevelSecurityForbidsCopying(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	exec(t, db, `CREATE ROLE `+role+` LOGIN PASSWORD 'pw'`)
 	exec(t, db, `CREATE SCHEMA polar AUTHORIZATION `+role)
