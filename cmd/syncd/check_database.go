@@ -62,7 +62,7 @@ func (d *doctor) tellConnections(in *store.Inspection) {
 // checkPostgres looks whether the embedded database, never started yet, could
 // be.
 func (d *doctor) checkPostgres(ctx context.Context) {
-	found, err := localpg.Find(ctx)
+	found, err := localpg.Find(ctx, "")
 	switch {
 	case err == nil:
 		d.good("database: the embedded one will be made in %s with Postgres %s from %s", d.cfg.Database.DataDir, found.Version, found.Dir)

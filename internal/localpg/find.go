@@ -32,28 +32,41 @@ type Binaries struct {
 
 func (b Binaries) path(program string) string { return filepath.Join(b.Dir, program) }
 
-// Find returns the newest installed Postgres of versions 14 to 18, from PATH and
-// from where Linux distributions, Homebrew and Postgres.app put it.
-func Find(ctx context.Context) (Binaries, error) {
+// Find returns the Postgres of versions 14 to 18 whose programs are in binDir.
+// If that is "", it returns the newest one on PATH or where Linux distributions,
+// Homebrew and Postgres.app put it.
+func Find(ctx context.Context, binDir string) (Binaries, error) {
 	acct, err := accountFor("")
 	if err != nil {
 		return Binaries{}, err
 	}
-	found, err := installed(ctx, acct)
+	found, err := installed(ctx, acct, binDir)
 	if err != nil {
 		return Binaries{}, err
 	}
 	if best, ok := newest(found, 0); ok {
 		return best, nil
 	}
+	if binDir != "" {
+		return Binaries{}, noneIn(binDir)
+	}
 	return Binaries{}, fmt.Errorf("%w of version %d to %d is installed: %s", ErrNoPostgres, oldestMajor, newestMajor, cure(0))
 }
 
-// installed lists what the account can run, in the order looked at.
-func installed(ctx context.Context, acct account) ([]Binaries, error) {
+func noneIn(binDir string) error {
+	return fmt.Errorf("%w of version %d to %d that this account can run is in %s", ErrNoPostgres, oldestMajor, newestMajor, binDir)
+}
+
+// installed lists what the account can run, in the order looked at: what is in
+// binDir, or in all the usual places if that is "".
+func installed(ctx context.Context, acct account, binDir string) ([]Binaries, error) {
+	dirs := []string{binDir}
+	if binDir == "" {
+		dirs = candidateDirs()
+	}
 	var found []Binaries
 	seen := map[string]bool{}
-	for _, dir := range candidateDirs() {
+	for _, dir := range dirs {
 		dir, err := filepath.EvalSymlinks(dir)
 		if err != nil || seen[dir] {
 			continue
@@ -166,12 +179,15 @@ func (s *Server) resolve(ctx context.Context) (Binaries, error) {
 	}
 	var found []Binaries
 	if !s.opts.IgnoreInstalled {
-		if found, err = installed(ctx, s.account); err != nil {
+		if found, err = installed(ctx, s.account, s.opts.BinDir); err != nil {
 			return Binaries{}, err
 		}
 	}
 	if b, ok := newest(found, major); ok {
 		return b, nil
+	}
+	if s.opts.BinDir != "" {
+		return Binaries{}, noneIn(s.opts.BinDir)
 	}
 	b, err := s.fetch(ctx, major)
 	if err == nil {

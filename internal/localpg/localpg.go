@@ -40,6 +40,9 @@ type Options struct {
 	// Settings are further Postgres settings by name (fsync=off). A server that
 	// runs already keeps those it was started with.
 	Settings map[string]string
+	// BinDir holds the Postgres programs to use; "" means those of an installed
+	// Postgres: of the version that wrote the data, else of the newest.
+	BinDir string
 	// IgnoreInstalled passes over Postgres installations, as if there were none.
 	IgnoreInstalled bool
 	// BinaryRepository is the Maven repository that Postgres is fetched from

@@ -69,6 +69,20 @@ func TestWithoutPostgresTheErrorNamesTheCure(t *testing.T) {
 	}
 }
 
+func TestFolderOfProgramsWithoutPostgresIsNamed(t *testing.T) {
+	t.Parallel()
+	opts := options(dataDir(t))
+	opts.BinDir = t.TempDir()
+	_, startErr := localpg.Start(t.Context(), opts)
+	_, findErr := localpg.Find(t.Context(), opts.BinDir)
+	for _, err := range []error{startErr, findErr} {
+		if !errors.Is(err, localpg.ErrNoPostgres) {
+			t.Errorf("not ErrNoPostgres: %v", err)
+		}
+		assertSays(t, err, opts.BinDir)
+	}
+}
+
 func TestDataOfAnotherVersionSaysWhichToInstall(t *testing.T) {
 	t.Parallel()
 	large(t)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -78,7 +77,7 @@ func openCluster(ctx context.Context) (_ *cluster, err error) {
 	}()
 	url := serverFromEnv()
 	if url == "" {
-		if c.server, err = startServer(ctx); err != nil {
+		if c.server, err = startServer(ctx, os.Getenv("SYNCD_TEST_POSTGRES")); err != nil {
 			return nil, err
 		}
 		url = c.server.URL()
@@ -109,8 +108,15 @@ func serverFromEnv() string {
 	return os.Getenv("POSTGRES_TEST_URL")
 }
 
-func startServer(ctx context.Context) (*localpg.Server, error) {
-	dir := filepath.Join(os.TempDir(), "syncd-test-"+strconv.Itoa(os.Geteuid()))
+// startServer starts or adopts the server of the Postgres that binDir holds, or
+// of the newest one installed if that is "".
+func startServer(ctx context.Context, binDir string) (*localpg.Server, error) {
+	postgres, err := localpg.Find(ctx, binDir)
+	if err != nil && (binDir != "" || !errors.Is(err, localpg.ErrNoPostgres)) {
+		return nil, err
+	}
+	// Without one, localpg fetches one.
+	dir := filepath.Join(os.TempDir(), folderName(postgres))
 	// The name can be guessed and the folder above is everybody's.
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
@@ -125,6 +131,7 @@ func startServer(ctx context.Context) (*localpg.Server, error) {
 	return localpg.Start(ctx, localpg.Options{
 		DataDir:  dir,
 		Database: "maintenance",
+		BinDir:   postgres.Dir,
 		Settings: map[string]string{
 			"fsync":              "off",
 			"full_page_writes":   "off",
@@ -133,6 +140,12 @@ func startServer(ctx context.Context) (*localpg.Server, error) {
 			"max_wal_size":       "512MB",
 		},
 	})
+}
+
+// folderName names the folder of the server's data, which only the major
+// version that wrote it can read, and only if it was built alike.
+func folderName(postgres localpg.Binaries) string {
+	return fmt.Sprintf("syncd-test-%d-%d-%s", os.Geteuid(), postgres.Major, Key(postgres.Dir)[:8])
 }
 
 func (c *cluster) close(ctx context.Context) error {

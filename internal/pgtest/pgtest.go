@@ -4,10 +4,11 @@
 // that tests do not need switched off. A test's database is a clone of a
 // migrated template, so that the migrations run once and not once a test.
 //
-// The server is internal/localpg's, in the temporary folder. It runs while any
-// test holds a database, and stops with the last: nothing is left behind. A
-// package whose tests seldom overlap would stop and start it between them (a
-// third of a second); it holds the server for the whole process with
+// The server is internal/localpg's. Its data is in the temporary folder, in a
+// folder for each major version and place of the programs. It runs while any test
+// holds a database, and stops with the last. A package whose tests seldom overlap
+// would stop and start it between them (a third of a second); it holds the server
+// for the whole process with
 //
 //	func TestMain(m *testing.M) {
 //		defer pgtest.Keep()()
@@ -17,9 +18,10 @@
 // After a killed run the server stays, and the next run adopts and stops it and
 // removes what it left.
 //
-// SYNCD_TEST_DATABASE_URL, or else POSTGRES_TEST_URL, names another server to
-// use: version 14 or later, a role that may create databases. Without any
-// Postgres the test fails and says what to install.
+// SYNCD_TEST_POSTGRES names the folder of the Postgres programs to use, instead
+// of the newest installed. SYNCD_TEST_DATABASE_URL, or else POSTGRES_TEST_URL,
+// names another server to use: version 14 or later, a role that may create
+// databases. Without any Postgres the test fails and says what to install.
 package pgtest
 
 import (

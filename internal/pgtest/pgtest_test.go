@@ -5,6 +5,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/localpg"
 )
 
 func TestDatabasesOfTestsDoNotSeeEachOther(t *testing.T) {
@@ -36,6 +38,18 @@ func TestDatabaseIsGoneAfterItsTest(t *testing.T) {
 	})
 	if exists(t, c, name) {
 		t.Error("it is still there")
+	}
+}
+
+func TestEachPostgresHasAFolderOfItsOwn(t *testing.T) {
+	t.Parallel()
+	names := map[string]localpg.Binaries{}
+	for _, postgres := range []localpg.Binaries{{Dir: "/a", Major: 15}, {Dir: "/a", Major: 17}, {Dir: "/b", Major: 17}} {
+		name := folderName(postgres)
+		if other, taken := names[name]; taken {
+			t.Errorf("%+v and %+v share %s", postgres, other, name)
+		}
+		names[name] = postgres
 	}
 }
 
