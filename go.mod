@@ -3,31 +3,33 @@ module polarmirror
 go 1.26.0
 
 require (
-	github.com/chromedp/cdproto v0.159.0
-	github.com/chromedp/chromedp v0.23.0
 	github.com/fergusstrange/embedded-postgres v1.34.0
-	github.com/getkin/kin-openapi v0.153.0
 	github.com/go-analyze/charts v0.6.4
 	github.com/go-json-experiment/json v1.27.2
 	github.com/goccy/go-yaml v1.19.2
-	github.com/google/go-cmp v0.7.0
 	github.com/google/uuid v1.6.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/jedib0t/go-pretty/v6 v6.8.3
 	github.com/pressly/goose/v3 v3.29.0
 	github.com/prometheus/client_golang v1.25.0
-	github.com/prometheus/client_model v0.6.3
 	github.com/robfig/cron/v3 v3.0.1
 	github.com/spf13/cobra v1.10.2
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 	github.com/vbauerster/mpb/v8 v8.16.2
 	go.uber.org/zap v1.28.0
-	golang.org/x/net v0.62.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
 	golang.org/x/time v0.16.0
-	pgregory.net/rapid v1.3.0
+)
+
+// Only tests import these.
+require (
+	github.com/getkin/kin-openapi v0.153.0 // holds the simulated Polar's answers and our requests to openapi.yaml
+	github.com/google/go-cmp v0.7.0 // says where two values differ
+	github.com/prometheus/client_model v0.6.3 // the metrics as client_golang gathers them; client_golang needs it anyway
+	golang.org/x/net v0.62.0 // parses the HTML of the status page
+	pgregory.net/rapid v1.3.0 // draws the cases of the property tests, and finds the smallest that fails
 )
 
 require (

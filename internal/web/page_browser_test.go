@@ -3,16 +3,12 @@
 package web_test
 
 import (
-	"context"
 	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
 
 	"polarmirror/internal/polarsim"
@@ -87,11 +83,11 @@ func auditFinds(t *testing.T, r *reader) {
 }
 
 // barMoves begins a walk while somebody looks at the page.
-func barMoves(t *testing.T, browser context.Context) {
+func barMoves(t *testing.T, browser *chromium) {
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 3000})
 	r := newReader(t, browser, w.page().URL, desktop)
 	r.open("/")
-	r.do(chromedp.Focus(".name"))
+	r.focus(".name")
 	g, finish := w.slowly()
 	r.wait(`document.querySelector("progress") !== null`)
 	// Not every request moves the bar: some only find out where to begin.
@@ -162,24 +158,22 @@ SELECT concat_ws(' ',
 
 // withoutScripts turns scripts off and uses the page.
 func withoutScripts(t *testing.T, r *reader, w *world) {
-	call(r, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	r.do("Emulation.setScriptExecutionDisabled", parameters{"value": true})
 	r.open("/")
-	html, err := chromedp.Run(r.ctx, chromedp.Text("main"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := r.text("main")
 	for _, want := range []string{"one of 2 organizations", "Recent runs", "Largest consumption"} {
-		if !strings.Contains(html, want) {
-			t.Errorf("the page lacks %q:\n%s", want, html)
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q:\n%s", want, text)
 		}
 	}
 	name := w.value(`SELECT name FROM polar.customers WHERE name ~ '^[A-Za-z ]+$' ORDER BY id LIMIT 1`)
-	r.do(chromedp.SendKeys("#find", name+kb.Enter), chromedp.WaitVisible(".customers"))
-	found, err := chromedp.Run(r.ctx, chromedp.Text(".customers .name"))
-	if err != nil || !strings.Contains(found, name) {
-		t.Errorf("found %q (%v), want %q", found, err, name)
+	r.enter("#find", name)
+	r.see(".customers")
+	if found := r.text(".customers .name"); !strings.Contains(found, name) {
+		t.Errorf("found %q, want %q", found, name)
 	}
-	r.do(chromedp.Click(".customers .name"), chromedp.WaitVisible(".balances"))
+	r.click(".customers .name")
+	r.see(".balances")
 }
 
 // byKeyboard walks through the page with the tabulator key.
@@ -196,7 +190,7 @@ func byKeyboard(t *testing.T, r *reader) {
 		want := eval[int](r, `[...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")].filter((n) => n.checkVisibility()).length`)
 		last, reached := -1, 0
 		for range want + 1 {
-			r.key(kb.Tab)
+			r.key(tab)
 			at := eval[[]string](r, focus)
 			if at[0] == "" {
 				break
@@ -213,8 +207,8 @@ func byKeyboard(t *testing.T, r *reader) {
 		}
 	}
 	r.open("/")
-	r.key(kb.Tab)
-	r.key(kb.Enter)
+	r.key(tab)
+	r.key(enter)
 	if at := eval[string](r, `document.activeElement.id`); at != "main" {
 		t.Errorf("the first link skips to %q, want main", at)
 	}
@@ -222,7 +216,7 @@ func byKeyboard(t *testing.T, r *reader) {
 }
 
 // lostServer takes the server away from an open page.
-func lostServer(t *testing.T, browser context.Context, w *world) {
+func lostServer(t *testing.T, browser *chromium, w *world) {
 	server := w.page()
 	r := newReader(t, browser, server.URL, desktop)
 	r.open("/")

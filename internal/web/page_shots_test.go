@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"polarmirror/internal/mirror"
 )
 
@@ -39,11 +37,9 @@ func TestScreenshots(t *testing.T) {
 		r := newReader(t, browser, server.URL, as)
 		r.open("/")
 		r.wait(`document.querySelector("progress[value]") !== null && document.querySelector("[data-live-note]").textContent === "Kept up to date."`)
-		for name, shot := range map[string]chromedp.Action[[]byte]{"": chromedp.CaptureScreenshot(), "-whole": chromedp.FullScreenshot(100)} {
-			picture, err := chromedp.Run(r.ctx, shot)
-			if err != nil {
-				t.Fatal(err)
-			}
+		whole := eval[parameters](r, `({x: 0, y: 0, width: innerWidth, height: document.documentElement.scrollHeight, scale: 1})`)
+		for name, shot := range map[string]parameters{"": {}, "-whole": {"captureBeyondViewport": true, "clip": whole}} {
+			picture := call[struct{ Data []byte }](r, "Page.captureScreenshot", shot).Data
 			if err := os.WriteFile(filepath.Join(folder, "status-"+as.String()+name+".png"), picture, 0o644); err != nil {
 				t.Fatal(err)
 			}
