@@ -12,13 +12,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"polarmirror/internal/pgtest"
-	"polarmirror/internal/storetest"
 )
 
 // TestSchemaDocumentIsCurrent compares schema.md with the comments in the database.
 func TestSchemaDocumentIsCurrent(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	want, err := describeSchema(t.Context(), connect(t, db))
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +40,7 @@ func TestSchemaDocumentIsCurrent(t *testing.T) {
 // does.
 func TestSchemaDocumentStaysTheSameNextMonth(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	conn := connect(t, db)
 	before, err := describeSchema(t.Context(), conn)
 	if err != nil {
@@ -64,7 +63,7 @@ FOR VALUES FROM ('2099-01-01') TO ('2099-02-01')`
 
 func TestWhatHasNoCommentIsNamed(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	conn := connect(t, db)
 	for sql, want := range map[string]string{
 		`ALTER TABLE polar.meters ADD COLUMN colour text`:                        "column polar.meters.colour",

@@ -21,7 +21,7 @@ import (
 // without those that Postgres gives to everyone.
 func TestRoleOfSyncdMigratesAndMirrors(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	database := pgx.Identifier{db.Name}.Sanitize()
 	mustExec(t, db.Pool, `REVOKE ALL ON SCHEMA public FROM PUBLIC`)
 	mustExec(t, db.Pool, `REVOKE TEMPORARY ON DATABASE `+database+` FROM PUBLIC`)

@@ -90,7 +90,7 @@ type texts struct {
 func programTexts(t testing.TB) *texts {
 	t.Helper()
 	found := &texts{}
-	skipped := map[string]bool{"cmd/syncd-bench": true, "deploy": true, "internal/pgtest": true, "internal/pgproxy": true, "internal/storetest": true, "internal/polarsim": true}
+	skipped := map[string]bool{"cmd/syncd-bench": true, "deploy": true, "internal/pgtest": true, "internal/polarsim": true}
 	err := filepath.WalkDir(repository, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -24,7 +24,6 @@ import (
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // TestMain leaves all out with -short: under the race detector there is nothing
@@ -58,7 +57,7 @@ func present() time.Time { return time.Date(2026, 3, 18, 12, 0, 0, 0, time.UTC) 
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	return worldOn(t, st, db)
 }
 

@@ -28,7 +28,7 @@ INSERT INTO polar.customer_meter_history SELECT i, 'old' FROM generate_series(90
 func TestNewRowVersionsAreThoseWrittenSinceTheMark(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	made := pgtest.New(t, nil, "")
+	made := pgtest.New(t)
 	d := &database{postgres: &postgres{admin: nil}, name: made.Name, url: made.URL}
 	defer d.disconnect(ctx)
 	exec := func(sql string) {
@@ -71,7 +71,7 @@ func TestNewRowVersionsAreThoseWrittenSinceTheMark(t *testing.T) {
 func TestLogGrowsByAtLeastWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	made := pgtest.New(t, nil, "")
+	made := pgtest.New(t)
 	d := &database{postgres: &postgres{}, name: made.Name, url: made.URL}
 	defer d.disconnect(ctx)
 	m, err := d.mark(ctx)

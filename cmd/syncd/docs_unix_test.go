@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"polarmirror/internal/doctest"
-	"polarmirror/internal/storetest"
+	"polarmirror/internal/pgtest"
 )
 
 // documents are those whose commands and statements are for readers to run.
@@ -292,7 +292,7 @@ func TestCallsNamedInTheDocumentsExist(t *testing.T) {
 // of them.
 func TestStatementsInTheDocumentsRun(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	for _, path := range documents(t) {
 		if name := filepath.Base(path); name == "queries.md" || name == "security.md" {
 			continue

@@ -129,7 +129,7 @@ func newFixture(t testing.TB, sizes ...int) *fixture {
 			t.Error(err)
 		}
 	})
-	f := &fixture{sim: sim, url: running.URL, db: pgtest.New(t, nil, ""), orgs: sim.Organizations()}
+	f := &fixture{sim: sim, url: running.URL, db: pgtest.New(t), orgs: sim.Organizations()}
 	f.config = f.write(t, f.yaml(nil))
 	return f
 }

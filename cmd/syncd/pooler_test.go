@@ -4,13 +4,13 @@ import (
 	"strings"
 	"testing"
 
-	"polarmirror/internal/pgproxy"
+	"polarmirror/internal/pgtest"
 )
 
 func TestTransactionPoolingProxyIsOneErrorAndExitCode3(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 30)
-	address := pgproxy.NewPooler(t, f.db.URL, pgproxy.PoolerOptions{Size: 3})
+	address := pgtest.NewPooler(t, f.db.URL, pgtest.PoolerOptions{Size: 3})
 	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address, 1))
 	for _, args := range [][]string{{}, {"--backfill"}, {"migrate", "up"}, {"status"}, {"verify"}} {
 		r := call(t, nil, append(args, "--config", path)...)
@@ -33,7 +33,7 @@ func TestTransactionPoolingProxyIsOneErrorAndExitCode3(t *testing.T) {
 func TestServiceWorksBehindAProxyThatPoolsBySession(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 300, 40)
-	address := pgproxy.NewPooler(t, f.db.URL, pgproxy.PoolerOptions{Size: 10, BySession: true})
+	address := pgtest.NewPooler(t, f.db.URL, pgtest.PoolerOptions{Size: 10, BySession: true})
 	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address, 1))
 	if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
 		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)

@@ -109,7 +109,7 @@ func newReplicas(t *testing.T) *replicas {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = running.Close() })
-	r := &replicas{t: t, skipped: map[string]map[int64]bool{}, reasons: map[string]int{}, fixture: &fixture{sim: sim, url: running.URL, db: pgtest.New(t, nil, ""), orgs: sim.Organizations()}}
+	r := &replicas{t: t, skipped: map[string]map[int64]bool{}, reasons: map[string]int{}, fixture: &fixture{sim: sim, url: running.URL, db: pgtest.New(t), orgs: sim.Organizations()}}
 	r.config = r.write(t, r.yaml(nil,
 		fmt.Sprintf("schedule: {incremental: '@every %v', full: '@every %v'}", *replicasTick, replicaFullTicks**replicasTick),
 		fmt.Sprintf("sync: {concurrency: %d}", replicaPool-config.SpareConnections)))

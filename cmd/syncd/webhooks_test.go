@@ -16,8 +16,8 @@ import (
 	"polarmirror/internal/console"
 	"polarmirror/internal/metrics"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
-	"polarmirror/internal/storetest"
 	"polarmirror/internal/web"
 )
 
@@ -87,7 +87,7 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 		if w := cfg.Warnings(); len(w) > 0 {
 			t.Errorf("warnings %q", w)
 		}
-		st, _ := storetest.New(t)
+		st, _ := pgtest.NewStore(t)
 		p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{}), outlook: silentOutlook()}
 		m, err := p.newMirror(cfg, &database{Store: st}, "", nil)
 		if err != nil {
@@ -111,7 +111,7 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 
 func TestDemoSendsWebhooks(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{})}
 	t.Cleanup(func() {
 		if err := p.close(context.Background()); err != nil {

@@ -35,9 +35,7 @@ func allowed() map[string][]string {
 		"internal/heartbeat":  {"internal/fetch", "internal/secret", "internal/store"},
 		"internal/metrics":    {"internal/fetch", "internal/mirror", "internal/recent", "internal/store"},
 		"internal/web":        {"internal/mirror", "internal/polar", "internal/recent", "internal/secret", "internal/store"},
-		"internal/pgtest":     {"internal/localpg"},
-		"internal/pgproxy":    {},
-		"internal/storetest":  {"internal/pgtest", "internal/secret", "internal/store", "migrations"},
+		"internal/pgtest":     {"internal/localpg", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"internal/doctest":    {},
 		"cmd/syncd":           nil, // wires everything
@@ -48,7 +46,7 @@ func allowed() map[string][]string {
 
 // testOnly are packages that only tests may import.
 func testOnly() []string {
-	return []string{"internal/pgtest", "internal/pgproxy", "internal/storetest", "internal/doctest"}
+	return []string{"internal/pgtest", "internal/doctest"}
 }
 
 func TestImportsPointDown(t *testing.T) {

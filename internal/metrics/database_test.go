@@ -11,8 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // A fake is a Database that answers as a test wants it to, and counts.
@@ -61,7 +61,7 @@ var errHung = errors.New("hung")
 
 func TestScrapeShowsTheDatabasesState(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	id := uuid.New()
 	for _, sql := range []string{
 		`INSERT INTO polar.organizations (id, name) VALUES ($1, 'acme')`,

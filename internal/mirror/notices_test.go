@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // A listener is a program that listens for changes and reads when it is told of
@@ -161,7 +161,7 @@ func TestListenersAreToldOfWhatADeadProcessWrote(t *testing.T) {
 	t.Parallel()
 	w := small(t, 60)
 	l := w.listen(`SELECT status FROM polar.sync_runs WHERE id = 1`)
-	dying, err := storetest.Open(t, w.db).Acquire(t.Context(), w.register(), true)
+	dying, err := pgtest.OpenStore(t, w.db).Acquire(t.Context(), w.register(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"polarmirror/internal/fetch"
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
-	"polarmirror/internal/storetest"
 )
 
 // A guess is a time left that was shown, and when.
@@ -103,7 +103,7 @@ func TestLimiterDecidesHowLongAWalkOfHundredThousandRowsTakes(t *testing.T) {
 	t.Parallel()
 	large(t)
 	const rows, limit = 100_000, 500
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	listed := 0
 	synctest.Test(t, func(t *testing.T) {
 		sim := polarsim.New(polarsim.Options{

@@ -12,10 +12,10 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"polarmirror/internal/localpg"
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // slotsOnce fails unless each slot of the ticks, from the first run to the last,
@@ -70,7 +70,7 @@ func TestOrganizationThatAnotherHoldsIsLeftAndItsSlotsAreAccountedFor(t *testing
 	w.eventually("a first tick", func() bool { return w.ticks() >= 1 })
 
 	// A run of another process, such as a backfill, which does no ticks.
-	holder, err := storetest.Open(t, w.db).Acquire(t.Context(), w.orgs[0].ID, true)
+	holder, err := pgtest.OpenStore(t, w.db).Acquire(t.Context(), w.orgs[0].ID, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestOverdueFullRunIsTakenOverFromADeadProcess(t *testing.T) {
 	t.Parallel()
 	w := small(t, 3000)
 	slot := time.Now().Truncate(time.Hour)
-	dying, err := storetest.Open(t, w.db).Acquire(t.Context(), w.register(), true)
+	dying, err := pgtest.OpenStore(t, w.db).Acquire(t.Context(), w.register(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,9 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // every is a schedule whose slots are multiples of it since the epoch.
@@ -80,7 +80,7 @@ func (w *world) server(schedules Schedules, changes ...func(*Options)) *server {
 func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {
 	t.Parallel()
 	w := quiet(t, 400, 0.3)
-	other := storetest.Open(t, w.db)
+	other := pgtest.OpenStore(t, w.db)
 	core, logs := observer.New(zap.DebugLevel)
 	logged := func(o *Options) { o.Log = zap.New(core) }
 	stop := w.serve(Schedules{Incremental: every(150 * time.Millisecond), Full: every(time.Second), RunOnStart: true},

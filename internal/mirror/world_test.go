@@ -21,7 +21,6 @@ import (
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -40,7 +39,7 @@ type world struct {
 
 func newWorld(t testing.TB, opts polarsim.Options) *world {
 	t.Helper()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	sim := polarsim.New(opts)
 	return &world{TB: t, sim: sim, store: st, db: db, orgs: sim.Organizations()}
 }

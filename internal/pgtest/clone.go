@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -29,11 +30,11 @@ const (
 
 // clone makes a database from the template for key, which it builds if it is
 // missing.
-func (c *cluster) clone(ctx context.Context, migrate Migrate, key string) (*Database, error) {
+func (c *cluster) clone(ctx context.Context, migrate func(context.Context, string) error, key string) (*Database, error) {
 	name := testPrefix + c.id + "_" + randomID()
 	template := "template0"
 	if migrate != nil {
-		template = templatePrefix + Key(key)
+		template = templatePrefix + key
 	}
 	err := c.createFrom(ctx, name, template)
 	if migrate != nil && isCode(err, noSuchDatabase) {
@@ -84,7 +85,7 @@ func (c *cluster) retryInUse(ctx context.Context, statement string) error {
 // buildTemplate migrates a database under another name and renames it once it is
 // complete, so that a template by its name is always whole. The advisory lock
 // keeps other processes from building the same one.
-func (c *cluster) buildTemplate(ctx context.Context, migrate Migrate, key string) error {
+func (c *cluster) buildTemplate(ctx context.Context, migrate func(context.Context, string) error, key string) error {
 	// A connection of its own: waiting for the lock on pooled ones, tests could
 	// take them all, and leave none to the one that builds.
 	conn, err := pgx.ConnectConfig(ctx, c.config.ConnConfig)
@@ -92,7 +93,7 @@ func (c *cluster) buildTemplate(ctx context.Context, migrate Migrate, key string
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // unlocks
-	build, template := buildPrefix+Key(key), templatePrefix+Key(key)
+	build, template := buildPrefix+key, templatePrefix+key
 	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey(build)); err != nil {
 		return fmt.Errorf("lock template %s: %w", template, err)
 	}
@@ -135,6 +136,15 @@ func (c *cluster) url(database string) string {
 	}
 	u.Path = "/" + database
 	return u.String()
+}
+
+// digest tells different parts apart.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
 // lockKey makes an advisory lock's number of a name.

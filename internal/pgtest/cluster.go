@@ -145,7 +145,7 @@ func startServer(ctx context.Context, binDir string) (*localpg.Server, error) {
 // folderName names the folder of the server's data, which only the major
 // version that wrote it can read, and only if it was built alike.
 func folderName(postgres localpg.Binaries) string {
-	return fmt.Sprintf("syncd-test-%d-%d-%s", os.Geteuid(), postgres.Major, Key(postgres.Dir)[:8])
+	return fmt.Sprintf("syncd-test-%d-%d-%s", os.Geteuid(), postgres.Major, digest(postgres.Dir)[:8])
 }
 
 func (c *cluster) close(ctx context.Context) error {

@@ -136,12 +136,12 @@ func TestDatabasesOfKilledProcessesAreSweptAndOthersAreNot(t *testing.T) {
 func TestTemplateOfAKilledRunIsBuiltAgain(t *testing.T) {
 	t.Parallel()
 	c := useCluster(t)
-	key := Key(randomID())
+	key := randomID()
 	// What a kill in the middle of migrate leaves.
-	if err := c.createFrom(t.Context(), buildPrefix+Key(key), "template0"); err != nil {
+	if err := c.createFrom(t.Context(), buildPrefix+key, "template0"); err != nil {
 		t.Fatal(err)
 	}
-	half, err := pgx.Connect(t.Context(), c.url(buildPrefix+Key(key)))
+	half, err := pgx.Connect(t.Context(), c.url(buildPrefix+key))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestTemplateOfAKilledRunIsBuiltAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	dropTemplateAfter(t, c, key)
-	db := New(t, createVisits, key)
+	db := newDatabase(t, createVisits, key)
 	if _, err := db.Pool.Exec(t.Context(), `INSERT INTO visits (id) VALUES (1)`); err != nil {
 		t.Error(err)
 	}
@@ -161,20 +161,20 @@ func TestTemplateOfAKilledRunIsBuiltAgain(t *testing.T) {
 func TestFailedMigrationLeavesNoTemplate(t *testing.T) {
 	t.Parallel()
 	c := useCluster(t)
-	key := Key(randomID())
+	key := randomID()
 	dropTemplateAfter(t, c, key)
 	broken := errors.New("broken")
 	_, err := c.clone(t.Context(), func(context.Context, string) error { return broken }, key)
 	if !errors.Is(err, broken) {
 		t.Fatalf("got %v", err)
 	}
-	New(t, createVisits, key)
+	newDatabase(t, createVisits, key)
 }
 
 func TestTemplateIsBuiltOnceForAllTests(t *testing.T) {
 	t.Parallel()
 	c := useCluster(t)
-	key := Key(randomID())
+	key := randomID()
 	dropTemplateAfter(t, c, key)
 	var built atomic.Int32
 	var all sync.WaitGroup
@@ -204,7 +204,7 @@ func dropTemplateAfter(t testing.TB, c *cluster, key string) {
 	t.Helper()
 	t.Cleanup(func() {
 		for _, prefix := range []string{templatePrefix, buildPrefix} {
-			if err := c.drop(context.Background(), prefix+Key(key)); err != nil {
+			if err := c.drop(context.Background(), prefix+key); err != nil {
 				t.Error(err)
 			}
 		}

@@ -1,4 +1,6 @@
-// Package pgtest gives each test a Postgres database of its own.
+// Package pgtest gives each test a Postgres database of its own, empty or with a
+// migrated mirror in it, and holds what may stand between syncd and Postgres: a
+// pooler ([NewPooler]), and a [Wire] that can be cut. All of it ends with its test.
 //
 // All test processes of `go test ./...` share one server, with the durability
 // that tests do not need switched off. A test's database is a clone of a
@@ -26,9 +28,6 @@ package pgtest
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"testing"
 	"time"
 
@@ -50,14 +49,17 @@ type Database struct {
 	Pool *pgxpool.Pool // closed when the test ends
 }
 
-// Migrate brings the empty database at url up to date. It must close what it
-// opens: a database with connections can't be cloned.
-type Migrate func(ctx context.Context, url string) error
+// New returns an empty database.
+func New(t testing.TB) *Database {
+	t.Helper()
+	return newDatabase(t, nil, "")
+}
 
-// New returns a database that migrate has been applied to. key stands for what
-// migrate does: it must change when the migrations change (see Key), for the
-// migrated template outlives the run. With a nil migrate the database is empty.
-func New(t testing.TB, migrate Migrate, key string) *Database {
+// newDatabase returns a database that migrate has been applied to, unless that
+// is nil. migrate must close what it opens: a database with connections can't be
+// cloned. key stands for what migrate does, for the migrated template outlives
+// the run.
+func newDatabase(t testing.TB, migrate func(ctx context.Context, url string) error, key string) *Database {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), setupTime)
 	defer cancel()
@@ -103,15 +105,6 @@ func closePool(ctx context.Context, pool *pgxpool.Pool) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// Key makes a key of everything the migrations consist of.
-func Key(parts ...string) string {
-	h := sha256.New()
-	for _, part := range parts {
-		fmt.Fprintf(h, "%d:%s", len(part), part)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
 // Keep holds the server until the returned function is called. It is for

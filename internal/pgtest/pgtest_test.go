@@ -11,7 +11,7 @@ import (
 
 func TestDatabasesOfTestsDoNotSeeEachOther(t *testing.T) {
 	t.Parallel()
-	one, other := New(t, createVisits, Key("visits")), New(t, createVisits, Key("visits"))
+	one, other := newDatabase(t, createVisits, "visits"), newDatabase(t, createVisits, "visits")
 	if _, err := one.Pool.Exec(t.Context(), `INSERT INTO visits VALUES (1)`); err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestDatabaseIsGoneAfterItsTest(t *testing.T) {
 	c := useCluster(t)
 	var name string
 	t.Run("test", func(t *testing.T) {
-		db := New(t, nil, "")
+		db := New(t)
 		name = db.Name
 		// A test may forget a connection.
 		if _, err := pgx.Connect(t.Context(), db.URL); err != nil {
@@ -53,9 +53,9 @@ func TestEachPostgresHasAFolderOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestKeyTellsPartsApart(t *testing.T) {
+func TestDigestTellsPartsApart(t *testing.T) {
 	t.Parallel()
-	keys := []string{Key("a", "b"), Key("ab"), Key("ab", ""), Key("a", "c")}
+	keys := []string{digest("a", "b"), digest("ab"), digest("ab", ""), digest("a", "c")}
 	for i, key := range keys {
 		for _, other := range keys[:i] {
 			if key == other {
@@ -63,7 +63,7 @@ func TestKeyTellsPartsApart(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff(Key("a", "b"), keys[0]); diff != "" {
+	if diff := cmp.Diff(digest("a", "b"), keys[0]); diff != "" {
 		t.Errorf("a key changes: %s", diff)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"polarmirror/internal/polar"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // listed returns n customer meters as Polar shows them, decoded page by page.
@@ -57,7 +56,7 @@ func BenchmarkSaveBlocks(b *testing.B) {
 			b.Run(phase+"/rows="+strconv.Itoa(size), func(b *testing.B) {
 				for b.Loop() {
 					b.StopTimer()
-					st, db := storetest.New(b)
+					st, db := pgtest.NewStore(b)
 					s := openOn(b, st)
 					run := start(b, s, store.Full)
 					if phase == "unchanged" {

@@ -17,7 +17,6 @@ import (
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // whole is a block that shows a stretch of the list: its new rows are copied if
@@ -226,7 +225,7 @@ func reopened(t testing.TB, st *store.Store) *store.Session {
 // of the run, must not be part of a transaction that nobody ends.
 func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	list := samples(t, 200) // as many as it takes to be copied
 	stopped, booked := 0, 0
 	openOn(t, st).Release()
@@ -265,7 +264,7 @@ func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 // being encoded, which the race detector would see.
 func TestCopyCutShortLeavesNothing(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	list := samples(t, 2000)
 	stored := func() string {
 		return lookup(t, db, `SELECT concat_ws(' ', (SELECT count(*) FROM polar.customer_meters), (SELECT count(*) FROM polar.customer_meter_history))`)

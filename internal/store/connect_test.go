@@ -8,11 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"polarmirror/internal/pgproxy"
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // show returns settings as a program finds them on its next connection.
@@ -38,7 +36,7 @@ func show(t testing.TB, address string, names ...string) string {
 // wrong, and no more.
 func TestServerThatRefusesIsNotSaidToBeDown(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	missing := strings.Replace(db.URL, "/syncd_test_", "/no_such_", 1)
 	for address, down := range map[string]bool{missing: false, "postgres://syncd@127.0.0.1:1/db": true} {
 		_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
@@ -81,8 +79,8 @@ func TestServerGivesALostHostUp(t *testing.T) {
 // host up, the host does not know it yet.
 func TestHolderCutOffTheNetworkIsReplacedAndCannotWrite(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
-	wire, address := pgproxy.NewWire(t, db.URL)
+	st, db := pgtest.NewStore(t)
+	wire, address := pgtest.NewWire(t, db.URL)
 	far, err := store.Open(t.Context(), store.Options{URL: secret.New(address), MaxConnections: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -130,8 +128,8 @@ SELECT concat_ws(' ', (SELECT status FROM polar.sync_runs WHERE id = $1), (SELEC
 // that would tell it that the client is gone.
 func TestKilledHolderIsReplacedThoughItsStatementStillRuns(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
-	wire, address := pgproxy.NewWire(t, db.URL)
+	st, db := pgtest.NewStore(t)
+	wire, address := pgtest.NewWire(t, db.URL)
 	far, err := store.Open(t.Context(), store.Options{URL: secret.New(address), MaxConnections: 3})
 	if err != nil {
 		t.Fatal(err)
@@ -172,10 +170,10 @@ func TestKilledHolderIsReplacedThoughItsStatementStillRuns(t *testing.T) {
 // connection is made stands for the server that it was made to.
 func TestConnectionsToADemotedServerAreReplaced(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st).Release()
 	alter(t, db, `SET default_transaction_read_only = on`)
-	demoted := storetest.Open(t, db)
+	demoted := pgtest.OpenStore(t, db)
 	var held []*store.Session
 	for n := range 3 { // three connections, which lie idle afterwards
 		s, err := demoted.Acquire(t.Context(), numbered('o', 10+n), false)
@@ -209,9 +207,9 @@ func TestConnectionsToADemotedServerAreReplaced(t *testing.T) {
 
 func TestPoolOutlivesARestartOfTheServer(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st).Release()
-	idle := storetest.Open(t, db)
+	idle := pgtest.OpenStore(t, db)
 	var sessions []*store.Session
 	for n := range 4 {
 		s, err := idle.Acquire(t.Context(), numbered('o', 10+n), false)

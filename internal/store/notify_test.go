@@ -14,7 +14,6 @@ import (
 
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // listen returns a connection that listens for changes.
@@ -33,7 +32,7 @@ func listen(t testing.TB, db *pgtest.Database) *pgx.Conn {
 
 func TestListenerGetsASmallJSON(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	conn := listen(t, db)
 	told, err := st.Notify(t.Context(), store.Notification{Organization: "acme", OrganizationID: organization, RunID: 7, Kind: store.Full, RowsUpdated: 3})
@@ -59,7 +58,7 @@ func TestListenerGetsASmallJSON(t *testing.T) {
 // as often as they can, and counts by the database's clock.
 func TestListenersAreToldAtMostOnceASecondByAllReplicas(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	conn := listen(t, db)
 	other := numbered('o', 2)
@@ -70,7 +69,7 @@ func TestListenersAreToldAtMostOnceASecondByAllReplicas(t *testing.T) {
 	var replicas sync.WaitGroup
 	began := databaseNow(t, db)
 	for range 3 {
-		replica := storetest.Open(t, db)
+		replica := pgtest.OpenStore(t, db)
 		for _, id := range []uuid.UUID{organization, other} {
 			replicas.Go(func() {
 				for told.Load() < 6 {

@@ -15,14 +15,13 @@ import (
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // TestOrgStatusFollowsTheOrderOfTheRuns compares with what is told while the runs
 // are made, one after the other: their dates decide nothing.
 func TestOrgStatusFollowsTheOrderOfTheRuns(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	random := rand.New(rand.NewPCG(5, 2026))
 	var want []store.OrgStatus
 	failing, undated, last := 0, 0, int64(0)
@@ -131,7 +130,7 @@ OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, n, id, kind, s
 }
 func TestOrgStatusFindsTheConfiguredOrganization(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	now := time.Now().UTC().Truncate(time.Second)
 	for i, ago := range []time.Duration{2 * time.Hour, time.Minute, time.Hour} { // one label, three organizations
 		id := numbered('o', i)
@@ -172,7 +171,7 @@ INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished
 
 func TestOrgStatusTellsTheFailuresSinceTheLastSuccess(t *testing.T) {
 	t.Parallel()
-	st, _ := storetest.New(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := func(kind store.Kind, err error) {
 		t.Helper()
@@ -200,7 +199,7 @@ func TestOrgStatusTellsTheFailuresSinceTheLastSuccess(t *testing.T) {
 func TestOrgStatusReadsFewRunsHoweverManyThereAre(t *testing.T) {
 	t.Parallel()
 	large(t)
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	exec(t, db, `INSERT INTO polar.organizations (id, name) SELECT gen_random_uuid(), 'org ' || n FROM generate_series(1, 4) n`)
 	exec(t, db, `
 INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished_at, exact, error)
@@ -240,7 +239,7 @@ SELECT
 
 func TestSizesCountLiveSuspectAndRejectedRows(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1), sample(t, 2), sample(t, 3), sample(t, 4), sample(t, 5))})
@@ -270,7 +269,7 @@ func TestSizesCountLiveSuspectAndRejectedRows(t *testing.T) {
 
 func TestServiceableOnlyWhenMigratedAndWritable(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	opened := func() *store.Store {
 		st, err := store.Open(t.Context(), store.Options{URL: secret.New(db.URL), MaxConnections: 2})
 		if err != nil {
@@ -316,7 +315,7 @@ func TestServiceableOnlyWhenMigratedAndWritable(t *testing.T) {
 
 func TestPoolStatSeesWhoHoldsAConnection(t *testing.T) {
 	t.Parallel()
-	st, _ := storetest.New(t)
+	st, _ := pgtest.NewStore(t)
 	before := st.PoolStat()
 	openOn(t, st)
 	after := st.PoolStat()

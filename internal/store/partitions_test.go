@@ -8,14 +8,14 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 func TestExpiredMonthsGoAndTheirLastStatesStay(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	idle, gone, busy := sample(t, 1), sample(t, 2), sample(t, 3)
@@ -75,7 +75,7 @@ func must1[T any](v T, err error) T {
 // row at once, though its last change is dated in the future.
 func TestConcurrentWritersGiveEachChangeATimeOfItsOwn(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1))})

@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // TestFullDiskIsFoundBeforeAWebhookIsLost: the disk is full to whoever writes to
@@ -49,7 +49,7 @@ CREATE TRIGGER full_disk BEFORE INSERT ON polar.webhook_events FOR EACH STATEMEN
 // full disk refuses, and a record in the log, which the commit waits for.
 func TestProbeWritesToTheDiskAndLeavesNothing(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	settings, write := store.ProbeStatements()
 	var text string
 	err := pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
@@ -86,7 +86,7 @@ func TestProbeWritesToTheDiskAndLeavesNothing(t *testing.T) {
 // TestCauseIsWhatTheServerSaidWithoutNames: a role that may not log in any more.
 func TestCauseIsWhatTheServerSaidWithoutNames(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	role := db.Name + "_role"
 	quoted := pgx.Identifier{role}.Sanitize()
 	for _, sql := range []string{

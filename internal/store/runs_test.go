@@ -8,16 +8,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 func TestOneSessionPerOrganization(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	first := openOn(t, st)
-	other := storetest.Open(t, db)
+	other := pgtest.OpenStore(t, db)
 	if _, err := other.Acquire(t.Context(), organization, false); !errors.Is(err, store.ErrBusy) {
 		t.Fatalf("a second session was had while the first holds the lock: %v", err)
 	}
@@ -43,7 +43,7 @@ func TestOneSessionPerOrganization(t *testing.T) {
 
 func TestLosingTheConnectionLosesLockAndWrites(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	session := openOn(t, st)
 	run := start(t, session, store.Full)
 	lookup(t, db, `
@@ -143,7 +143,7 @@ func TestFloorOfAWalkNeverMovesBackAndThatOfATickDoes(t *testing.T) {
 
 func TestMigrateAgainChangesNothing(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	n, err := st.Migrate(t.Context())
 	if n != 0 || err != nil {
 		t.Errorf("%d migrations applied again (%v)", n, err)
@@ -155,7 +155,7 @@ func TestMigrateAgainChangesNothing(t *testing.T) {
 
 func TestEverythingInTheSchemaHasAComment(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	got := lookup(t, db, `
 SELECT string_agg(concat_ws('.', c.relname, a.attname), ', ')
   FROM pg_class c
@@ -172,7 +172,7 @@ SELECT string_agg(concat_ws('.', c.relname, a.attname), ', ')
 // refuses to update or delete rows of a table that is published.
 func TestEveryTableHasAPrimaryKeyThatIdentifiesItsRows(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	got := lookup(t, db, `
 SELECT string_agg(c.relname, ', ' ORDER BY c.relname)
   FROM pg_class c
@@ -188,7 +188,7 @@ SELECT string_agg(c.relname, ', ' ORDER BY c.relname)
 // their joins by foreign keys.
 func TestCustomerMetersReferToTheirCustomerAndMeter(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	got := lookup(t, db, `
 SELECT string_agg(pg_get_constraintdef(oid), ', ' ORDER BY conname)
   FROM pg_constraint
@@ -203,7 +203,7 @@ SELECT string_agg(pg_get_constraintdef(oid), ', ' ORDER BY conname)
 
 func TestBinaryOlderThanTheSchemaAllowsIsRefused(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	lookup(t, db, `UPDATE polar.schema_compatibility SET oldest_migration = 99999 RETURNING 'x'`)
 	var schema *store.SchemaError
 	if _, err := st.Migrate(t.Context()); !errors.As(err, &schema) {
@@ -216,7 +216,7 @@ func TestBinaryOlderThanTheSchemaAllowsIsRefused(t *testing.T) {
 
 func TestStatusTellsRowsRunsAndErrors(t *testing.T) {
 	t.Parallel()
-	st, _ := storetest.New(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{CustomerMeters: []*polar.CustomerMeter{sample(t, 1), sample(t, 2)}})

@@ -11,7 +11,6 @@ import (
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -75,7 +74,7 @@ func consumed(t testing.TB, s string) func(*polar.CustomerMeter) {
 // open returns a session on a fresh mirror, and its database.
 func open(t testing.TB) (*store.Session, *pgtest.Database) {
 	t.Helper()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	return openOn(t, st), db
 }
 

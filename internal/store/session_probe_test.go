@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"polarmirror/internal/pgproxy"
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
@@ -14,15 +13,15 @@ import (
 
 func TestProxyThatPoolsByTransactionIsRefusedHoweverItLends(t *testing.T) {
 	t.Parallel()
-	for _, opts := range []pgproxy.PoolerOptions{
+	for _, opts := range []pgtest.PoolerOptions{
 		{Size: 1}, {Size: 2}, {Size: 5},
 		{Size: 2, TakeTurns: true}, {Size: 3, TakeTurns: true}, {Size: 7, TakeTurns: true},
 		{Size: 1, SameKeys: true}, {Size: 4, SameKeys: true},
 	} {
 		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
 			t.Parallel()
-			db := pgtest.New(t, nil, "")
-			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgproxy.NewPooler(t, db.URL, opts))})
+			db := pgtest.New(t)
+			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgtest.NewPooler(t, db.URL, opts))})
 			if err == nil {
 				st.Close()
 			}
@@ -39,8 +38,8 @@ func TestProxyThatPoolsByTransactionIsRefusedHoweverItLends(t *testing.T) {
 
 func TestRefusedProxyIsLeftWithoutOurSettings(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
-	address := pgproxy.NewPooler(t, db.URL, pgproxy.PoolerOptions{Size: 1})
+	db := pgtest.New(t)
+	address := pgtest.NewPooler(t, db.URL, pgtest.PoolerOptions{Size: 1})
 	if _, err := store.Open(t.Context(), store.Options{URL: secret.New(address)}); err == nil {
 		t.Fatal("the proxy was not refused")
 	}
@@ -51,11 +50,11 @@ func TestRefusedProxyIsLeftWithoutOurSettings(t *testing.T) {
 
 func TestProxyThatPoolsBySessionIsUsed(t *testing.T) {
 	t.Parallel()
-	for _, opts := range []pgproxy.PoolerOptions{{Size: 4, BySession: true}, {Size: 4, BySession: true, TakeTurns: true}} {
+	for _, opts := range []pgtest.PoolerOptions{{Size: 4, BySession: true}, {Size: 4, BySession: true, TakeTurns: true}} {
 		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
 			t.Parallel()
-			db := pgtest.New(t, nil, "")
-			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgproxy.NewPooler(t, db.URL, opts)), MaxConnections: 3})
+			db := pgtest.New(t)
+			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgtest.NewPooler(t, db.URL, opts)), MaxConnections: 3})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,8 +65,8 @@ func TestProxyThatPoolsBySessionIsUsed(t *testing.T) {
 
 func TestProxyWithOneSessionIsNotTakenForOneThatPoolsByTransaction(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
-	address := pgproxy.NewPooler(t, db.URL, pgproxy.PoolerOptions{Size: 1, BySession: true})
+	db := pgtest.New(t)
+	address := pgtest.NewPooler(t, db.URL, pgtest.PoolerOptions{Size: 1, BySession: true})
 	_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
 	var unreachable *store.UnreachableError
 	if !errors.As(err, &unreachable) || !strings.Contains(unreachable.Cause, "a second connection got no answer") {

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // minute is a slot.
@@ -15,13 +15,13 @@ func minute(n int) time.Time { return epoch.Add(time.Duration(n) * time.Minute) 
 
 func TestSlotIsAskedForWithoutTheLockOnceAnswered(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	session := openOn(t, st)
 	run, err := session.StartRun(t.Context(), store.Incremental, minute(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := storetest.Open(t, db)
+	other := pgtest.OpenStore(t, db)
 	if _, err := other.AcquireSlot(t.Context(), organization, store.Incremental, minute(1)); !errors.Is(err, store.ErrSlotTaken) {
 		t.Errorf("a slot under way gave %v", err)
 	}
@@ -62,7 +62,7 @@ SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interv
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			st, db := storetest.New(t)
+			st, db := pgtest.NewStore(t)
 			session := openOn(t, st)
 			answer := func() error {
 				run, err := session.StartRun(t.Context(), store.Incremental, minute(1))
@@ -72,7 +72,7 @@ SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interv
 				return session.FinishRun(t.Context(), run, store.Outcome{NullRows: -1})
 			}
 			taken := func() bool {
-				other, err := storetest.Open(t, db).AcquireSlot(t.Context(), organization, store.Incremental, minute(1))
+				other, err := pgtest.OpenStore(t, db).AcquireSlot(t.Context(), organization, store.Incremental, minute(1))
 				if err == nil {
 					other.Release()
 				}
@@ -100,7 +100,7 @@ SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interv
 
 func TestLosersOfALockGiveTheirConnectionsBackAtOnce(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	one, err := store.Open(t.Context(), store.Options{URL: storeURL(db), MaxConnections: 1})
 	if err != nil {

@@ -12,11 +12,9 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
-	"polarmirror/internal/pgproxy"
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // unsuitable opens the database at address and returns why it is refused.
@@ -37,7 +35,7 @@ func unsuitable(t testing.TB, address string) string {
 // that statement.
 func TestDatabaseThatIsNotUTF8IsRefusedWithTheStatementThatMakesOneThatIs(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	for _, encoding := range []string{"SQL_ASCII", "LATIN1", "LATIN9", "WIN1252", "KOI8R", "EUC_JP", "MULE_INTERNAL"} {
 		name := db.Name + "_" + strings.ToLower(encoding)
 		exec(t, db, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING '`+encoding+`' LC_COLLATE 'C' LC_CTYPE 'C'`)
@@ -71,7 +69,7 @@ func drop(t testing.TB, db *pgtest.Database, names ...string) {
 // always true where syncd asks for a lock.
 func TestServerThatGrantsEveryLockIsRefused(t *testing.T) {
 	t.Parallel()
-	wire, address := pgproxy.NewWire(t, pgtest.New(t, nil, "").URL)
+	wire, address := pgtest.NewWire(t, pgtest.New(t).URL)
 	wire.Replace("pg_try_advisory_lock", "true OR 0::bigint IN")
 	if text := unsuitable(t, address); !strings.Contains(text, "grants one advisory lock to two connections") {
 		t.Errorf("got %s", text)
@@ -131,7 +129,7 @@ func asRole(t testing.TB, db *pgtest.Database, options string) string {
 // the role may have connections, through each way that the pool is asked.
 func TestPoolWaitsForAConnectionThatTheServerRefuses(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	st, err := store.Open(t.Context(), store.Options{URL: secret.New(asRole(t, db, "CONNECTION LIMIT 2")), MaxConnections: 20})
 	if err != nil {
 		t.Fatal(err)
@@ -159,8 +157,8 @@ func TestPoolWaitsForAConnectionThatTheServerRefuses(t *testing.T) {
 // TestCanceledBlockNamesTheCure: a proxy makes another value of what syncd sets.
 func TestCanceledBlockNamesTheCure(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
-	wire, address := pgproxy.NewWire(t, db.URL)
+	_, db := pgtest.NewStore(t)
+	wire, address := pgtest.NewWire(t, db.URL)
 	wire.Replace("('statement_timeout', '0')", "('statement_timeout','1s')")
 	st, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
 	if err != nil {
@@ -185,7 +183,7 @@ func TestCanceledBlockNamesTheCure(t *testing.T) {
 // TestRehearsalFindsEveryTableThatTakesNoRows breaks one table after the other.
 func TestRehearsalFindsEveryTableThatTakesNoRows(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	const sql = `
 SELECT string_agg(c.relname, ' ' ORDER BY c.relname)
   FROM pg_class c

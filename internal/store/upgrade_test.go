@@ -14,7 +14,7 @@ import (
 // numbers meant something else then.
 func TestSchemaFromBeforeTheFirstReleaseIsRefusedWithItsCure(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	exec(t, db, `
 CREATE SCHEMA polar;
 CREATE TABLE polar.organizations (id uuid PRIMARY KEY);

@@ -8,14 +8,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 func TestCustomersComeOnceEachInBothDirections(t *testing.T) {
 	t.Parallel()
-	st, _ := storetest.New(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	names := []*string{nil, new(""), new("Ada"), new("ada"), new("Ada"), new("Zoë"), new("_%"), new("Émile")}
@@ -60,7 +60,7 @@ func TestCustomersComeOnceEachInBothDirections(t *testing.T) {
 
 func TestSearchTakesPatternsLiterally(t *testing.T) {
 	t.Parallel()
-	st, _ := storetest.New(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{CustomerMeters: rows(

@@ -17,7 +17,6 @@ import (
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // view calls use with a snapshot that has plenty of time.
@@ -60,7 +59,7 @@ func exec(t testing.TB, db *pgtest.Database, sql string, args ...any) {
 
 func TestActivityTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 	t.Parallel()
-	st, _ := storetest.New(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{
@@ -90,7 +89,7 @@ func TestActivityTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 
 func TestOrgStatusForgetsAFailureOnceItIsMadeGood(t *testing.T) {
 	t.Parallel()
-	st, _ := storetest.New(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	exact := true
 	finish := func(kind store.Kind, o store.Outcome) {
@@ -123,7 +122,7 @@ func TestOrgStatusForgetsAFailureOnceItIsMadeGood(t *testing.T) {
 // 1,000 requests sent 100 in the last of them.
 func TestRequestsOfALongRunCountForTheLastMinuteOnly(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	exec(t, db, `
 INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, requests, kind, status)
@@ -136,7 +135,7 @@ VALUES ($1, now() - interval '10 minutes', now(), 1000, 'full', 'succeeded'),
 
 func TestUsageSaysWhatUsageDailySays(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	var block []*polar.CustomerMeter
@@ -226,7 +225,7 @@ func texts(t testing.TB, db *pgtest.Database, sql string, args ...any) []string 
 
 func TestBalancesAreThoseOfBalancesAt(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	var ids []uuid.UUID
@@ -256,7 +255,7 @@ func TestBalancesAreThoseOfBalancesAt(t *testing.T) {
 
 func TestViewEndsAStatementThatTakesTooLong(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	tx, err := db.Pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -277,7 +276,7 @@ func TestViewEndsAStatementThatTakesTooLong(t *testing.T) {
 
 func TestViewCannotWrite(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	exec(t, db, `
 ALTER TABLE polar.organizations RENAME TO organizations_2;
 CREATE VIEW polar.organizations AS SELECT id, name FROM polar.organizations_2 WHERE (SELECT nextval('polar.sync_runs_id_seq')) > 0`)

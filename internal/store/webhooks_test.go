@@ -12,13 +12,12 @@ import (
 
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // inbox is a fresh mirror that knows the organization.
 func inbox(t testing.TB) (*store.Store, *pgtest.Database) {
 	t.Helper()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	if err := st.RegisterOrganization(t.Context(), organization, "acme"); err != nil {
 		t.Fatal(err)
 	}

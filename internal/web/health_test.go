@@ -24,7 +24,6 @@ import (
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 )
 
 // serveStore serves the health of a real database's store.
@@ -64,7 +63,7 @@ func ages(t testing.TB, base string) (int, dataAnswer) {
 
 func TestDataIsStaleWhenOneOrganizationIsOrHasNone(t *testing.T) {
 	t.Parallel()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	acme, globex, gone := uuid.New(), uuid.New(), uuid.New()
 	ran(t, db, acme, "acme", 3*time.Hour) // an earlier one does not count
 	ran(t, db, acme, "acme", 5*time.Minute)
@@ -119,7 +118,7 @@ func TestAgeIsCountedFromTheStartOfTheRun(t *testing.T) {
 
 func TestReadyOnlyWithAMigratedWritableDatabase(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t, nil, "")
+	db := pgtest.New(t)
 	opened := func() *store.Store {
 		st, err := store.Open(t.Context(), store.Options{URL: secret.New(db.URL), MaxConnections: 2})
 		if err != nil {
@@ -214,7 +213,7 @@ func TestTroubleOfTheDatabaseIsLoggedWhenItBeginsAndEnds(t *testing.T) {
 
 func TestManyProbesLeaveThePoolToTheWork(t *testing.T) {
 	t.Parallel()
-	_, db := storetest.New(t)
+	_, db := pgtest.NewStore(t)
 	st, err := store.Open(t.Context(), store.Options{URL: secret.New(db.URL), MaxConnections: 3})
 	if err != nil {
 		t.Fatal(err)

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/net/html"
 
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 	"polarmirror/internal/web"
 )
 
@@ -222,7 +222,7 @@ func TestManyReadersCostTheDatabaseOneLook(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
 	w.backfill()
-	st := storetest.Open(t, w.db)
+	st := pgtest.OpenStore(t, w.db)
 	at := time.Now() // a clock that stands still: one second never ends
 	server := w.page(func(o *web.PageOptions) {
 		o.Store = st

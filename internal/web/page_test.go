@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/net/html"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
-	"polarmirror/internal/storetest"
 	"polarmirror/internal/web"
 )
 
@@ -278,7 +278,7 @@ func TestPageWithoutDatabaseSaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
 	w.backfill()
-	broken := storetest.Open(t, w.db)
+	broken := pgtest.OpenStore(t, w.db)
 	core, logs := observer.New(zap.ErrorLevel)
 	now := time.Now()
 	server := w.page(func(o *web.PageOptions) {

@@ -19,7 +19,6 @@ import (
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 	"polarmirror/internal/web"
 )
 
@@ -42,7 +41,7 @@ type world struct {
 
 func newWorld(t testing.TB, orgs ...polarsim.Organization) *world {
 	t.Helper()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	w := &world{TB: t, store: st, db: db, walks: web.NewWalks()}
 	w.sim = polarsim.New(polarsim.Options{Seed: 11, Organizations: orgs, Now: w.now, Epoch: time.Now().AddDate(0, 0, -40)})
 	w.orgs = w.sim.Organizations()

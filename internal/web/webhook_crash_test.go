@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 	"polarmirror/internal/web"
 )
 
@@ -43,7 +43,7 @@ func TestCrashBetweenReceiptAndApplicationLosesNone(t *testing.T) {
 	if stats := hooks.Stats(); stats.Delivered < 100 || stats.Failed > 0 {
 		t.Fatalf("%+v", stats)
 	}
-	w.serve(w.mirror(storetest.Open(t, w.db)).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
+	w.serve(w.mirror(pgtest.OpenStore(t, w.db)).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
 	w.settled()
 	w.same()
 }
@@ -64,7 +64,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	})
 	chance := rand.New(rand.NewPCG(5, 6))
 	for range 8 {
-		st := storetest.Open(t, w.db)
+		st := pgtest.OpenStore(t, w.db)
 		inbox := w.mirror(st).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
 		current.inbox.Store(inbox)
 		stop := w.serve(inbox)
@@ -77,7 +77,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 		}
 		stop()
 	}
-	last := w.mirror(storetest.Open(t, w.db)).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
+	last := w.mirror(pgtest.OpenStore(t, w.db)).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
 	current.inbox.Store(last)
 	w.serve(last)
 	w.drain(hooks)
@@ -90,7 +90,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	if stats.GivenUp > 0 {
 		t.Errorf("%+v: Polar gave deliveries up", stats)
 	}
-	w.store = storetest.Open(t, w.db)
+	w.store = pgtest.OpenStore(t, w.db)
 	w.same()
 	if got := w.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status <> 'applied'`); got != "0" {
 		t.Errorf("%s deliveries were not applied", got)
@@ -143,7 +143,7 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 	down.Store(false)
 	w.drain(hooks)
 	w.settled()
-	w.store = storetest.Open(t, w.db)
+	w.store = pgtest.OpenStore(t, w.db)
 	w.same()
 }
 

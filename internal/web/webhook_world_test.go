@@ -21,7 +21,6 @@ import (
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/internal/storetest"
 	"polarmirror/internal/web"
 )
 
@@ -41,7 +40,7 @@ type hookWorld struct {
 
 func newHookWorld(t testing.TB, organizations ...polarsim.Organization) *hookWorld {
 	t.Helper()
-	st, db := storetest.New(t)
+	st, db := pgtest.NewStore(t)
 	sim := polarsim.New(polarsim.Options{Seed: 11, Organizations: organizations})
 	return &hookWorld{TB: t, sim: sim, store: st, db: db, orgs: sim.Organizations(), log: zaptest.NewLogger(t, zaptest.Level(zap.FatalLevel))}
 }

@@ -1,4 +1,4 @@
-package pgproxy
+package pgtest
 
 import (
 	"bytes"
@@ -87,7 +87,7 @@ func (w *Wire) accept() {
 // long and come in one piece.
 func (w *Wire) Replace(old, new string) {
 	if len(old) != len(new) {
-		panic("pgproxy: the length of a message would change")
+		panic("pgtest: the length of a message would change")
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

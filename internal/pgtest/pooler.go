@@ -1,4 +1,4 @@
-package pgproxy
+package pgtest
 
 import (
 	"context"
@@ -25,7 +25,7 @@ type PoolerOptions struct {
 type Pooler struct {
 	opts     PoolerOptions
 	listener net.Listener
-	free     *shelf
+	free     *pool
 	greeting *pgconn.HijackedConn // whose parameters clients are told
 	open     sync.WaitGroup
 
@@ -41,7 +41,7 @@ func NewPooler(t testing.TB, address string, opts PoolerOptions) string {
 	if err != nil {
 		t.Fatal("parse the database's address") // the error would show its password
 	}
-	p := &Pooler{opts: opts, free: newShelf(opts), clients: map[net.Conn]bool{}}
+	p := &Pooler{opts: opts, free: newPool(opts), clients: map[net.Conn]bool{}}
 	for range opts.Size {
 		p.greeting = connect(t, address)
 		p.free.put(p.greeting)
@@ -220,8 +220,8 @@ func rollBack(server *pgproto3.Frontend) {
 	}
 }
 
-// A shelf holds the server connections that nobody uses.
-type shelf struct {
+// A pool holds the server connections that nobody uses.
+type pool struct {
 	opts   PoolerOptions
 	ctx    context.Context
 	close  context.CancelFunc
@@ -230,21 +230,21 @@ type shelf struct {
 	back   chan struct{} // as many as there are connections
 }
 
-func newShelf(opts PoolerOptions) *shelf {
-	s := &shelf{opts: opts, back: make(chan struct{}, opts.Size)}
+func newPool(opts PoolerOptions) *pool {
+	s := &pool{opts: opts, back: make(chan struct{}, opts.Size)}
 	s.ctx, s.close = context.WithCancel(context.Background())
 	return s
 }
 
-func (s *shelf) put(conn *pgconn.HijackedConn) {
+func (s *pool) put(conn *pgconn.HijackedConn) {
 	s.mu.Lock()
 	s.unused = append(s.unused, conn)
 	s.mu.Unlock()
 	s.back <- struct{}{}
 }
 
-// take waits for a connection; nil once the shelf is closed.
-func (s *shelf) take() *pgconn.HijackedConn {
+// take waits for a connection; nil once the pool is closed.
+func (s *pool) take() *pgconn.HijackedConn {
 	select {
 	case <-s.back:
 	case <-s.ctx.Done():

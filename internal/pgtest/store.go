@@ -1,0 +1,65 @@
+package pgtest
+
+import (
+	"context"
+	"io/fs"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+	"polarmirror/migrations"
+)
+
+// NewStore returns a store on a migrated database of its own, and that database.
+func NewStore(t testing.TB) (*store.Store, *Database) {
+	t.Helper()
+	db := newDatabase(t, migrate, migrationsKey(t))
+	return OpenStore(t, db), db
+}
+
+// OpenStore returns another store on db, as another process would have.
+func OpenStore(t testing.TB, db *Database) *store.Store {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Options{
+		URL:            secret.New(db.URL),
+		MaxConnections: 8,
+		Log:            zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(st.Close)
+	return st
+}
+
+func migrate(ctx context.Context, url string) error {
+	st, err := store.Open(ctx, store.Options{URL: secret.New(url), MaxConnections: 2})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	_, err = st.Migrate(ctx)
+	return err
+}
+
+// migrationsKey changes when a migration does. Partitions belong to the month.
+func migrationsKey(t testing.TB) string {
+	t.Helper()
+	parts := []string{time.Now().UTC().Format("2006-01")}
+	err := fs.WalkDir(migrations.FS, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(migrations.FS, path)
+		parts = append(parts, path, string(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest(parts...)
+}
