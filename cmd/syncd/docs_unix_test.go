@@ -198,7 +198,8 @@ func inCI(command string, args []string) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(strings.Split(string(ci), "\n"), command) {
+	// As a command of its own, with whatever stands before or after it.
+	if regexp.MustCompile(`(?m)(^|[ =])` + regexp.QuoteMeta(command) + `($| \|\| )`).Match(ci) {
 		return nil
 	}
 	name, folder := "", ""

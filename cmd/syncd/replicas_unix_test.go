@@ -149,7 +149,7 @@ func (r *replicas) kill(n int) {
 	r.t.Helper()
 	p := r.processes[n]
 	if err := p.cmd.Process.Kill(); err != nil {
-		r.t.Fatal(err)
+		r.t.Fatalf("replica %d ended by itself: %v: %s", n, <-p.ended, p.stderr)
 	}
 	<-p.ended
 	r.checkLog(n)

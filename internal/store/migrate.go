@@ -160,38 +160,31 @@ func (s *Store) createSchema(ctx context.Context) error {
 }
 
 // checkCompatible refuses a schema that is too new for this binary, or from
-// before the migrations of the first release, which lacks polar.sync_runs.method.
+// before the first release: its polar.sync_runs lacks method.
 func (s *Store) checkCompatible(ctx context.Context) error {
 	newest, err := newestMigration()
 	if err != nil {
 		return fmt.Errorf("read embedded migrations: %w", err)
 	}
 	const shape = `
-SELECT
-    NOT EXISTS (
-        SELECT
-          FROM pg_catalog.pg_class c
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = 'polar'
-           AND c.relname = 'organizations'
-    ),
-    EXISTS (
-        SELECT
-          FROM pg_catalog.pg_attribute a
-          JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-         WHERE n.nspname = 'polar'
-           AND c.relname = 'sync_runs'
-           AND a.attname = 'method'
-    )`
-	var empty, ours bool
-	if err := s.pool.QueryRow(ctx, shape).Scan(&empty, &ours); err != nil {
+SELECT EXISTS (
+    SELECT
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'polar'
+       AND c.relname = 'sync_runs'
+       AND NOT EXISTS (
+           SELECT
+             FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid
+              AND a.attname = 'method'
+       )
+)`
+	var obsolete bool
+	if err := s.pool.QueryRow(ctx, shape).Scan(&obsolete); err != nil {
 		return fmt.Errorf("look at schema: %w", err)
 	}
-	switch {
-	case empty:
-		return nil
-	case !ours:
+	if obsolete {
 		return &SchemaError{
 			Problem:  "it was made by a syncd from before the first release; run DROP SCHEMA polar CASCADE and start again: the history is lost, the rest is read from Polar again",
 			Obsolete: true,
@@ -200,6 +193,9 @@ SELECT
 	const sql = `SELECT oldest_migration FROM polar.schema_compatibility`
 	var oldest int64
 	err = s.pool.QueryRow(ctx, sql).Scan(&oldest)
+	if sqlState(err) == "42P01" { // undefined_table: an empty schema, or one that is being migrated
+		return nil
+	}
 	if sqlState(err) == "42501" { // insufficient_privilege
 		return &SchemaError{Problem: "schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
 	}
