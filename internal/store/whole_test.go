@@ -112,40 +112,52 @@ func waiting(t testing.TB, db *pgtest.Database) {
 // was stored before the webhook, and must not overwrite what it brought.
 func TestWebhookCommittedAfterTheComparisonStands(t *testing.T) {
 	t.Parallel()
-	st, db := pgtest.NewStore(t)
-	s := openOn(t, st)
-	run := start(t, s, store.Full)
-	save(t, s, run, whole(samples(t, 2)[1:]))
-	at := func(v int) *polar.CustomerMeter {
-		return edited(sample(t, 1, modified(time.Duration(v)*time.Hour), consumed(t, fmt.Sprint(v))), func(c *polar.Customer) {
-			name := fmt.Sprint("Customer at ", v)
-			c.Name, c.ModifiedAt = &name, epoch.Add(time.Duration(v)*time.Hour)
-		})
-	}
-	keep(t, st, delivery(1, 1))
-	saved := make(chan error, 1)
-	_, err := st.WorkDeliveries(t.Context(), due(1), func(c *store.Claim) ([]store.Settlement, error) {
-		if _, _, err := c.Apply(t.Context(), []store.Change{told(at(3))}); err != nil {
-			return nil, err
-		}
-		go func() {
-			_, err := s.SaveBlock(t.Context(), run, whole(rows(at(2))))
-			saved <- err
-		}()
-		waiting(t, db)
-		return []store.Settlement{{ID: delivery(1, 1).ID, Status: store.DeliveryApplied}}, nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := <-saved; err != nil {
-		t.Fatal(err)
-	}
-	got := lookup(t, db, `
+	hour := func(v int) time.Duration { return time.Duration(v) * time.Hour }
+	for _, test := range []struct {
+		name string
+		at   func(v int) *polar.CustomerMeter // as it is v hours after it was created
+		want string                           // units, the customer's name, and the units in the history
+	}{
+		{"customer meter", func(v int) *polar.CustomerMeter { return sample(t, 1, modified(hour(v)), consumed(t, fmt.Sprint(v))) }, "3, Customer 1, 0.1 3"},
+		{"customer", func(v int) *polar.CustomerMeter {
+			return edited(sample(t, 1), func(c *polar.Customer) {
+				name := fmt.Sprint("Customer at ", v)
+				c.Name, c.ModifiedAt = &name, epoch.Add(hour(v))
+			})
+		}, "0.1, Customer at 3, 0.1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			st, db := pgtest.NewStore(t)
+			s := openOn(t, st)
+			run := start(t, s, store.Full)
+			save(t, s, run, whole(rows(sample(t, 1))))
+			keep(t, st, delivery(1, 1))
+			saved := make(chan error, 1)
+			_, err := st.WorkDeliveries(t.Context(), due(1), func(c *store.Claim) ([]store.Settlement, error) {
+				if _, _, err := c.Apply(t.Context(), []store.Change{told(test.at(3))}); err != nil {
+					return nil, err
+				}
+				go func() {
+					_, err := s.SaveBlock(t.Context(), run, whole(rows(test.at(2))))
+					saved <- err
+				}()
+				waiting(t, db)
+				return []store.Settlement{{ID: delivery(1, 1).ID, Status: store.DeliveryApplied}}, nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := <-saved; err != nil {
+				t.Fatal(err)
+			}
+			got := lookup(t, db, `
 SELECT concat_ws(', ', consumed_units, (SELECT name FROM polar.customers), (SELECT string_agg(consumed_units::text, ' ' ORDER BY observed_at) FROM polar.customer_meter_history))
   FROM polar.customer_meters`)
-	if want := "3, Customer at 3, 0.1 3"; got != want {
-		t.Errorf("units, customer and history: %s, want %s", got, want)
+			if got != test.want {
+				t.Errorf("units, customer and history: %s, want %s", got, test.want)
+			}
+		})
 	}
 }
 
