@@ -116,9 +116,6 @@ func (c *Client) Counting(n *Counters) *Client {
 // shares its token; 0 if there is no limit.
 func (c *Client) Interval() time.Duration { return c.limiters.Interval() }
 
-// Close closes the connections that are idle.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
-
 func orDefault[T comparable](v, otherwise T) T {
 	var zero T
 	if v == zero {

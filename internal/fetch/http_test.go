@@ -35,7 +35,7 @@ func clientOf(t testing.TB, s *httptest.Server) *Client {
 	o.Retry.InitialInterval, o.Retry.MaxInterval = time.Nanosecond, time.Nanosecond
 	o.Retry.MaxElapsedTime = 10 * time.Second // ends a test that fails, no other
 	c := newClient(t, o)
-	t.Cleanup(c.Close)
+	t.Cleanup(c.http.CloseIdleConnections)
 	return c
 }
 

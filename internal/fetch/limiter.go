@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -57,9 +56,8 @@ func (l *Limiters) For(token secret.Secret) *Limiter {
 // A Limiter paces all requests with one token: evenly, none while paused, and
 // the first one alone.
 type Limiter struct {
-	rate   *rate.Limiter
-	waited atomic.Int64  // nanoseconds
-	probe  chan struct{} // holds a token while the first request is under way
+	rate  *rate.Limiter
+	probe chan struct{} // holds a token while the first request is under way
 
 	mu         sync.Mutex
 	paused     time.Time // until then
@@ -95,13 +93,8 @@ func (l *Limiter) Pause(until time.Time) {
 	}
 }
 
-// Waited is the time that all requests together have waited here so far.
-func (l *Limiter) Waited() time.Duration { return time.Duration(l.waited.Load()) }
-
 // wait returns when a request may be sent. The caller hands first on to done.
 func (l *Limiter) wait(ctx context.Context) (first bool, err error) {
-	began := time.Now()
-	defer func() { l.waited.Add(int64(time.Since(began))) }()
 	if first, err = l.enter(ctx); err != nil {
 		return false, err
 	}

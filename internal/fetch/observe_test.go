@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"polarmirror/internal/secret"
 )
 
 // notes is an Observer that remembers.
@@ -85,9 +83,6 @@ func TestObserverSeesEveryRequestInItsClass(t *testing.T) {
 				}
 				if total := len(s.arrivals()); int64(total) != count.Requests.Load() || n.retries != tt.retries {
 					t.Errorf("%d requests arrived, %d counted; %d retries, want %d", total, count.Requests.Load(), n.retries, tt.retries)
-				}
-				if want := o.Limiters.For(secret.New(testToken)).Waited(); n.waited != want {
-					t.Errorf("waited %v, but the limiter says %v", n.waited, want)
 				}
 				if n.answers[NoAnswer] == 0 && n.elapsed != time.Duration(len(tt.steps))*100*time.Millisecond {
 					t.Errorf("%d answers took %v", len(tt.steps), n.elapsed)

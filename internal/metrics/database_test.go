@@ -144,7 +144,7 @@ func TestScrapesCostTheDatabaseABoundedShare(t *testing.T) {
 			var scrapes sync.WaitGroup
 			for range 10 {
 				scrapes.Go(func() {
-					if _, err := m.Gatherer().Gather(); err != nil {
+					if _, err := m.registry.Gather(); err != nil {
 						t.Error(err)
 					}
 				})

@@ -114,9 +114,6 @@ func (m *Metrics) label(organization string) string {
 	return elsewhere
 }
 
-// Gatherer gathers the metrics as a scrape does.
-func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
-
 // scrapesAtOnce bounds the scrapes under way; more are answered with 503.
 const scrapesAtOnce = 4
 

@@ -43,9 +43,6 @@ const (
 	SkipFailed   Skip = "failed"      // the round could not begin; the log says why
 )
 
-// Skips are all reasons.
-func Skips() []Skip { return []Skip{SkipBusy, SkipAnswered, SkipNoFull, SkipTooSoon, SkipFailed} }
-
 // String is the reason for people.
 func (s Skip) String() string {
 	switch s {

@@ -32,7 +32,7 @@ func BenchmarkDecodePage(b *testing.B) {
 		b.SetBytes(int64(len(body)))
 		b.ReportAllocs()
 		for b.Loop() {
-			if page, err := DecodePage(body); err != nil || len(page.CustomerMeters) != MaxPageSize {
+			if page, err := NewDecoder().Page(body); err != nil || len(page.CustomerMeters) != MaxPageSize {
 				b.Fatal(err)
 			}
 		}
@@ -120,7 +120,7 @@ func TestUnchangedPagesAllocateLittle(t *testing.T) {
 		{"one customer and meter", same, 3.5},
 	} {
 		got := testing.AllocsPerRun(20, func() {
-			if _, err := DecodePage(test.body); err != nil {
+			if _, err := NewDecoder().Page(test.body); err != nil {
 				t.Fatal(err)
 			}
 		}) / MaxPageSize

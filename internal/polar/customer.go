@@ -3,43 +3,7 @@ package polar
 import (
 	"bytes"
 	"errors"
-	"fmt"
 )
-
-// DecodeCustomer decodes a customer of either type that stands alone, as in a
-// webhook, and returns how many U+0000 it replaced. Unlike in a page, any
-// defect is an error; it names the field in one line. Nothing in the customer
-// refers to raw.
-func DecodeCustomer(raw []byte) (*Customer, int, error) {
-	return decodeAlone("customer", raw, decodeCustomer)
-}
-
-// DecodeMeter is [DecodeCustomer] for a meter.
-func DecodeMeter(raw []byte) (*Meter, int, error) {
-	return decodeAlone("meter", raw, decodeMeter)
-}
-
-func decodeAlone[T any](name string, raw []byte, decode func([]byte) (*T, error)) (*T, int, error) {
-	object, err := wholeObject(raw)
-	if err != nil {
-		// Asked again leniently, to tell a bad value from a bad shape.
-		if object, err = wholeObject(raw, lenient...); err != nil {
-			return nil, 0, err
-		}
-		return nil, 0, within(name, checkStrict(object))
-	}
-	object, nuls := replaceNULs(object)
-	if nuls > 0 {
-		if err := checkStrict(object); err != nil {
-			return nil, 0, fmt.Errorf("after replacing U+0000: %w", within(name, err))
-		}
-	}
-	v, err := decode(object)
-	if err != nil {
-		return nil, 0, within(name, err)
-	}
-	return v, nuls, nil
-}
 
 // customerFields are the fields without which a customer can't be mirrored;
 // modified_at may be null.

@@ -43,16 +43,13 @@ func NewDecoder() *Decoder {
 	}
 }
 
-// DecodePage decodes an answer of the list call.
+// Page decodes an answer of the list call. The page may share customers and
+// meters with other pages.
 //
 // An item that can't be used is in Page.Rejected; every other is in
 // Page.CustomerMeters, and none is in neither. Only a body that is no such
 // answer as a whole is an error, a [*ShapeError]. Nothing in the page refers to
 // body.
-func DecodePage(body []byte) (*Page, error) { return NewDecoder().Page(body) }
-
-// Page is [DecodePage]. The page may share customers and meters with other
-// pages.
 func (d *Decoder) Page(body []byte) (*Page, error) {
 	if !bytes.Contains(body, []byte(nulEscape)) {
 		s := d.shorten(body)

@@ -188,7 +188,7 @@ func TestPageDoesNotReferToTheBody(t *testing.T) {
 	t.Parallel()
 	body := []byte(pageOf(sampleItem().with("new", `"x"`).String(), sampleItem().with("id", "0").String()))
 	page := decodePage(t, string(body))
-	again, err := DecodePage(body)
+	again, err := NewDecoder().Page(body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,14 +215,14 @@ func TestBodiesOfAnotherShapeAreErrors(t *testing.T) {
 		`{"items":[],"items":[1],"pagination":{"total_count":0,"max_page":0}}`,
 		`{"detail":"Not Found"}`, whole + whole, whole + "x", "\ufeff" + whole, whole[:len(whole)-1],
 	} {
-		_, err := DecodePage([]byte(body))
+		_, err := NewDecoder().Page([]byte(body))
 		var shape *ShapeError
 		if !errors.As(err, &shape) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("DecodePage(%.40q): %v, want a ShapeError", body, err)
+			t.Errorf("page %.40q: %v, want a ShapeError", body, err)
 		}
 	}
 	for i := range len(whole) {
-		if _, err := DecodePage([]byte(whole[:i])); err == nil {
+		if _, err := NewDecoder().Page([]byte(whole[:i])); err == nil {
 			t.Fatalf("the body cut at %d is taken for whole", i)
 		}
 	}

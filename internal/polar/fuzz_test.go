@@ -16,7 +16,7 @@ func FuzzDecodePage(f *testing.F) {
 	f.Add([]byte(pageOf(sampleItem().and("id", `"\u0000"`).String(), "{\"a\":\"\xff\"}", `{"\ud800":1e400000}`)))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := bytes.Clone(body)
-		page, err := DecodePage(body)
+		page, err := NewDecoder().Page(body)
 		if !bytes.Equal(before, body) {
 			t.Fatal("the body was changed")
 		}

@@ -3,7 +3,6 @@ package polar
 import (
 	"fmt"
 	"iter"
-	"strings"
 )
 
 // Keys yields the place within the page and the key of every item that has one,
@@ -71,7 +70,3 @@ func (k Key) String() string {
 	return fmt.Sprintf("created_at %s, customer_id %s, meter_id %s",
 		k.CreatedAt.UTC().Format("2006-01-02T15:04:05.999999Z07:00"), k.CustomerID, k.MeterID)
 }
-
-// Text returns Raw as text that Postgres takes: what is no UTF-8 becomes
-// U+FFFD. (Escapes such as \u0000 stay escapes, which text can hold.)
-func (r *RejectedRow) Text() string { return strings.ToValidUTF8(string(r.Raw), "\uFFFD") }

@@ -129,9 +129,9 @@ func pageOf(items ...string) string {
 
 func decodePage(t testing.TB, body string) *Page {
 	t.Helper()
-	page, err := DecodePage([]byte(body))
+	page, err := NewDecoder().Page([]byte(body))
 	if err != nil {
-		t.Fatalf("DecodePage: %v", err)
+		t.Fatalf("decode page: %v", err)
 	}
 	return page
 }

@@ -45,21 +45,6 @@ func (s *Server) SetToken(t Token) {
 	s.tokens[t.Secret] = &account{Token: t}
 }
 
-// RevokeToken makes the server forget a token.
-func (s *Server) RevokeToken(secret string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.tokens, secret)
-}
-
-// SetRequestsPerMinute changes the quota, as Polar does on request and for
-// abused organizations; 0 lifts it.
-func (s *Server) SetRequestsPerMinute(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.perMinute = n
-}
-
 // admit finds the account of a request, or the answer that refuses it. The
 // server must be locked.
 func (s *Server) admit(r *http.Request) (*account, *answer) {

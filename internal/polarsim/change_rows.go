@@ -149,14 +149,6 @@ func (s *Server) SetRaw(id uuid.UUID, text string) (Row, error) {
 	})
 }
 
-// UnsetRaw takes back SetRaw.
-func (s *Server) UnsetRaw(id uuid.UUID) (Row, error) {
-	return s.change(id, func(r *row) error {
-		r.oddity().raw, r.odd.hasRaw = "", false
-		return nil
-	})
-}
-
 // A RawRow is a row sent as given, and its place in the list.
 type RawRow struct {
 	JSON string // sent as it is, valid or not

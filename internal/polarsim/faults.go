@@ -39,15 +39,6 @@ func (f Fault) String() string {
 	return names[f]
 }
 
-// Faults returns every fault but NoFault.
-func Faults() []Fault {
-	var all []Fault
-	for f := TooManyRequests; f <= EmptyPages; f++ {
-		all = append(all, f)
-	}
-	return all
-}
-
 // disturbed returns the answer of a fault that needs no good answer, or nil.
 func (s *Server) disturbed(f Fault) *answer {
 	const html = "text/html; charset=utf-8"

@@ -28,7 +28,7 @@ func listed(tb testing.TB, n int) []*polar.CustomerMeter {
 			body.WriteString(row.JSON)
 		}
 		fmt.Fprintf(&body, `],"pagination":{"total_count":%d,"max_page":1}}`, len(all))
-		page, err := polar.DecodePage(body.Bytes())
+		page, err := polar.NewDecoder().Page(body.Bytes())
 		if err != nil {
 			tb.Fatal(err)
 		}

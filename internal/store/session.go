@@ -39,9 +39,6 @@ type Session struct {
 	dead         []Abandoned
 }
 
-// Organization returns the organization the session may write.
-func (s *Session) Organization() uuid.UUID { return s.organization }
-
 func lockKey(organization uuid.UUID) int64 {
 	high := binary.BigEndian.Uint64(organization[:8])
 	low := binary.BigEndian.Uint64(organization[8:])

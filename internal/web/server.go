@@ -2,9 +2,7 @@ package web
 
 import (
 	"context"
-	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,8 +46,6 @@ type Server struct {
 	main     *site // nil if off
 	webhooks *site // nil if they are on main, or there are none
 	handlers atomic.Pointer[Handlers]
-	stop     sync.Once
-	stopping chan struct{} // closed by the first Close
 }
 
 // Listen takes the addresses. Errors are of type [*ListenError].
@@ -60,7 +56,7 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 	if o.Observer == nil {
 		o.Observer = noObserver{}
 	}
-	s := &Server{opts: o, stopping: make(chan struct{})}
+	s := &Server{opts: o}
 	if o.Listen != "" {
 		main, err := listenAt(ctx, "http.listen", o.Listen, o.Log)
 		if err != nil {
@@ -84,9 +80,6 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 // equip puts what is common to all routes around them.
 func (s *Server) equip(to *site, routes http.Handler) {
 	to.server.Handler = s.observe(s.secure(routes))
-	to.server.BaseContext = func(net.Listener) context.Context {
-		return context.WithValue(context.Background(), stoppingKey{}, (<-chan struct{})(s.stopping))
-	}
 }
 
 // Mount begins to answer with h.
@@ -126,7 +119,6 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // Close ends the listeners as the end of Serve's context does.
 func (s *Server) Close() {
-	s.stop.Do(func() { close(s.stopping) })
 	var group errgroup.Group
 	for _, each := range s.sites() {
 		group.Go(func() error {
@@ -135,16 +127,6 @@ func (s *Server) Close() {
 		})
 	}
 	_ = group.Wait() // the functions return nil
-}
-
-// stoppingKey is where a request's context holds its server's stopping.
-type stoppingKey struct{}
-
-// Stopping is closed when the server of the request with this context begins to
-// end. A handler whose answer has no end of its own ends it then.
-func Stopping(ctx context.Context) <-chan struct{} {
-	c, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
-	return c
 }
 
 // noObserver is the Observer of a server that has none.
