@@ -8,7 +8,8 @@ package migrations
 
 import "embed"
 
-// FS holds the migrations, one change each, in the order of their numbers.
+// FS holds the migrations in the order of their numbers: those of the first
+// release, a file per subject, and after it one change each.
 //
 //go:embed *.sql
 var FS embed.FS
