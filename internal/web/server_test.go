@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap/zapcore"
@@ -231,8 +232,18 @@ func TestEndLetsRequestsFinish(t *testing.T) {
 		slow <- string(body)
 	}()
 	<-inside
-	<-inside
-	if err := r.stop(); err != nil {
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.stop() }()
+	for { // until it no longer listens; the request is under way still
+		conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(r.URL(), "http://"), "/"))
+		if err != nil {
+			break
+		}
+		_ = conn.Close()
+		time.Sleep(time.Millisecond)
+	}
+	close(goOn)
+	if err := <-stopped; err != nil {
 		t.Errorf("serve: %v", err)
 	}
 	if got := <-slow; got != "done" {
