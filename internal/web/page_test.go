@@ -31,7 +31,7 @@ func TestFirstPageSaysThatEveryOrganizationIsCurrent(t *testing.T) {
 		row := d.one(with("data-organization", org.Name))
 		cells := find(row, func(n *html.Node) bool { return n.Data == "td" || n.Data == "th" })
 		got := text(row)
-		for _, want := range []string{org.Name + " Current", "exact", "full in", "incremental in", "/ 300"} {
+		for _, want := range []string{org.Name + " Current", "exact", "full ", "incremental ", "/ 300"} {
 			if !strings.Contains(strings.ReplaceAll(got, "\u00a0", " "), want) {
 				t.Errorf("%s: %q lacks %q", org.Name, got, want)
 			}
