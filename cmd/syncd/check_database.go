@@ -83,7 +83,7 @@ func (d *doctor) tellServer(in *store.Inspection) {
 		d.good("database: reachable, Postgres %s", in.Version)
 	}
 	if in.ReadOnly {
-		d.bad(exitDatabase, "database: it takes no writes: point database.url at the primary server")
+		d.bad(exitDatabase, "database: it takes no writes: point database.url at the primary server or, if that is it, reset default_transaction_read_only for this role and database")
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 	"polarmirror/internal/mirror"
 )
 
-// checkTime bounds the attempts of one of the doctor's requests: he is waited
-// for, and Polar being away for a moment is worth knowing.
+// checkTime bounds the first attempt of one of the doctor's requests, which may be
+// followed by one that waits twice as long: somebody waits for the doctor, and Polar
+// being away for a moment is worth knowing.
 const checkTime = 5 * time.Second
 
 // A seenOrganization is one that its token sees.
@@ -29,6 +30,7 @@ type seenOrganization struct {
 // checkPolar tries each organization's token.
 func (d *doctor) checkPolar(ctx context.Context) []seenOrganization {
 	cfg := *d.cfg
+	cfg.Polar.Timeout = min(cfg.Polar.Timeout, checkTime)
 	cfg.Polar.Retry.MaxElapsedTime = checkTime
 	cfg.Polar.Retry.RetryConnectionErrors = false
 	clients, err := d.clients(&cfg)

@@ -24,6 +24,9 @@ func (p *program) getCommand() *cobra.Command {
 			if len(args) != 1 || len(args[0]) != 36 || uuid.Validate(args[0]) != nil {
 				return &usageError{command: cmd.CommandPath(), problem: "get takes the id of one customer meter, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11"}
 			}
+			if uuid.MustParse(args[0]).Version() != 4 {
+				return &usageError{command: cmd.CommandPath(), problem: args[0] + " is no id of Polar's: those are UUIDs of version 4, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11"}
+			}
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/console"
+	"polarmirror/internal/store"
 )
 
 func (p *program) migrateCommand() *cobra.Command {
@@ -58,6 +60,9 @@ func (p *program) migrateStatus(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := obsolete(ctx, db); err != nil {
+		return err
+	}
 	list, err := db.Migrations(ctx)
 	if err != nil {
 		return &databaseError{err}
@@ -80,6 +85,16 @@ func (p *program) migrateStatus(ctx context.Context) error {
 		_, err = fmt.Fprintf(p.stdout, "%d pending: run syncd migrate up.\n", pending)
 	}
 	return err
+}
+
+// obsolete returns an error if the schema is from before the first release: nothing
+// that it says of itself is true of this syncd's.
+func obsolete(ctx context.Context, db *database) error {
+	var schema *store.SchemaError
+	if err := db.Ready(ctx); errors.As(err, &schema) && schema.Obsolete {
+		return &databaseError{err}
+	}
+	return nil
 }
 
 func (p *program) openForMigration(ctx context.Context) (*database, error) {

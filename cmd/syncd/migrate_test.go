@@ -60,3 +60,27 @@ func TestTooNewSchemaIsExitCode3(t *testing.T) {
 		assertContains(t, only(t, r.plainLines()), "install a newer syncd")
 	}
 }
+
+// TestSchemaFromBeforeTheFirstReleaseIsExitCode3: what it says of itself, that
+// nothing is pending or that nothing was mirrored, is not repeated.
+func TestSchemaFromBeforeTheFirstReleaseIsExitCode3(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	if _, err := f.db.Pool.Exec(t.Context(), `CREATE SCHEMA polar; CREATE TABLE polar.sync_runs (id bigint PRIMARY KEY)`); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"--backfill", "status", "migrate up", "migrate status", "config check"} {
+		r := call(t, nil, append(strings.Fields(line), "--config", f.config)...)
+		if r.code != exitDatabase || !strings.Contains(r.stdout+r.stderr, "DROP SCHEMA polar CASCADE") {
+			t.Errorf("%s: exit code %d, without the cure:\n%s%s", line, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
+func TestGetTakesAnIDThatPolarCanHave(t *testing.T) {
+	t.Parallel()
+	r := call(t, nil, "get", "00000000-0000-0000-0000-000000000000")
+	if r.code != exitUsage || !strings.Contains(r.stderr, "is no id of Polar's") {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+}

@@ -77,7 +77,7 @@ func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.O
 	list, err := db.OrgStatus(ctx, store.OrgStatusQuery{CountRows: true})
 	var schema *store.SchemaError
 	if errors.As(err, &schema) {
-		return nil, nil
+		return nil, obsolete(ctx, db)
 	}
 	return list, err
 }

@@ -73,3 +73,13 @@ func TestDatabaseURLComesFromTheEnvironmentUnlessTheFileSaysOtherwise(t *testing
 		}
 	}
 }
+
+// TestVariablesOfPostgresAreNamed: the address is right, and what the environment
+// adds to it is not.
+func TestVariablesOfPostgresAreNamed(t *testing.T) {
+	t.Setenv("PGCONNECT_TIMEOUT", "abc")
+	problems := problemsOf(t, newWorld(minimal+"\ndatabase:\n  url: postgres://u@h/db\n"))
+	if len(problems) != 1 || !strings.Contains(problems[0], "PGCONNECT_TIMEOUT") {
+		t.Errorf("problems %q, want one that names the variable", problems)
+	}
+}

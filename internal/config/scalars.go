@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -202,9 +204,25 @@ func databaseURL(text string) error {
 	case u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return errors.New("not a Postgres address; write one " + form)
 	case refused != nil:
-		return errors.New("no Postgres client accepts it; check the port, sslmode, the certificate files and the parameters after '?'; write one " + form)
+		return errors.New("no Postgres client accepts it; check the port, sslmode, the certificate files and the parameters after '?'" + postgresVariables() + "; write one " + form)
 	}
 	return nil
+}
+
+// postgresVariables names the variables of the environment that Postgres clients
+// read beside the address, and that may be what is wrong.
+func postgresVariables() string {
+	var names []string
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return ", and what these variables of the environment add to it: " + strings.Join(names, ", ")
 }
 
 // severalAts reports whether more than one @ stands before the path. Of a

@@ -21,7 +21,7 @@ var (
 	ErrSlotTaken = errors.New("scheduled time has been answered already")
 	// ErrReadOnly means that the server takes no writes: a standby, or a primary
 	// that was demoted.
-	ErrReadOnly = errors.New("database is read-only: point database.url at the primary server")
+	ErrReadOnly = errors.New("database is read-only: point database.url at the primary server or, if that is it, reset default_transaction_read_only for this role and database")
 )
 
 // An UnreachableError says that the database could not be reached or does not
