@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -54,9 +53,9 @@ var driver = []struct{ name, value string }{
 	{"pool_ping_timeout", "-1s"},
 }
 
-// TestMirrorIsExactWhateverItInherits sets each value in the database, for the
-// role and in the URL, both ways, and runs a full run: the values are exact, and
-// the connection that wrote them had the setting that is wanted.
+// TestMirrorIsExactWhateverItInherits sets each value in the database and runs a
+// full run: the values are exact, and the connection that wrote them had the
+// setting that is wanted. The role, and the URL both ways, set all values at once.
 func TestMirrorIsExactWhateverItInherits(t *testing.T) {
 	t.Parallel()
 	large(t)
@@ -67,22 +66,42 @@ func TestMirrorIsExactWhateverItInherits(t *testing.T) {
 			if !w.knows(s.name) {
 				return
 			}
-			for _, place := range []string{`DATABASE "` + w.db.Name + `"`, `ROLE CURRENT_USER IN DATABASE "` + w.db.Name + `"`} {
-				w.exec(`ALTER ` + place + ` SET ` + s.name + ` = ` + quoted(s.value))
-				w.exactUnder(with(w), s.name, s.want)
-				w.exec(`ALTER ` + place + ` RESET ` + s.name)
-			}
-			w.exactUnder(with(w, s.name, s.value), s.name, s.want)
-			w.exactUnder(with(w, "options", option(s.name, s.value)), s.name, s.want)
+			w.exec(`ALTER DATABASE "` + w.db.Name + `" SET ` + s.name + ` = ` + quoted(s.value))
+			w.exactUnder(with(w), map[string]string{s.name: s.want})
 		})
 	}
 	for _, s := range driver {
 		t.Run(s.name+"="+s.value, func(t *testing.T) {
 			t.Parallel()
 			w := settingsWorld(t)
-			w.exactUnder(with(w, s.name, s.value), "TimeZone", "UTC")
+			w.exactUnder(with(w, s.name, s.value), map[string]string{"TimeZone": "UTC"})
 		})
 	}
+	t.Run("role", func(t *testing.T) {
+		t.Parallel()
+		w := settingsWorld(t)
+		values, want := w.allInherited()
+		for name, value := range values {
+			w.exec(`ALTER ROLE CURRENT_USER IN DATABASE "` + w.db.Name + `" SET ` + name + ` = ` + quoted(value))
+		}
+		w.exactUnder(with(w), want)
+	})
+	t.Run("parameters of the URL", func(t *testing.T) {
+		t.Parallel()
+		w := settingsWorld(t)
+		values, want := w.allInherited()
+		var parameters []string
+		for name, value := range values {
+			parameters = append(parameters, name, value)
+		}
+		w.exactUnder(with(w, parameters...), want)
+	})
+	t.Run("options in the URL", func(t *testing.T) {
+		t.Parallel()
+		w := settingsWorld(t)
+		values, want := w.allInherited()
+		w.exactUnder(with(w, "options", options(values)), want)
+	})
 }
 
 // TestMirrorIsExactWhateverTheEnvironmentSets is the same with PGOPTIONS and
@@ -90,20 +109,32 @@ func TestMirrorIsExactWhateverItInherits(t *testing.T) {
 func TestMirrorIsExactWhateverTheEnvironmentSets(t *testing.T) {
 	large(t)
 	w := settingsWorld(t)
+	values, want := w.allInherited()
 	t.Setenv("PGTZ", "Asia/Kathmandu")
 	t.Setenv("PGAPPNAME", "from the environment")
+	t.Setenv("PGOPTIONS", options(values))
+	want["application_name"] = "from the environment"
+	w.exactUnder(with(w), want)
+}
+
+// allInherited are values of all settings that the server knows, and what is
+// wanted in their place.
+func (w *world) allInherited() (values, want map[string]string) {
+	values, want = map[string]string{}, map[string]string{}
 	for _, s := range inherited {
-		t.Run(s.name+"="+s.value, func(t *testing.T) {
-			if !w.knows(s.name) {
-				return
-			}
-			t.Setenv("PGOPTIONS", option(s.name, s.value))
-			w.exactUnder(with(w), s.name, s.want)
-			if got := w.value(`SELECT application FROM public.seen LIMIT 1`); got != "from the environment" {
-				t.Errorf("the environment is not honored: application_name is %s", got)
-			}
-		})
+		if w.knows(s.name) {
+			values[s.name], want[s.name] = s.value, s.want
+		}
 	}
+	return values, want
+}
+
+func options(values map[string]string) string {
+	var all []string
+	for name, value := range values {
+		all = append(all, option(name, value))
+	}
+	return strings.Join(all, " ")
 }
 
 func settingsWorld(t *testing.T) *world {
@@ -115,16 +146,13 @@ func (w *world) knows(setting string) bool {
 	return w.value(`SELECT (current_setting($1, true) IS NOT NULL)::text`, setting) == "true"
 }
 
-// exactUnder empties the mirror and runs a full run through address, in which
-// setting must be want.
-func (w *world) exactUnder(address, setting, want string) {
+// exactUnder runs a full run through address, in which settings must be as wanted.
+func (w *world) exactUnder(address string, want map[string]string) {
 	w.Helper()
-	w.exec(`TRUNCATE polar.organizations CASCADE`)
-	w.exec(`DROP TABLE IF EXISTS public.seen`)
-	w.exec(`CREATE TABLE public.seen (value text, application text)`)
-	w.exec(fmt.Sprintf(`CREATE OR REPLACE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		INSERT INTO public.seen VALUES (pg_catalog.current_setting('%s'), pg_catalog.current_setting('application_name')); RETURN NEW; END $$`, setting))
-	w.exec(`CREATE OR REPLACE TRIGGER see BEFORE INSERT ON polar.sync_runs FOR EACH ROW EXECUTE FUNCTION public.see()`)
+	w.exec(`CREATE TABLE public.seen (settings jsonb)`)
+	w.exec(`CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO public.seen SELECT pg_catalog.jsonb_object_agg(name, pg_catalog.current_setting(name)) FROM pg_catalog.pg_settings; RETURN NEW; END $$`)
+	w.exec(`CREATE TRIGGER see BEFORE INSERT ON polar.sync_runs FOR EACH ROW EXECUTE FUNCTION public.see()`)
 	st, err := store.Open(w.Context(), store.Options{URL: secret.New(address), MaxConnections: 7})
 	if err != nil {
 		w.Fatal(err)
@@ -132,8 +160,10 @@ func (w *world) exactUnder(address, setting, want string) {
 	defer st.Close()
 	w.backfill(func(o *Options) { o.Store = st })
 	w.same()
-	if got := w.value(`SELECT string_agg(DISTINCT value, '|') FROM public.seen`); got != want {
-		w.Errorf("%s is %s in the connection that writes, want %s", setting, got, want)
+	for name, value := range want {
+		if got := w.value(`SELECT string_agg(DISTINCT settings->>$1, '|') FROM public.seen`, name); got != value {
+			w.Errorf("%s is %s in the connection that writes, want %s", name, got, value)
+		}
 	}
 	if err := st.Rehearse(w.Context()); err != nil {
 		w.Error(err)
