@@ -136,7 +136,7 @@ func TestPoolWaitsForAConnectionThatTheServerRefuses(t *testing.T) {
 	}
 	t.Cleanup(st.Close)
 	var work errgroup.Group
-	for n := range 20 {
+	for n := range 4 {
 		work.Go(func() error { return st.RegisterOrganization(t.Context(), numbered('o', 100+n), fmt.Sprint(n)) })
 		work.Go(func() error {
 			s, err := st.Acquire(t.Context(), numbered('o', 100+n), false)
