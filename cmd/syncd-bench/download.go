@@ -30,7 +30,7 @@ func pageRequest(ctx context.Context, p polarInfo, page int) (*http.Request, err
 		"organization_id": {p.Organization.String()},
 		"page":            {strconv.Itoa(page)},
 		"limit":           {strconv.Itoa(pageSize)},
-		"sorting":         strings.Split(walkOrder, ","),
+		"sorting":         strings.Split(oldestFirst, ","),
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+listPath+"?"+query.Encode(), nil)
 	if err != nil {

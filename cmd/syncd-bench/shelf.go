@@ -15,7 +15,8 @@ import (
 
 // The orders that the shelf has at hand: those of syncd's walk and tick.
 const (
-	walkOrder    = "created_at,customer_id,meter_id"
+	oldestFirst  = "created_at,customer_id,meter_id"
+	newestFirst  = "-created_at,-customer_id,-meter_id"
 	addedOrder   = "-created_at,customer_id,meter_id"
 	changedOrder = "-modified_at,customer_id,meter_id"
 )
@@ -94,7 +95,7 @@ func (s *shelf) appendPage(b []byte, order string, page, limit int) ([]byte, boo
 	defer s.mu.RUnlock()
 	var index []uint32 // nil: as they stand
 	switch order {
-	case walkOrder:
+	case oldestFirst, newestFirst:
 	case addedOrder:
 		index = s.added
 	case changedOrder:
@@ -113,8 +114,11 @@ func (s *shelf) appendPage(b []byte, order string, page, limit int) ([]byte, boo
 			b = append(b, ',')
 		}
 		at := i
-		if index != nil {
+		switch {
+		case index != nil:
 			at = int(index[i])
+		case order == newestFirst:
+			at = count - 1 - i
 		}
 		b = s.rows[at].AppendTo(b)
 	}

@@ -63,7 +63,7 @@ func TestShelfAnswersAsTheSimulationByteByByte(t *testing.T) {
 			}
 		}
 		query := []string{"organization_id=" + h.shelf.org.ID.String()}
-		order := rapid.SampledFrom([]string{walkOrder, addedOrder, changedOrder, "customer_id,meter_id", "sideways"}).Draw(rt, "order")
+		order := rapid.SampledFrom([]string{oldestFirst, newestFirst, addedOrder, changedOrder, "customer_id,meter_id", "sideways"}).Draw(rt, "order")
 		for name := range strings.SplitSeq(order, ",") {
 			query = append(query, "sorting="+name)
 		}

@@ -164,21 +164,21 @@ func (d *doctor) estimate(seen []seenOrganization) {
 		console.Count(int64(rows)), console.Count(int64(requests)), console.Span(max(took.Round(time.Second), time.Second)))
 }
 
-// backfillEstimate is how many requests a backfill takes and how long, by the
-// same arithmetic as the time left that walks show. A token paces all requests
+// backfillEstimate is how many requests a backfill takes and how long, if
+// pages take what the two that were asked for took. A token paces all requests
 // with it, and organizations wait for each other beyond so many at a time.
 func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (requests int, took time.Duration) {
 	perToken := map[[32]byte]time.Duration{}
 	var longest, sum time.Duration
 	for _, o := range seen {
-		outlook := mirror.Outlook{
+		estimate := mirror.Estimate{
 			InFlight: polar.Concurrency,
 			Interval: fetch.NewLimiters(polar.RequestsPerMinute).Interval(),
 			Start:    o.start,
 			PerRow:   o.perRow,
 		}
-		requests += outlook.Requests(o.rows)
-		t := o.start + outlook.Left(o.rows) // the first request goes alone
+		requests += estimate.Requests(o.rows)
+		t := estimate.Took(o.rows)
 		sum += t
 		key := [32]byte{}
 		if token, err := o.AccessToken.Read(); err == nil {

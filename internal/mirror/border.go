@@ -19,14 +19,14 @@ var errNoBorder = errors.New("the rows that changed cannot be told from those th
 // around returns a page that has index well inside, so that rows on both sides
 // of it show where the border is, more of them above.
 func around(index, size int) span {
-	best, score := span{0, size}, -1
+	best, score := span{limit: size}, -1
 	if index < size/2 {
 		return best
 	}
 	for limit := size; limit >= max(size/2, 1); limit-- {
 		below := index % limit
 		if s := min(3*below, limit-below); s > score {
-			best, score = span{index - below, limit}, s
+			best, score = span{offset: index - below, limit: limit}, s
 		}
 	}
 	return best
@@ -43,7 +43,7 @@ const (
 
 // sideOf returns on which side a page lies and, if it holds the border, at
 // which offset the rows that changed begin.
-func sideOf(page fetched) (side, int) {
+func sideOf(page listedPage) (side, int) {
 	rows := page.Page.CustomerMeters
 	short := page.Page.Size() < page.limit
 	if len(rows) == 0 {
@@ -68,13 +68,13 @@ func sideOf(page fetched) (side, int) {
 }
 
 // findBorder returns the page with which the rows that changed begin.
-func (t *tick) findBorder(ctx context.Context, guess int) (fetched, int, error) {
+func (t *tick) findBorder(ctx context.Context, guess int) (listedPage, int, error) {
 	low, high := 0, -1 // the border is known to be above low and not above high (-1: unknown)
-	step := t.opts.PageSize
+	step := t.pageSize()
 	for range maxProbes {
-		page, err := t.list(ctx, t.client, around(guess, t.opts.PageSize), changedOrder())
+		page, err := t.list(ctx, around(guess, t.pageSize()), changedOrder())
 		if err != nil {
-			return fetched{}, -1, err
+			return listedPage{}, -1, err
 		}
 		where, border := sideOf(page)
 		switch where {
@@ -93,7 +93,7 @@ func (t *tick) findBorder(ctx context.Context, guess int) (fetched, int, error) 
 		}
 		guess, step = nextGuess(low, high, step, where)
 	}
-	return fetched{}, -1, errNoBorder
+	return listedPage{}, -1, errNoBorder
 }
 
 // nextGuess halves a bracket, and otherwise goes outward by doubling steps.
@@ -111,15 +111,15 @@ func nextGuess(low, high, step int, where side) (guess, next int) {
 // confirmBorder looks at page 1 when a page suggests that nothing has changed
 // at all, for that is also what the end of the list looks like should rows
 // without modified_at come last.
-func (t *tick) confirmBorder(ctx context.Context, page fetched, border int) (fetched, int, error) {
+func (t *tick) confirmBorder(ctx context.Context, page listedPage, border int) (listedPage, int, error) {
 	rows := page.Page.CustomerMeters
 	atEnd := len(rows) > 0 && rows[len(rows)-1].ModifiedAt.IsZero()
 	if !atEnd || page.offset == 0 {
 		return page, border, nil
 	}
-	first, err := t.list(ctx, t.client, span{0, t.opts.PageSize}, changedOrder())
+	first, err := t.list(ctx, span{limit: t.pageSize()}, changedOrder())
 	if err != nil {
-		return fetched{}, -1, err
+		return listedPage{}, -1, err
 	}
 	if dated := first.Page.CustomerMeters; len(dated) > 0 && !dated[0].ModifiedAt.IsZero() {
 		return first, 0, nil

@@ -112,22 +112,32 @@ func firstTakes(first time.Duration, latency func(int) time.Duration) func(int) 
 	}
 }
 
-// read goes down the list as a walk does, and calls at for each page until it
-// returns false.
-func (d *distance) read(t testing.TB, w *worker, at func(offset int) bool) {
+// read goes through the list from both ends as a walk does, and calls at for each
+// page with the rows that are left, until it returns false.
+func (d *distance) read(t testing.TB, w *worker, at func(left int) bool) {
 	t.Helper()
 	ctx := context.Background()
-	if _, err := w.listWalked(ctx, w.org.Client, span{0, w.opts.PageSize}); err != nil {
-		t.Fatal(err)
+	size := w.opts.PageSize
+	next := func(s span) (span, bool) {
+		switch {
+		case !s.newestFirst:
+			return cover(s.offset, size), s.offset > 0
+		case s.end() > d.rows/2:
+			return cover(d.rows-s.end(), size), true
+		}
+		up := coverUp(s.end()-1, size)
+		up.newestFirst = true
+		return up, true
 	}
-	if err := w.measureStart(ctx, w.org.Client); err != nil {
-		t.Fatal(err)
-	}
-	for page, err := range w.descend(ctx, w.org.Client, cover(d.rows, w.opts.PageSize), w.opts.PagesInFlight) {
+	for page, err := range w.pages(ctx, w.org.Client, span{limit: size, newestFirst: true}, next, w.opts.PagesInFlight) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !at(page.offset) {
+		left := page.offset
+		if page.newestFirst {
+			left = d.rows - page.end()
+		}
+		if !at(left) {
 			return
 		}
 	}

@@ -33,12 +33,12 @@ func (f Filter) empty() bool {
 // says whose rows are out of scope. A token that sees nothing explains nothing by
 // this.
 func (wk *walk) explainByScope(ctx context.Context) error {
-	if len(wk.org.Filter.ExternalCustomerIDs) == 0 {
+	if len(wk.run.worker.org.Filter.ExternalCustomerIDs) == 0 {
 		return nil
 	}
 	after := uuid.Nil
 	for {
-		customers, err := wk.session.SuspectsByCustomer(ctx, after, customersAtOnce)
+		customers, err := wk.run.session.SuspectsByCustomer(ctx, after, customersAtOnce)
 		if err != nil {
 			return err
 		}
@@ -46,7 +46,7 @@ func (wk *walk) explainByScope(ctx context.Context) error {
 			return nil // nothing is suspect
 		}
 		if len(customers) == 0 {
-			return wk.session.Scope(ctx, wk.org.Filter.scope())
+			return wk.run.session.Scope(ctx, wk.run.worker.org.Filter.scope())
 		}
 		after = customers[len(customers)-1].CustomerID
 		if err := wk.relist(ctx, customers); err != nil {
@@ -58,7 +58,8 @@ func (wk *walk) explainByScope(ctx context.Context) error {
 // relist saves what Polar lists of suspects, whatever external ids their
 // customers have.
 func (wk *walk) relist(ctx context.Context, customers []store.CustomerSuspects) error {
-	filter := Filter{MeterIDs: wk.org.Filter.MeterIDs}
+	w := wk.run.worker
+	filter := Filter{MeterIDs: w.org.Filter.MeterIDs}
 	suspect := map[uuid.UUID]bool{}
 	for _, c := range customers {
 		filter.CustomerIDs = append(filter.CustomerIDs, c.CustomerID)
@@ -66,20 +67,17 @@ func (wk *walk) relist(ctx context.Context, customers []store.CustomerSuspects) 
 			suspect[id] = true
 		}
 	}
-	for offset := 0; ; offset += polar.MaxPageSize {
-		page, err := wk.listWithin(ctx, wk.client, filter, span{offset, polar.MaxPageSize}, walkOrder())
+	for s := (span{limit: polar.MaxPageSize}); ; s.offset = s.end() {
+		page, err := w.listWithin(ctx, wk.run.client, filter, s, s.order())
 		if err != nil {
 			return err
 		}
-		wk.screen(page.Page)
-		b := block{oldest: page.Began}
-		for i := range page.Page.CustomerMeters {
-			if m := &page.Page.CustomerMeters[i]; suspect[m.ID] {
-				b.rows = append(b.rows, m)
-			}
-		}
+		w.rejectForeign(page.Page)
+		var b block
+		b.add(page, func(m *polar.CustomerMeter) bool { return suspect[m.ID] })
+		b.rejected = nil // the walk that follows meets them
 		if len(b.rows) > 0 {
-			if _, err := wk.save(ctx, b.take()); err != nil {
+			if _, err := wk.run.save(ctx, b.take()); err != nil {
 				return err
 			}
 		}

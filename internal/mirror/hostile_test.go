@@ -100,7 +100,7 @@ func TestWalkResumedWithAWrongTokenMarksNothing(t *testing.T) {
 		if start == 0 {
 			start = n
 		}
-		if n == start+11 {
+		if n == start+9 {
 			cancel()
 		}
 	})
@@ -130,7 +130,7 @@ func TestForcedAnswerDoesNotOverwriteAWebhookThatCameAfterIt(t *testing.T) {
 	m := w.mirror()
 	wk := m.worker(m.opts.Organizations[0])
 	err := wk.withSession(t.Context(), false, func(s *store.Session) error {
-		j, err := wk.begin(t.Context(), s, store.Full, time.Time{})
+		j, err := wk.start(t.Context(), s, store.Full, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -154,7 +154,7 @@ func TestForcedAnswerDoesNotOverwriteAWebhookThatCameAfterIt(t *testing.T) {
 		if before != after {
 			t.Errorf("an answer from before the webhook overwrote it: balance %s -> %s", before, after)
 		}
-		return j.end(t.Context(), store.Outcome{NullRows: -1})
+		return j.finish(t.Context(), store.Outcome{})
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -171,7 +171,7 @@ func (i *Inbox) inPlace(ctx context.Context, use func(context.Context) error) er
 	case i.places <- struct{}{}:
 	}
 	defer func() { <-i.places }()
-	ctx, cancel := outliving(ctx)
+	ctx, cancel := withGrace(ctx)
 	defer cancel()
 	return use(ctx)
 }

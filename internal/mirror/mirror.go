@@ -163,7 +163,7 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 					return err
 				}
 			}
-			return w.walk(ctx, session, walkOptions{kind: store.Full, catchUp: true, doubts: allDoubts})
+			return w.backfillWalk(ctx, session)
 		})
 		if err == nil {
 			return nil
@@ -181,6 +181,16 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 			return fmt.Errorf("organization %s: %w", org.Name, ErrStopped)
 		}
 	}
+}
+
+// backfillWalk walks the organization and, if it went on from where an earlier
+// walk ended, reads what changed since that one began.
+func (w *worker) backfillWalk(ctx context.Context, session *store.Session) error {
+	wk, err := finish(w.walk(ctx, session, walkOptions{kind: store.Full, archivedChecks: allArchivedChecks}))
+	if err == nil && wk.resumed {
+		err = w.tick(ctx, session, time.Time{}, true)
+	}
+	return err
 }
 
 // lostDatabase reports whether err is about the connection to Postgres, and not
@@ -209,7 +219,7 @@ type worker struct {
 	org        Organization // its ID is known once it was identified
 	identified bool
 	log        *zap.Logger
-	tempo      *tempo
+	pace       *pace
 }
 
 func (m *Mirror) worker(org Organization) *worker {
@@ -217,7 +227,7 @@ func (m *Mirror) worker(org Organization) *worker {
 		Mirror: m,
 		org:    org,
 		log:    m.log.With(zap.String("organization", org.Name)),
-		tempo:  newTempo(m.opts.PagesInFlight),
+		pace:   newPace(m.opts.PagesInFlight),
 	}
 }
 

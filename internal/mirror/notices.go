@@ -47,8 +47,8 @@ func (m *Mirror) Changed(c Change) {
 	}
 }
 
-// buried sees to what a dead process left: nobody told of what it wrote.
-func (m *Mirror) buried(dead []store.Abandoned) {
+// reportAbandoned sees to what a dead process left: nobody told of what it wrote.
+func (m *Mirror) reportAbandoned(dead []store.Abandoned) {
 	for _, a := range dead {
 		m.log.Info("run abandoned", zap.String("organization", a.Organization), zap.Int64("run_id", a.RunID),
 			zap.String("kind", string(a.Kind)), zap.String("reason", "its process ended without finishing it"))

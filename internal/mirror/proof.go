@@ -6,10 +6,12 @@ import (
 	"polarmirror/internal/polar"
 )
 
-// A span is a page of the list: the rows from offset to offset+limit.
-// offset is a multiple of limit, since that is all that Polar can be asked for.
+// A span is a page of the list: the rows from offset to offset+limit, counted
+// from the oldest row or, newest first, from the newest. offset is a multiple of
+// limit, since that is all that Polar can be asked for.
 type span struct {
 	offset, limit int
+	newestFirst   bool
 }
 
 // page is the number of the page, counted from 1.
@@ -17,9 +19,18 @@ func (s span) page() int { return s.offset/s.limit + 1 }
 
 func (s span) end() int { return s.offset + s.limit }
 
+// order is the order in which the span's page is asked for.
+func (s span) order() []string {
+	if s.newestFirst {
+		return []string{"-created_at", "-customer_id", "-meter_id"}
+	}
+	return []string{"created_at", "customer_id", "meter_id"}
+}
+
 // cover returns, of all pages of at most size rows that hold the row at index,
-// the one that reaches down farthest. Of several that start at the same offset it is the longest:
-// the more two pages overlap, the more the list may shift between them.
+// the one that reaches down farthest. Of several that start at the same offset it
+// is the longest: the more two pages overlap, the more the list may shift between
+// them.
 func cover(index, size int) span {
 	best := span{offset: index, limit: 1}
 	for limit := 1; limit <= size; limit++ {
@@ -31,30 +42,63 @@ func cover(index, size int) span {
 	return best
 }
 
+// coverUp returns, of all pages of at most size rows that hold the row at index,
+// the one that reaches up farthest, and of several the longest.
+func coverUp(index, size int) span {
+	best := span{offset: index, limit: 1}
+	for limit := 1; limit <= size; limit++ {
+		s := span{offset: index / limit * limit, limit: limit}
+		if s.end() >= best.end() {
+			best = s
+		}
+	}
+	return best
+}
+
 // A proof gathers what the pages of a walk prove.
 //
 // The items of one page come from one SQL statement, so at that moment the list
-// held, between the first and the last key of the page, exactly those rows; a
-// page at offset 0 proves everything below it too, and a page shorter than its
-// limit everything above. If the last key of a page reaches the lowest key
-// proven so far, the two stretches leave no gap: a row that existed throughout
-// lies in one of them, whatever happened between the two requests and in
-// whichever order they were made. So when a page at offset 0 is accepted, every
-// row that existed throughout has been on one of the pages.
+// held, between the lowest and the highest key of the page, exactly those rows; a
+// page at an end of the list, which is one at offset 0 or shorter than its limit,
+// proves everything beyond it too. If the highest key of a page reaches the
+// lowest key proven so far, the two stretches leave no gap: a row that existed
+// throughout lies in one of them, whatever happened between the two requests and
+// in whichever order they were made. So when a page at the old end is accepted,
+// every row that existed throughout has been on one of the pages.
 //
-// Rows that appear in the middle (a meter is un-archived) push the others to
-// higher offsets and can open a gap. Then the page is not accepted and low is
-// searched for above it: at offsets twice as far back each time until a page
-// holds keys that are not below low, and from there by halving.
+// Only the keys matter, not how a page was asked for: the newer half of the list
+// is read newest first and the older half oldest first, so that no offset, which
+// Polar reads past row by row, is larger than half of the list.
+//
+// Rows that come or go between two requests shift the others and can open a gap.
+// Then the page is not accepted. Newest first, pages are asked for from farther
+// back towards the newest row, where no gap is possible. Oldest first, low is
+// searched for above the page: at offsets twice as far back each time until a
+// page holds keys that are not below low, and from there by halving.
 type proof struct {
 	size   int       // rows of a page at most
+	total  int       // rows of the list, by Polar's last count: a hint where its middle is
 	low    polar.Key // lowest key proven; valid if known
 	known  bool      // false before the first page is accepted: nothing is proven yet
-	offset int       // where low, or a key above it, was last seen; at first a guess where the list ends
-	back   int       // how much higher than offset to look; 0 unless offset is too low
-	under  int       // low lies at no lower offset, while it is searched for; 0 if not searching
+	newest bool      // pages are asked for newest first
+	offset int       // where low, or a key above it, was last seen, counted from the end that pages are asked for from
+	back   int       // how much farther back than offset to look; 0 unless the last page left a gap
+	under  int       // oldest first: low lies at no lower offset, while it is searched for; 0 if not searching
 	misses int       // pages that proved nothing; see maxMisses
 	done   bool      // the list is proven from end to end
+}
+
+// newProof begins with the newest row.
+func newProof(size int) proof { return proof{size: size, newest: true} }
+
+// resumedProof goes on below low, which was last seen at offset, counted from the
+// oldest row, in a list of total rows.
+func resumedProof(size, total, offset int, low polar.Key) proof {
+	p := proof{size: size, total: total, low: low, known: true, offset: offset}
+	if offset > total/2 {
+		p.newest, p.offset = true, max(total-1-offset, 0)
+	}
+	return p
 }
 
 // maxMisses bounds the pages of one walk that prove nothing. A gap costs a
@@ -67,17 +111,34 @@ type verdict int
 
 const (
 	accepted verdict = iota // its rows are proven
-	passed                  // an empty page above offset 0, which proves nothing
+	passed                  // an empty page beyond the end, which proves nothing
 	gap                     // it does not reach low
 )
 
+// remaining is how many rows lie below low, as far as is known.
+func (p *proof) remaining() int {
+	switch {
+	case p.done:
+		return 0
+	case p.newest:
+		return max(p.total-1-p.offset, 0)
+	}
+	return p.offset
+}
+
 // searching reports whether the next page is a probe whose successors can't be
 // planned yet.
-func (p *proof) searching() bool { return p.back > 0 || p.under > 0 }
+func (p *proof) searching() bool { return !p.known || p.back > 0 || p.under > 0 }
 
 // next is the page to ask for now.
 func (p *proof) next() span {
 	switch {
+	case p.newest && !p.known:
+		return span{limit: p.size, newestFirst: true}
+	case p.newest:
+		s := coverUp(max(p.offset-p.back, 0), p.size)
+		s.newestFirst = true
+		return s
 	case p.back > 0:
 		return cover(p.offset+p.back, p.size)
 	case p.offset-p.under > p.size && p.under > 0:
@@ -86,15 +147,41 @@ func (p *proof) next() span {
 	return cover(p.offset, p.size)
 }
 
+// after is the page to ask for after s, if s turns out as planned; false if what
+// comes after it can't be planned.
+func (p *proof) after(s span) (span, bool) {
+	switch {
+	case !s.newestFirst:
+		return cover(s.offset, p.size), s.offset > 0
+	case s.end() > p.total/2:
+		return span{}, false // the other half is read from the other end
+	}
+	next := coverUp(s.end()-1, p.size)
+	next.newestFirst = true
+	return next, true
+}
+
+// asPlanned reports whether the pages planned after s still fit.
+func (p *proof) asPlanned(s span) bool {
+	if p.done || p.searching() || p.newest != s.newestFirst {
+		return false
+	}
+	if p.newest {
+		return p.offset == s.end()-1
+	}
+	return p.offset == s.offset
+}
+
 // take judges the page that Polar sent for s.
 //
 // The error is an [OrderError] if the rows are not in the order asked for, on
 // which everything rests, or [ErrNotProven] if too many pages proved nothing.
 func (p *proof) take(s span, page *polar.Page) (verdict, error) {
-	if err := page.CheckOrder(); err != nil {
+	if err := page.CheckOrder(s.newestFirst); err != nil {
 		return gap, &OrderError{Offset: s.offset, Err: err}
 	}
-	first, last, index, ok := page.Edges()
+	p.total = page.TotalCount
+	lowest, highest, ok := ends(s, page)
 	short := page.Size() < s.limit
 	switch {
 	case !ok && s.offset == 0 && short && p.known:
@@ -106,40 +193,87 @@ func (p *proof) take(s span, page *polar.Page) (verdict, error) {
 		p.done = true
 		return accepted, nil
 	case !ok:
-		// The list has become shorter; where it ends now Polar says itself, and
-		// should that be wrong, the next page is at least lower.
-		p.offset, p.back = min(s.offset, max(page.TotalCount, 0)), 0
+		return passed, p.pass(s)
+	case s.provesAbove(page) || (p.known && highest.Key.Compare(p.low) >= 0):
+		return accepted, p.accept(s, lowest, short)
+	}
+	return gap, p.missed(s)
+}
+
+// ends returns the lowest and the highest keyed item of a page.
+func ends(s span, page *polar.Page) (lowest, highest polar.Edge, ok bool) {
+	first, last, ok := page.Edges()
+	if s.newestFirst {
+		return last, first, ok
+	}
+	return first, last, ok
+}
+
+// provesAbove reports whether the page for s is at the newest end of the list.
+func (s span) provesAbove(page *polar.Page) bool {
+	if s.newestFirst {
+		return s.offset == 0
+	}
+	return page.Size() < s.limit
+}
+
+// pass steps back after a page without a key: the list has become shorter.
+func (p *proof) pass(s span) error {
+	switch {
+	case p.newest && s.offset == 0: // full, and not one key can be read: try the other end
+		p.newest, p.offset, p.back = false, max(p.total, p.size), 0
+	case p.newest:
+		p.back = max(2*p.back, p.size)
+	default:
+		// Where the list ends now Polar says itself, and should that be wrong, the
+		// next page is at least lower.
+		p.offset, p.back = min(s.offset, max(p.total, 0)), 0
 		if p.offset < p.under {
 			p.under = 0
 		}
-		return passed, p.miss()
-	case short || (p.known && last.Compare(p.low) >= 0):
-		return accepted, p.accept(s, first, index)
+	}
+	return p.miss()
+}
+
+// accept moves low down to the lowest key of the page. If that is not below low,
+// the page was planned too high, and low lies below it.
+func (p *proof) accept(s span, lowest polar.Edge, short bool) error {
+	progress := !p.known || lowest.Key.Compare(p.low) < 0
+	at := s.offset + lowest.Index
+	nearer := at < p.offset
+	if s.newestFirst {
+		nearer = at > p.offset-p.back
+	}
+	if progress {
+		p.low, p.under = lowest.Key, 0
+	}
+	p.known, p.offset, p.back = true, at, 0
+	if s.newestFirst {
+		p.done = short
+		if p.newest && at+1 >= p.total/2 {
+			p.newest, p.offset = false, max(p.total-1-at, 0)
+		}
+	} else {
+		p.done = s.offset == 0
+	}
+	if !progress && !nearer {
+		return p.miss()
+	}
+	return nil
+}
+
+// missed looks farther back after a page all of whose keys are below low.
+func (p *proof) missed(s span) error {
+	if s.newestFirst {
+		p.back = max(2*p.back, p.size)
+		return p.miss()
 	}
 	if s.end() >= p.offset {
 		p.offset = s.end()
 		p.back = max(2*p.back, p.size)
 	}
 	p.under = max(p.under, s.end()) // every key of the page is below low
-	return gap, p.miss()
-}
-
-// accept moves low down to first. If first is not below low, the page was
-// planned too high, and low lies below it.
-func (p *proof) accept(s span, first polar.Key, index int) error {
-	progress := !p.known || first.Compare(p.low) < 0
-	lower := s.offset+index < p.offset
-	if progress {
-		p.low, p.under = first, 0
-	}
-	p.known = true
-	p.offset = s.offset + index
-	p.back = 0
-	p.done = s.offset == 0
-	if !progress && !lower {
-		return p.miss()
-	}
-	return nil
+	return p.miss()
 }
 
 func (p *proof) miss() error {

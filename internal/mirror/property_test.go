@@ -243,9 +243,15 @@ func (s *scene) run() error {
 		})
 		w := m.worker(m.opts.Organizations[0])
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			return w.walk(ctx, session, walkOptions{kind: store.Full, doubts: someDoubts, between: func(ctx context.Context) {
-				_ = w.tick(ctx, session, time.Time{}, true) // its failure is its own
-			}})
+			for wk, err := range w.walk(ctx, session, walkOptions{kind: store.Full, archivedChecks: fewArchivedChecks}) {
+				if err != nil {
+					return err
+				}
+				if !wk.finished && wk.settle(ctx) == nil {
+					_ = w.tick(ctx, session, time.Time{}, true) // its failure is its own
+				}
+			}
+			return nil
 		})
 		crashed := errors.Is(context.Cause(ctx), errCrash) || store.Broken(err)
 		kill(nil)

@@ -20,11 +20,11 @@ import (
 const (
 	// fewSuspects are asked for whatever share of the rows they are.
 	fewSuspects = 100
-	// someDoubts and allDoubts are how many archived meters a scheduled walk and
-	// a backfill ask about: the first costs a request or two, the second is
-	// thorough.
-	someDoubts = 2
-	allDoubts  = 1000
+	// fewArchivedChecks and allArchivedChecks are how many archived meters a
+	// scheduled walk and a backfill ask about: the first costs a request or two,
+	// the second is thorough.
+	fewArchivedChecks = 2
+	allArchivedChecks = 1000
 	// askAtOnce is how many rows are asked for before the answers are saved.
 	askAtOnce = 100
 )
@@ -54,28 +54,23 @@ func (wk *walk) reconcile(ctx context.Context) error {
 	if err := wk.explainByMeter(ctx); err != nil {
 		return err
 	}
-	if err := wk.believable(ctx); err != nil {
+	if err := wk.checkDeletionLimit(ctx); err != nil {
 		return err
 	}
 	after := uuid.Nil
 	for {
-		ids, err := wk.session.Suspects(ctx, after, askAtOnce)
+		ids, err := wk.run.session.Suspects(ctx, after, askAtOnce)
 		if err != nil || len(ids) == 0 {
 			return err
 		}
 		after = ids[len(ids)-1]
-		gone, err := wk.ask(ctx, ids)
+		gone, err := wk.run.ask(ctx, ids, false)
+		if err == nil {
+			err = wk.run.markDeleted(ctx, gone)
+		}
 		if err != nil {
 			return err
 		}
-		if len(gone) == 0 {
-			continue
-		}
-		n, err := wk.session.MarkDeleted(ctx, wk.run, gone)
-		if err != nil {
-			return err
-		}
-		wk.count(store.Counts{RowsDeleted: int64(n)})
 	}
 }
 
@@ -83,23 +78,23 @@ func (wk *walk) reconcile(ctx context.Context) error {
 // be archived, none of its rows is listed and all of them still exist: only the
 // meter has changed.
 func (wk *walk) explainByMeter(ctx context.Context) error {
-	meters, err := wk.session.SuspectMeters(ctx)
+	meters, err := wk.run.session.SuspectMeters(ctx)
 	if err != nil {
 		return err
 	}
 	for _, meter := range meters {
-		single, err := wk.firstThere(ctx, meter.Samples)
+		single, err := wk.run.firstThere(ctx, meter.Samples)
 		if err != nil {
 			return err
 		}
 		if single == nil {
 			continue
 		}
-		if err := wk.saveSingles(ctx, []*fetch.Single{single}, false); err != nil {
+		if err := wk.run.saveSingles(ctx, []*fetch.Single{single}, false); err != nil {
 			return err
 		}
 		if m := single.CustomerMeter; m != nil && !m.Meter.ArchivedAt.IsZero() {
-			if err := wk.session.DropMeterSuspects(ctx, meter.MeterID); err != nil {
+			if err := wk.run.session.DropMeterSuspects(ctx, meter.MeterID); err != nil {
 				return err
 			}
 		}
@@ -109,9 +104,9 @@ func (wk *walk) explainByMeter(ctx context.Context) error {
 
 // firstThere asks for one row after the other until Polar has one; nil if it
 // has none of them.
-func (j *job) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, error) {
+func (r *Run) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, error) {
 	for _, id := range ids {
-		single, err := j.client.Get(ctx, id)
+		single, err := r.client.Get(ctx, id)
 		if !errors.Is(err, fetch.ErrNotFound) {
 			return single, err
 		}
@@ -119,29 +114,29 @@ func (j *job) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, e
 	return nil, nil
 }
 
-// doubtArchived asks whether meters that the mirror takes for archived still
+// checkArchived asks whether meters that the mirror takes for archived still
 // are, by asking for one of their rows. Rows of an archived meter are not
 // listed and so never suspects; should it be un-archived, and all of its rows
 // gone by then, no page would ever tell. A meter of which Polar has none of the
 // rows asked for has all of its rows suspected. It is done before the first
 // block, whose suspects depend on it.
-func (wk *walk) doubtArchived(ctx context.Context) error {
-	if wk.doubts == 0 {
+func (wk *walk) checkArchived(ctx context.Context) error {
+	if wk.checks == 0 {
 		return nil
 	}
-	meters, err := wk.session.ArchivedMeters(ctx, wk.doubts)
+	meters, err := wk.run.session.ArchivedMeters(ctx, wk.checks)
 	if err != nil {
 		return err
 	}
 	for _, meter := range meters {
-		single, err := wk.firstThere(ctx, meter.Samples)
+		single, err := wk.run.firstThere(ctx, meter.Samples)
 		if err != nil {
 			return err
 		}
 		if single != nil {
-			err = wk.saveSingles(ctx, []*fetch.Single{single}, false)
+			err = wk.run.saveSingles(ctx, []*fetch.Single{single}, false)
 		} else {
-			err = wk.session.SuspectMeter(ctx, meter.MeterID)
+			err = wk.run.session.SuspectMeter(ctx, meter.MeterID)
 		}
 		if err != nil {
 			return err
@@ -150,36 +145,36 @@ func (wk *walk) doubtArchived(ctx context.Context) error {
 	return nil
 }
 
-// believable refuses deletions on a scale that a wrong token or an outage
+// checkDeletionLimit refuses deletions on a scale that a wrong token or an outage
 // explains better.
-func (wk *walk) believable(ctx context.Context) error {
-	meters, err := wk.session.SuspectMeters(ctx)
-	if err != nil || len(meters) == 0 || wk.opts.AcceptDeletions {
+func (wk *walk) checkDeletionLimit(ctx context.Context) error {
+	meters, err := wk.run.session.SuspectMeters(ctx)
+	if err != nil || len(meters) == 0 || wk.run.worker.opts.AcceptDeletions {
 		return err
 	}
 	missing := 0
 	for _, m := range meters {
 		missing += m.Count
 	}
-	live, err := wk.session.LiveRows(ctx)
+	live, err := wk.run.session.LiveRows(ctx)
 	if err != nil {
 		return err
 	}
 	// A page at offset 0 ends every walk, resumed or not: if even that showed
 	// nothing, the token sees nothing, and its 404s mean nothing.
 	empty := wk.seen == 0
-	if empty || (missing >= fewSuspects && float64(missing) > wk.opts.MaxDeleteFraction*float64(live)) {
+	if empty || (missing >= fewSuspects && float64(missing) > wk.run.worker.opts.MaxDeleteFraction*float64(live)) {
 		return &DeletionError{Missing: missing, Live: live, Empty: empty}
 	}
 	return nil
 }
 
-// settle asks again for rows that were listed with an older state than the
-// mirror has. If Polar still says the older, Polar wins: its database was
-// restored, or its clock set back.
-func (j *job) settle(ctx context.Context, older []uuid.UUID) error {
+// askAgain asks for rows that were listed with an older state than the mirror
+// has. If Polar still says the older, Polar wins: its database was restored, or
+// its clock set back.
+func (r *Run) askAgain(ctx context.Context, older []uuid.UUID) error {
 	for ids := range slices.Chunk(older, askAtOnce) {
-		if _, err := j.ask(ctx, ids); err != nil {
+		if _, err := r.ask(ctx, ids, false); err != nil {
 			return err
 		}
 	}
@@ -187,15 +182,11 @@ func (j *job) settle(ctx context.Context, older []uuid.UUID) error {
 }
 
 // ask gets the rows one by one, saves what Polar answers, and returns those
-// that Polar does not have.
-func (j *job) ask(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error) {
-	return j.askAgain(ctx, ids, false)
-}
-
-// askAgain is ask; with rewrite it writes the nested customers and meters even
-// if they look as they did, should the mirror have been tampered with.
-func (j *job) askAgain(ctx context.Context, ids []uuid.UUID, rewrite bool) (gone []uuid.UUID, err error) {
-	singles, err := j.get(ctx, j.client, ids)
+// that Polar does not have. With rewrite it writes the nested customers and
+// meters even if they look as they did, should the mirror have been tampered
+// with.
+func (r *Run) ask(ctx context.Context, ids []uuid.UUID, rewrite bool) (gone []uuid.UUID, err error) {
+	singles, err := r.worker.get(ctx, r.client, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +198,7 @@ func (j *job) askAgain(ctx context.Context, ids []uuid.UUID, rewrite bool) (gone
 		}
 		there = append(there, single)
 	}
-	return gone, j.saveSingles(ctx, there, rewrite)
+	return gone, r.saveSingles(ctx, there, rewrite)
 }
 
 // get asks for rows by id, several at once. Those that Polar does not have are
@@ -234,15 +225,15 @@ func (w *worker) get(ctx context.Context, client *fetch.Client, ids []uuid.UUID)
 
 // saveSingles saves rows that were asked for by id. They are written even if
 // they are older than what the mirror has.
-func (j *job) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite bool) error {
+func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite bool) error {
 	if len(singles) == 0 {
 		return nil
 	}
-	block := &block{oldest: singles[0].Began}
+	full := &store.Block{RequestedAt: singles[0].Began, Force: true, Rewrite: rewrite}
 	page := &polar.Page{}
 	for _, s := range singles {
-		if s.Began.Before(block.oldest) {
-			block.oldest = s.Began
+		if s.Began.Before(full.RequestedAt) {
+			full.RequestedAt = s.Began
 		}
 		if s.CustomerMeter != nil {
 			page.CustomerMeters = append(page.CustomerMeters, *s.CustomerMeter)
@@ -251,16 +242,14 @@ func (j *job) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 			page.Rejected = append(page.Rejected, *s.Rejected)
 		}
 	}
-	j.screen(page)
+	r.worker.rejectForeign(page)
 	for i := range page.CustomerMeters {
-		block.rows = append(block.rows, &page.CustomerMeters[i])
+		full.CustomerMeters = append(full.CustomerMeters, &page.CustomerMeters[i])
 	}
-	for _, r := range page.Rejected {
-		block.rejected = append(block.rejected, store.RejectedRow{RejectedRow: r})
+	for _, row := range page.Rejected {
+		full.Rejected = append(full.Rejected, store.RejectedRow{RejectedRow: row})
 	}
-	full := block.take()
-	full.Force, full.Rewrite = true, rewrite
-	_, err := j.save(ctx, full)
+	_, err := r.save(ctx, full)
 	return err
 }
 

@@ -81,7 +81,7 @@ func TestOrganizationThatAnotherHoldsIsLeftAndItsSlotsAreAccountedFor(t *testing
 	w.eventually("some slots", func() bool {
 		return w.value(`SELECT (now() - started_at > interval '3 seconds')::text FROM polar.sync_runs WHERE id = $1`, run.ID) == "true"
 	})
-	if err := holder.FinishRun(t.Context(), run, store.Outcome{NullRows: -1}); err != nil {
+	if err := holder.FinishRun(t.Context(), run, store.Outcome{}); err != nil {
 		t.Fatal(err)
 	}
 	holder.Release()

@@ -67,21 +67,14 @@ func (s *server) runFull(ctx context.Context, session *store.Session) error {
 	if err := s.account(ctx, session, store.Full, s.fullSlot); err != nil {
 		return err
 	}
-	// Of a resumed walk what the whole would have taken counts.
-	took, passed := max(last.LastFull.Duration(), s.left(s.tempo.resumed)), time.Since(last.LastFull.Started)
+	took, passed := last.LastFull.Duration(), time.Since(last.LastFull.Started)
 	if !last.LastFull.Started.IsZero() && passed >= 0 && passed < 2*took {
 		s.fullDue = false
 		s.skip(store.Full, s.fullSlot, SkipTooSoon)
 		return nil
 	}
 	s.tried = true
-	err = s.walk(ctx, session, walkOptions{
-		kind:    store.Full,
-		slot:    s.fullSlot,
-		between: func(ctx context.Context) { _ = s.runTick(ctx, session, true) }, // the next block meets its error too
-		due:     func() bool { return s.tickDue(time.Now()) },
-		doubts:  someDoubts,
-	})
+	err = s.walkWithTicks(ctx, session)
 	switch {
 	case err == nil || errors.Is(err, store.ErrSlotTaken):
 		s.fullDue = false
@@ -89,6 +82,20 @@ func (s *server) runFull(ctx context.Context, session *store.Session) error {
 		return err
 	default: // the run has logged it
 		s.retryAt = time.Now().Add(backoff(last.FullFailures + 1))
+	}
+	return nil
+}
+
+// walkWithTicks runs a full run, and between its blocks the ticks that come due.
+func (s *server) walkWithTicks(ctx context.Context, session *store.Session) error {
+	for wk, err := range s.walk(ctx, session, walkOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks}) {
+		switch {
+		case err != nil:
+			return err
+		case wk.finished || !s.tickDue(time.Now()):
+		case wk.settle(ctx) == nil: // the walk returns its error
+			_ = s.runTick(ctx, session, true) // the next block meets its error too
+		}
 	}
 	return nil
 }

@@ -5,83 +5,71 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
 	"go.uber.org/zap"
 
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/store"
 )
 
-// lastWords bounds what is still written after a run was told to stop: the
-// block in hand, and how the run ended.
-const lastWords = 5 * time.Second
-
-// detached returns a context that outlives the end of ctx by a bounded time.
-func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+// A Run is one organization's run under way: what it reads with, where it writes
+// and what it has done.
+type Run struct {
+	worker  *worker
+	client  *fetch.Client // counts its requests
+	session *store.Session
+	record  *store.Run // its row in sync_runs
+	counts  counts
+	log     *zap.Logger
+	began   time.Time
 }
 
-// outliving returns a context that ends a bounded time after ctx does, so that
-// what is being written when ctx ends is not torn down with the connection.
-func outliving(ctx context.Context) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(lastWords)
-		defer timer.Stop()
-		select {
-		case <-longer.Done():
-		case <-timer.C:
-			cancel()
-		}
-	})
-	return longer, func() {
-		stop()
-		cancel()
+// counts are what a run has done. The run alone adds to them.
+type counts struct {
+	requests *fetch.Counters // of the run's client
+	pages    int64           // accepted
+	recorded store.Counts    // of requests and pages, what sync_runs has
+	total    store.Counts    // of rows, what was written; of the rest, what was recorded
+	notified store.Counts    // of total, what listeners were told or will be
+}
+
+// unrecorded are the requests and pages that sync_runs does not have yet. They
+// are recorded by the transaction that saves the next block, or by the one that
+// finishes the run: a block that could not be saved loses none of them.
+func (c *counts) unrecorded() store.Counts {
+	return store.Counts{
+		Requests:    c.requests.Requests.Load() - c.recorded.Requests,
+		Retries:     c.requests.Retries.Load() - c.recorded.Retries,
+		RateLimited: c.requests.RateLimited.Load() - c.recorded.RateLimited,
+		Pages:       c.pages - c.recorded.Pages,
 	}
 }
 
-// A job is one run under way.
-type job struct {
-	*worker
-	session  *store.Session
-	run      *store.Run
-	client   *fetch.Client // counts into counters
-	counters *fetch.Counters
-	began    time.Time
-	booked   store.Counts // of counters, what is in sync_runs already
-	total    store.Counts // of the whole run
-	told     store.Counts // of total, what listeners were told or will be
-	log      *zap.Logger
-}
-
-func (w *worker) begin(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*job, error) {
-	run, err := w.startRun(ctx, session, kind, slot)
+// start begins a run for slot, the scheduled time that it answers; zero if no
+// schedule asked for it. Once ctx has ended it starts none: a run that was
+// recorded while nobody waited for the answer would stay without an end.
+func (w *worker) start(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*Run, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, w.notStarted(ctx, kind, err)
+	}
+	graceful, cancel := withGrace(ctx)
+	defer cancel()
+	record, err := session.StartRun(graceful, kind, slot)
+	w.reportAbandoned(session.Abandoned())
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
 	w.outage.over(w.Mirror.log)
-	counters := &fetch.Counters{}
-	return &job{
-		worker:   w,
-		session:  session,
-		run:      run,
-		client:   w.org.Client.Counting(counters),
-		counters: counters,
-		began:    time.Now(),
-		log:      w.log.With(zap.Int64("run_id", run.ID), zap.String("kind", string(kind))),
+	requests := &fetch.Counters{}
+	return &Run{
+		worker:  w,
+		client:  w.org.Client.Counting(requests),
+		session: session,
+		record:  record,
+		counts:  counts{requests: requests},
+		log:     w.log.With(zap.Int64("run_id", record.ID), zap.String("kind", string(kind))),
+		began:   time.Now(),
 	}, nil
-}
-
-// startRun books a new run or, once ctx has ended, none: one that was booked
-// while its answer was no longer waited for would stay without an end.
-func (w *worker) startRun(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) (*store.Run, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	ctx, cancel := outliving(ctx)
-	defer cancel()
-	run, err := session.StartRun(ctx, kind, slot)
-	w.buried(session.Abandoned())
-	return run, err
 }
 
 // notStarted logs why there is no run to log its own end, and returns err. A
@@ -97,47 +85,29 @@ func (w *worker) notStarted(ctx context.Context, kind store.Kind, err error) err
 	return err
 }
 
-// requests returns what the client counted since it was last asked.
-func (j *job) requests() store.Counts {
-	now := store.Counts{
-		Requests:    j.counters.Requests.Load(),
-		Retries:     j.counters.Retries.Load(),
-		RateLimited: j.counters.RateLimited.Load(),
-	}
-	since := store.Counts{
-		Requests:    now.Requests - j.booked.Requests,
-		Retries:     now.Retries - j.booked.Retries,
-		RateLimited: now.RateLimited - j.booked.RateLimited,
-	}
-	j.booked = now
-	return since
-}
-
-// save writes a block and books the requests behind it.
-func (j *job) save(ctx context.Context, block *store.Block) (store.Saved, error) {
-	j.book(block)
-	saved, err := j.write(ctx, block)
+// save writes a block. One in hand when ctx ends is still written.
+func (r *Run) save(ctx context.Context, b *store.Block) (store.Saved, error) {
+	b.Counts = r.counts.unrecorded()
+	saved, err := r.write(ctx, b)
 	if err == nil {
-		j.written(saved)
+		r.saved(b, saved)
 	}
 	return saved, err
 }
 
-// book has the requests since the last block counted with this one.
-func (j *job) book(block *store.Block) { block.Counts.Add(j.requests()) }
-
-// write writes a block. One in hand when ctx ends is still written.
-func (j *job) write(ctx context.Context, block *store.Block) (store.Saved, error) {
-	ctx, cancel := outliving(ctx)
+// write is the part of save that touches nothing but the session and the block.
+func (r *Run) write(ctx context.Context, b *store.Block) (store.Saved, error) {
+	ctx, cancel := withGrace(ctx)
 	defer cancel()
-	return j.session.SaveBlock(ctx, j.run, block)
+	return r.session.SaveBlock(ctx, r.record, b)
 }
 
-// written takes note of a block that is saved.
-func (j *job) written(saved store.Saved) {
-	j.count(saved.Counts)
-	j.tell()
-	j.log.Debug("block saved",
+// saved notes that a block is stored.
+func (r *Run) saved(b *store.Block, saved store.Saved) {
+	r.counts.recorded.Add(b.Counts)
+	r.count(saved.Counts)
+	r.notify()
+	r.log.Debug("block saved",
 		zap.Int64("pages", saved.Counts.Pages),
 		zap.Int64("rows_seen", saved.Counts.RowsSeen),
 		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
@@ -145,34 +115,55 @@ func (j *job) written(saved store.Saved) {
 		zap.Int64("rows_rejected", saved.Counts.RowsRejected))
 }
 
-// tell has listeners told of what the run has written since they were last told.
-func (j *job) tell() {
-	since := store.Counts{
-		RowsInserted: j.total.RowsInserted - j.told.RowsInserted,
-		RowsUpdated:  j.total.RowsUpdated - j.told.RowsUpdated,
-		RowsDeleted:  j.total.RowsDeleted - j.told.RowsDeleted,
-	}
-	j.told.Add(since)
-	j.Changed(Change{Organization: j.org.Name, OrganizationID: j.org.ID, RunID: j.run.ID, Kind: j.run.Kind, Counts: since})
+// count adds to what the run has done so far.
+func (r *Run) count(c store.Counts) {
+	r.counts.total.Add(c)
+	r.worker.observer.Counted(r.worker.org.Name, c)
 }
 
-// end books how the run ended and logs its closing line. It returns outcome.Err,
-// or [ErrStopped] if the run ended because ctx did.
-func (j *job) end(ctx context.Context, outcome store.Outcome) error {
+// notify tells listeners what the run has written since they were last told.
+func (r *Run) notify() {
+	total, notified := r.counts.total, r.counts.notified
+	since := store.Counts{
+		RowsInserted: total.RowsInserted - notified.RowsInserted,
+		RowsUpdated:  total.RowsUpdated - notified.RowsUpdated,
+		RowsDeleted:  total.RowsDeleted - notified.RowsDeleted,
+	}
+	r.counts.notified.Add(since)
+	org := r.worker.org
+	r.worker.Changed(Change{Organization: org.Name, OrganizationID: org.ID, RunID: r.record.ID, Kind: r.record.Kind, Counts: since})
+}
+
+// markDeleted marks rows that Polar, asked for each of them, does not have.
+func (r *Run) markDeleted(ctx context.Context, gone []uuid.UUID) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	n, err := r.session.MarkDeleted(ctx, r.record, gone)
+	if err != nil {
+		return err
+	}
+	r.count(store.Counts{RowsDeleted: int64(n)})
+	return nil
+}
+
+// finish records how the run ended and logs its closing line. It returns
+// outcome.Err, or [ErrStopped] if the run ended because ctx did.
+func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 	if outcome.Err != nil && ctx.Err() != nil {
 		outcome.Err = ErrStopped
 		outcome.Stopped = true
 	}
-	outcome.Counts.Add(j.requests())
-	j.count(outcome.Counts)
-	j.tell()
-	last, cancel := detached(ctx)
+	outcome.Counts = r.counts.unrecorded()
+	r.count(outcome.Counts)
+	r.notify()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
-	if err := j.session.FinishRun(last, j.run, outcome); err != nil && !lostDatabase(outcome.Err) {
+	if err := r.session.FinishRun(last, r.record, outcome); err != nil && !lostDatabase(outcome.Err) {
 		outcome.Err = errors.Join(outcome.Err, err)
 	}
-	elapsed := time.Since(j.began)
-	fields := append(countFields(j.total), zap.Duration("elapsed", elapsed))
+	elapsed := time.Since(r.began)
+	fields := append(countFields(r.counts.total), zap.Duration("elapsed", elapsed))
 	if outcome.Exact != nil {
 		fields = append(fields, zap.Bool("exact", *outcome.Exact))
 	}
@@ -180,24 +171,41 @@ func (j *job) end(ctx context.Context, outcome store.Outcome) error {
 	switch {
 	case outcome.Stopped:
 		end = Abandoned
-		j.log.Info("run stopped", fields...)
+		r.log.Info("run stopped", fields...)
 	case lostDatabase(outcome.Err):
-		j.outage.lost(j.Mirror.log, outcome.Err)
-		j.log.Debug("run lost with the database", fields...)
+		r.worker.outage.lost(r.worker.Mirror.log, outcome.Err)
+		r.log.Debug("run lost with the database", fields...)
 	case outcome.Err != nil:
 		end = Failed
-		j.log.Error("run failed", append(fields, zap.Error(outcome.Err))...)
+		r.log.Error("run failed", append(fields, zap.Error(outcome.Err))...)
 	default:
-		j.log.Info("run finished", fields...)
+		r.log.Info("run finished", fields...)
 	}
-	j.observer.Ended(j.org.Name, j.run.Kind, end, elapsed)
+	r.worker.observer.Ended(r.worker.org.Name, r.record.Kind, end, elapsed)
 	return outcome.Err
 }
 
-// count adds to what the run has done so far.
-func (j *job) count(c store.Counts) {
-	j.total.Add(c)
-	j.observer.Counted(j.org.Name, c)
+// shutdownGrace bounds what is still written after a run was told to stop: the
+// block in hand, and how the run ended.
+const shutdownGrace = 5 * time.Second
+
+// withGrace returns a context that ends shutdownGrace after ctx does, so that
+// what is being written when ctx ends is not torn down with the connection.
+func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(shutdownGrace)
+		defer timer.Stop()
+		select {
+		case <-longer.Done():
+		case <-timer.C:
+			cancel()
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 func countFields(c store.Counts) []zap.Field {

@@ -13,9 +13,9 @@ import (
 const (
 	// maintainEvery is how often partitions are made ahead and old runs forgotten.
 	maintainEvery = 6 * time.Hour
-	// buryEvery is how often runs of dead processes are looked for that nobody
+	// abandonInterval is how often runs of dead processes are looked for that nobody
 	// takes over.
-	buryEvery = time.Minute
+	abandonInterval = time.Minute
 )
 
 // Schedules say when runs are due; nil means never.
@@ -59,9 +59,9 @@ func (m *Mirror) lastNotices(ctx context.Context) {
 // different moments.
 func (m *Mirror) maintain(ctx context.Context) {
 	maintained := time.Now() // by Migrate
-	for sleep(ctx, buryEvery/2+rand.N(buryEvery)) == nil {
+	for sleep(ctx, abandonInterval/2+rand.N(abandonInterval)) == nil {
 		dead, err := m.store.AbandonDead(ctx)
-		m.buried(dead)
+		m.reportAbandoned(dead)
 		if err == nil && time.Since(maintained) > maintainEvery {
 			maintained = time.Now()
 			err = m.store.Maintain(ctx)

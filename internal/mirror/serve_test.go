@@ -113,7 +113,7 @@ func TestTicksRunBetweenTheBlocksOfALongWalk(t *testing.T) {
 	s := w.server(Schedules{Incremental: every(50 * time.Millisecond)}, func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 })
 	s.nextTick = s.incremental.Next(time.Now())
 	err := s.withSession(t.Context(), false, func(session *store.Session) error {
-		return s.walk(t.Context(), session, walkOptions{kind: store.Full, between: func(ctx context.Context) { _ = s.runTick(ctx, session, true) }})
+		return s.walkWithTicks(t.Context(), session)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -28,9 +28,9 @@ func changedOrder() []string { return []string{"-modified_at", "customer_id", "m
 // A tick reads what was added or changed since the last successful run began.
 // It may miss what shifted under it; the next full run can't.
 type tick struct {
-	*job
+	run   *Run
+	saver saver
 	floor time.Time // rows older than this need not be looked at
-	block block
 }
 
 // tick runs an incremental run for slot. It returns [errNoFloor], and is no
@@ -45,45 +45,54 @@ func (w *worker) tick(ctx context.Context, session *store.Session, slot time.Tim
 	if !known {
 		return errNoFloor
 	}
-	if floor.Few && !betweenBlocks {
-		return w.walk(ctx, session, walkOptions{kind: store.Incremental, slot: slot})
+	if floor.OnePage && !betweenBlocks {
+		_, err := finish(w.walk(ctx, session, walkOptions{kind: store.Incremental, slot: slot}))
+		return err
 	}
-	j, err := w.begin(ctx, session, store.Incremental, slot)
+	run, err := w.start(ctx, session, store.Incremental, slot)
 	if err != nil {
 		return err
 	}
-	t := &tick{job: j}
-	outcome := store.Outcome{}
-	outcome.Floor, outcome.NullRows, outcome.Err = t.do(ctx, floor)
-	return j.end(ctx, outcome)
+	t := &tick{run: run, saver: saver{run: run}}
+	began, border, err := t.read(ctx, floor)
+	if err != nil {
+		err = errors.Join(err, t.saver.wait(ctx)) // or the end of the run would share the connection with a block
+	}
+	return run.finish(ctx, store.Outcome{Err: err, Floor: began, NullRows: border})
 }
 
-// do returns when, by Polar's clock, the tick began, and where the rows that
-// changed begin.
-func (t *tick) do(ctx context.Context, floor store.Floor) (began time.Time, border int, err error) {
-	first, err := t.list(ctx, t.client, span{0, t.opts.PageSize}, addedOrder())
+// read returns when, by Polar's clock, the tick began, and where the rows that
+// changed begin; nil if it did not look.
+func (t *tick) read(ctx context.Context, floor store.Floor) (began time.Time, border *int, err error) {
+	first, err := t.list(ctx, span{limit: t.pageSize()}, addedOrder())
 	if err != nil {
-		return began, -1, err
+		return began, nil, err
 	}
 	began = first.ServerTime
 	t.floor = floor.Since(began).Add(-tickOverlap)
 
 	if err := t.added(ctx, first); err != nil {
-		return began, -1, err
+		return began, nil, err
 	}
-	if first.Page.Size() < t.opts.PageSize {
+	if first.Page.Size() < first.limit {
 		// One page is the whole organization: what changed is on it too.
-		return began, -1, t.flush(ctx)
+		return began, nil, t.saver.flush(ctx)
 	}
-	border, err = t.changed(ctx, floor.NullRows)
+	at, err := t.changed(ctx, floor.NullRows)
 	if err != nil {
-		return began, -1, err
+		return began, nil, err
 	}
-	return began, border, t.flush(ctx)
+	return began, &at, t.saver.flush(ctx)
+}
+
+func (t *tick) pageSize() int { return t.run.worker.opts.PageSize }
+
+func (t *tick) list(ctx context.Context, s span, order []string) (listedPage, error) {
+	return t.run.worker.list(ctx, t.run.client, s, order)
 }
 
 // added reads the newest rows until one is older than the floor.
-func (t *tick) added(ctx context.Context, page fetched) error {
+func (t *tick) added(ctx context.Context, page listedPage) error {
 	for {
 		if err := t.take(ctx, page); err != nil {
 			return err
@@ -92,7 +101,7 @@ func (t *tick) added(ctx context.Context, page fetched) error {
 		if page.Page.Size() < page.limit || (len(rows) > 0 && rows[len(rows)-1].CreatedAt.Before(t.floor)) {
 			return nil
 		}
-		next, err := t.list(ctx, t.client, span{page.end(), page.limit}, addedOrder())
+		next, err := t.list(ctx, span{offset: page.end(), limit: page.limit}, addedOrder())
 		if err != nil {
 			return err
 		}
@@ -114,7 +123,7 @@ func (t *tick) changed(ctx context.Context, guess int) (int, error) {
 		if page.Page.Size() < page.limit || t.reachesFloor(page.Page) {
 			return border, nil
 		}
-		next, err := t.list(ctx, t.client, span{page.end(), page.limit}, changedOrder())
+		next, err := t.list(ctx, span{offset: page.end(), limit: page.limit}, changedOrder())
 		if err != nil {
 			return -1, err
 		}
@@ -132,39 +141,18 @@ func (t *tick) reachesFloor(page *polar.Page) bool {
 	return !last.ModifiedAt.IsZero() && last.ModifiedAt.Before(t.floor)
 }
 
-// take adds the rows of a page that may be news. Those from before the floor
+// take adds the rows of a page that may have changed. Those from before the floor
 // are left out: the mirror has them, and comparing them would cost a look at
 // each.
-func (t *tick) take(ctx context.Context, page fetched) error {
-	t.screen(page.Page)
+func (t *tick) take(ctx context.Context, page listedPage) error {
+	t.run.worker.rejectForeign(page.Page)
 	whole := page.offset == 0 && page.Page.Size() < page.limit
-	if t.block.pages == 0 || page.Began.Before(t.block.oldest) {
-		t.block.oldest = page.Began
-	}
-	t.block.pages++
-	for i := range page.Page.CustomerMeters {
-		m := &page.Page.CustomerMeters[i]
-		if whole || !m.ChangedAt().Before(t.floor) {
-			t.block.rows = append(t.block.rows, m)
-		}
-	}
-	for _, r := range page.Page.Rejected {
-		t.block.rejected = append(t.block.rejected, store.RejectedRow{RejectedRow: r, Offset: page.offset})
-	}
-	if t.block.full(t.opts.BlockRows) {
-		return t.flush(ctx)
+	t.run.counts.pages++
+	t.saver.block.add(page, func(m *polar.CustomerMeter) bool {
+		return whole || !m.ChangedAt().Before(t.floor)
+	})
+	if t.saver.block.full(t.run.worker.opts.BlockRows) {
+		return t.saver.startSave(ctx)
 	}
 	return nil
-}
-
-// flush saves what the tick has gathered; a tick has no cursor.
-func (t *tick) flush(ctx context.Context) error {
-	if t.block.empty() {
-		return nil
-	}
-	saved, err := t.save(ctx, t.block.take())
-	if err != nil {
-		return err
-	}
-	return t.settle(ctx, saved.Older)
 }

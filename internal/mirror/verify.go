@@ -114,66 +114,37 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 	return a.report, nil
 }
 
-// read goes through the list as a walk does, with the same proof, and notes the
-// rows that seem to differ.
+// read goes through the list as a walk does, over the same proven pages, and
+// notes the rows that seem to differ.
 func (a *audit) read(ctx context.Context) (Position, error) {
-	p := proof{size: a.opts.PageSize}
+	p := newProof(a.opts.PageSize)
 	at := Position{}
-	first, err := a.listWalked(ctx, a.client, span{0, p.size})
-	if err != nil {
-		return at, err
-	}
-	at.Total = first.Page.TotalCount
-	p.offset = max(first.Page.TotalCount, p.size)
-	if first.Page.Size() < p.size {
-		err = a.compare(ctx, &p, first)
-	} else {
-		err = a.measureStart(ctx, a.client)
-	}
-	if err != nil {
-		return at, err
-	}
-	for !p.done {
-		width := a.opts.PagesInFlight
-		if p.searching() {
-			width = 1
+	for page, err := range a.provenPages(ctx, a.client, &p) {
+		if err == nil {
+			err = a.compare(ctx, page)
 		}
-		for page, err := range a.descend(ctx, a.client, p.next(), width) {
-			if err != nil {
-				return at, err
-			}
-			searching := p.searching()
-			if err := a.compare(ctx, &p, page); err != nil {
-				return at, err
-			}
-			at.Pages++
-			at.Rows += page.Page.Size()
-			at.Remaining = p.offset
-			at.Left = a.left(p.offset)
-			a.progress.Walking(a.org.Name, at)
-			if p.done || searching || p.searching() || p.offset != page.offset {
-				break
-			}
+		if err != nil {
+			return at, err
 		}
+		at.Pages++
+		at.Rows += page.Page.Size()
+		at.Remaining = p.remaining()
+		at.Total = max(p.total, at.Remaining)
+		at.Left = a.pace.left(at.Remaining, a.opts.PageSize)
+		a.progress.Walking(a.org.Name, at)
 	}
 	a.report.Exact = a.report.Rejected == 0
 	return at, nil
 }
 
-// compare holds one page against the mirror.
-func (a *audit) compare(ctx context.Context, p *proof, page fetched) error {
-	before := *p
-	verdict, err := p.take(page.span, page.Page)
-	if err != nil || verdict != accepted {
-		return err
-	}
-	a.screen(page.Page)
+// compare compares one page with the mirror.
+func (a *audit) compare(ctx context.Context, page provenPage) error {
 	var b block
-	b.add(page, &before, p)
-	if !b.proven {
+	b.addProven(page)
+	if b.region == nil {
 		return nil // compared already
 	}
-	rows, err := a.store.StretchRows(ctx, a.org.ID, b.stretch)
+	rows, err := a.store.RegionRows(ctx, a.org.ID, *b.region)
 	if err != nil {
 		return err
 	}
@@ -181,20 +152,21 @@ func (a *audit) compare(ctx context.Context, p *proof, page fetched) error {
 	for i := range rows {
 		mirrored[rows[i].ID] = &rows[i]
 	}
+	isNew := func(key polar.Key) bool { return !page.before.known || key.Compare(page.before.low) < 0 } // pages overlap
 	for _, r := range page.Page.Rejected {
-		if !r.HasKey || !before.known || r.Key.Compare(before.low) < 0 {
-			a.report.Rejected++ // pages overlap
+		if !r.HasKey || isNew(r.Key) {
+			a.report.Rejected++
 		}
 		delete(mirrored, r.ID)
 	}
 	for i := range page.Page.CustomerMeters {
 		m := &page.Page.CustomerMeters[i]
-		if m.Key().Compare(before.low) < 0 || !before.known {
-			a.report.Rows++ // pages overlap
+		if isNew(m.Key()) {
+			a.report.Rows++
 		}
 		row, there := mirrored[m.ID]
 		delete(mirrored, m.ID)
-		if inStretch(b.stretch, m.Key()) && (!there || len(polar.Diff(m, &row.CustomerMeter)) > 0) {
+		if inRegion(b.region, m.Key()) && (!there || len(polar.Diff(m, &row.CustomerMeter)) > 0) {
 			a.suspect(m.ID)
 		}
 	}
@@ -206,10 +178,10 @@ func (a *audit) compare(ctx context.Context, p *proof, page fetched) error {
 	return nil
 }
 
-// inStretch reports whether the mirror's rows of the stretch include key: the
-// upper part of a page that overlaps the one above it has been compared there.
-func inStretch(s store.Stretch, key polar.Key) bool {
-	return (s.ToEnd || key.Compare(s.High) <= 0) && (s.FromStart || key.Compare(s.Low) >= 0)
+// inRegion reports whether the mirror's rows of the region include key: the upper
+// part of a page that overlaps the one above it has been compared there.
+func inRegion(r *store.Region, key polar.Key) bool {
+	return (r.ToEnd || key.Compare(r.High) <= 0) && (r.FromStart || key.Compare(r.Low) >= 0)
 }
 
 func (a *audit) suspect(id uuid.UUID) {
@@ -307,34 +279,31 @@ func latest(m *polar.CustomerMeter) time.Time {
 // Polar for each row once more.
 func (a *audit) repair(ctx context.Context) error {
 	return a.withSession(ctx, true, func(session *store.Session) error {
-		j, err := a.begin(ctx, session, store.Repair, time.Time{})
+		run, err := a.start(ctx, session, store.Repair, time.Time{})
 		if err != nil {
 			return err
 		}
-		j.client = a.client
-		return j.end(ctx, store.Outcome{Err: a.mend(ctx, j), NullRows: -1})
+		return run.finish(ctx, store.Outcome{Err: a.mend(ctx, run)})
 	})
 }
 
-func (a *audit) mend(ctx context.Context, j *job) error {
-	var ids []uuid.UUID
-	for _, f := range a.report.Findings {
-		ids = append(ids, f.ID)
+func (a *audit) mend(ctx context.Context, run *Run) error {
+	ids := make([]uuid.UUID, len(a.report.Findings))
+	for i, f := range a.report.Findings {
+		ids[i] = f.ID
 	}
 	for chunk := range slices.Chunk(ids, askAtOnce) {
-		gone, err := j.askAgain(ctx, chunk, true)
+		gone, err := run.ask(ctx, chunk, true)
 		if err != nil {
 			return err
 		}
 		if len(gone) > 0 && a.report.Rows == 0 && !a.opts.AcceptDeletions {
 			// A token that sees nothing gets 404 for every row.
-			return &DeletionError{Missing: len(a.report.Findings), Live: len(a.report.Findings), Empty: true}
+			return &DeletionError{Missing: len(ids), Live: len(ids), Empty: true}
 		}
-		n, err := j.session.MarkDeleted(ctx, j.run, gone)
-		if err != nil {
+		if err := run.markDeleted(ctx, gone); err != nil {
 			return err
 		}
-		j.count(store.Counts{RowsDeleted: int64(n)})
 		a.report.Repaired += len(chunk)
 	}
 	a.log.Info("differences repaired", zap.Int("rows", a.report.Repaired))

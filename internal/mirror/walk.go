@@ -3,280 +3,220 @@ package mirror
 import (
 	"context"
 	"errors"
-	"fmt"
+	"iter"
 	"time"
 
 	"go.uber.org/zap"
 
 	"polarmirror/internal/fetch"
-	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
 
-// blockAge is how long a block may gather: pages can be slow.
-const blockAge = 15 * time.Second
-
-// A walk mirrors an organization's customer meters from the run's cursor down
-// to the start of the list.
+// A walk mirrors an organization's customer meters, from the newest row or from
+// where an unfinished walk ended, to the oldest.
 //
-// Pages come from the end downward, each overlapping the one above it, so no
-// row that exists throughout can hide between two of them (see proof). A block
-// and the cursor are saved in one transaction, so a walk cut short anywhere
-// resumes below the last saved block; the proof holds across the pause, since
-// it never spoke of the time between two pages.
+// Pages overlap, so no row that exists throughout can hide between two of them
+// (see proof). A block and the cursor are saved in one transaction, so a walk cut
+// short anywhere resumes below the last saved block; the proof holds across the
+// pause, since it never spoke of the time between two pages.
 type walk struct {
-	*job
+	run     *Run
+	saver   saver
 	proof   proof
 	cursor  store.Cursor
-	block   block
-	saving  *saving // nil if none is under way
-	lost    bool    // a block could not be saved
-	seen    int     // rows on accepted pages
+	checks  int // archived meters to ask about
 	resumed bool
 	pages   int
-	rows    int
-	between func(context.Context)
-	due     func() bool
-	doubts  int // archived meters to ask about
+	seen    int // rows on proven pages
+
+	finished bool
 }
 
 // walkOptions say why a walk runs.
 type walkOptions struct {
-	kind    store.Kind            // Full, or Incremental for a tick that is as cheap as a walk
-	slot    time.Time             // the scheduled time it answers; zero if no schedule asked for it
-	between func(context.Context) // runs what is due between two blocks; may be nil
-	due     func() bool           // whether anything is due; nil: ask between itself
-	catchUp bool                  // after a resumed walk, read what changed since it began
-	doubts  int                   // archived meters to ask about; see doubtArchived
+	kind           store.Kind // Full, or Incremental for a tick that is as cheap as a walk
+	slot           time.Time  // the scheduled time it answers; zero if no schedule asked for it
+	archivedChecks int        // archived meters to ask about; see checkArchived
 }
 
-// walk runs a full run.
-func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOptions) error {
-	j, err := w.begin(ctx, session, opts.kind, opts.slot)
-	if err != nil {
-		return err
-	}
-	wk := &walk{job: j, between: opts.between, due: opts.due, doubts: opts.doubts}
-	outcome := store.Outcome{NullRows: -1}
-	outcome.Err = wk.do(ctx)
-	exact := outcome.Err == nil && wk.cursor.RowsRejected == 0
-	outcome.Exact = &exact
-	if outcome.Err == nil {
-		outcome.Walked = true
+// walk runs a walk. It yields whenever the next block has begun to be saved;
+// before the session is used for something else there, settle has to be called.
+// At last it yields once more, finished, or with the error that it failed with.
+func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOptions) iter.Seq2[*walk, error] {
+	return func(yield func(*walk, error) bool) {
+		run, err := w.start(ctx, session, opts.kind, opts.slot)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		wk := &walk{run: run, checks: opts.archivedChecks}
+		wk.saver = saver{run: run, cursor: wk.moveCursor, onSave: wk.countRejected}
+		outcome := store.Outcome{}
+		left := false // by whoever ranges over the walk
+		outcome.Err = wk.read(ctx, func() bool {
+			left = !yield(wk, nil)
+			return !left
+		})
+		exact := outcome.Err == nil && wk.cursor.RowsRejected == 0
+		outcome.Exact = &exact
+		outcome.Walked = outcome.Err == nil || mustRestart(outcome.Err)
 		outcome.Floor = wk.cursor.PolarBeganAt
+		err = run.finish(ctx, outcome)
+		w.progress.Walked(w.org.Name, wk.position(), err)
+		if wk.finished = true; !left {
+			yield(wk, err)
+		}
 	}
-	if hopeless(outcome.Err) {
-		outcome.Walked = true
-	}
-	err = j.end(ctx, outcome)
-	w.progress.Walked(w.org.Name, wk.position(), err)
-	if err == nil {
-		w.tempo.walked(wk.cursor.TotalCount, wk.resumed)
-	}
-	if err == nil && opts.catchUp && wk.resumed {
-		return w.tick(ctx, session, time.Time{}, true)
-	}
-	return err
 }
 
-// hopeless reports whether the walk ended with what it would meet again if it
+// finish goes through a walk to its end.
+func finish(blocks iter.Seq2[*walk, error]) (*walk, error) {
+	var last *walk
+	for wk, err := range blocks {
+		last = wk
+		if err != nil {
+			return last, err
+		}
+	}
+	return last, nil
+}
+
+// mustRestart reports whether the walk ended with what it would meet again if it
 // went on from its cursor: the next one begins anew.
-func hopeless(err error) bool {
+func mustRestart(err error) bool {
 	var order *OrderError
 	var deletion *DeletionError
 	return errors.Is(err, ErrNotProven) || errors.As(err, &order) || errors.As(err, &deletion)
 }
 
-func (wk *walk) do(ctx context.Context) error {
+func (wk *walk) read(ctx context.Context, betweenBlocks func() bool) error {
 	if err := wk.open(ctx); err != nil {
 		return err
 	}
-	wk.progress.Walking(wk.org.Name, wk.position())
-	for !wk.proof.done {
-		if err := wk.descent(ctx); err != nil {
+	w := wk.run.worker
+	for page, err := range w.provenPages(ctx, wk.run.client, &wk.proof) {
+		if err == nil {
+			err = wk.take(ctx, page)
+		}
+		if err != nil {
 			// What was proven before the error is worth keeping: the next start
 			// goes on below it.
-			return errors.Join(err, wk.flush(ctx))
+			return errors.Join(err, wk.saver.flush(ctx))
+		}
+		if wk.saver.block.full(w.opts.BlockRows) && !wk.proof.done {
+			if err := wk.saver.startSave(ctx); err != nil {
+				return err
+			}
+			if !betweenBlocks() {
+				return ErrStopped
+			}
 		}
 	}
-	if err := wk.flush(ctx); err != nil {
+	if err := wk.saver.flush(ctx); err != nil {
 		return err
 	}
 	return wk.reconcile(ctx)
 }
 
-// open takes up the unfinished walk, or begins one with the first page: alone,
-// since a token Polar has not seen for a while is held to few requests until it
-// has been answered. If the page is not full it is the whole walk.
+// settle waits until all blocks so far are saved, so that the session is free.
+func (wk *walk) settle(ctx context.Context) error { return wk.saver.wait(ctx) }
+
+// open takes up the unfinished walk, or prepares one that begins anew.
 func (wk *walk) open(ctx context.Context) error {
-	fingerprint := wk.fingerprint()
-	cursor, err := wk.session.LoadCursor(ctx, fingerprint)
+	w := wk.run.worker
+	fingerprint := w.fingerprint()
+	cursor, err := wk.run.session.LoadCursor(ctx, fingerprint)
 	if err != nil {
 		return err
 	}
 	if cursor != nil {
 		wk.cursor, wk.resumed = *cursor, true
-		wk.proof = proof{size: wk.opts.PageSize, low: cursor.Low, known: true, offset: cursor.Offset}
-		wk.log.Info("walk resumed", zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
-		return wk.measureStart(ctx, wk.client)
+		wk.proof = resumedProof(w.opts.PageSize, cursor.TotalCount, cursor.Offset, cursor.Low)
+		wk.run.log.Info("walk resumed", zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
+		w.progress.Walking(w.org.Name, wk.position())
+		return nil
 	}
-	if err := wk.session.Scope(ctx, wk.org.Filter.scope()); err != nil {
-		return err
-	}
-	wk.proof = proof{size: wk.opts.PageSize}
-	first, err := wk.listWalked(ctx, wk.client, span{0, wk.opts.PageSize})
-	if err != nil {
-		return err
-	}
-	wk.cursor = store.Cursor{
-		BeganAt:      wk.run.StartedAt,
-		PolarBeganAt: first.ServerTime,
-		TotalCount:   first.Page.TotalCount,
-		Fingerprint:  fingerprint,
-	}
-	if err := wk.doubtArchived(ctx); err != nil {
-		return err
-	}
-	if first.Page.Size() < wk.opts.PageSize {
-		if err := wk.checkVisible(ctx, first.Page); err != nil {
+	wk.cursor = store.Cursor{BeganAt: wk.run.record.StartedAt, Fingerprint: fingerprint}
+	wk.proof = newProof(w.opts.PageSize)
+	return wk.run.session.Scope(ctx, w.org.Filter.scope())
+}
+
+// take adds a proven page to the block.
+func (wk *walk) take(ctx context.Context, page provenPage) error {
+	if !page.before.known && !wk.resumed {
+		if err := wk.takeFirst(ctx, page); err != nil {
 			return err
 		}
-		return wk.take(first)
 	}
-	wk.pages, wk.rows = 1, first.Page.Size()
-	wk.proof.offset = max(first.Page.TotalCount, wk.opts.PageSize)
-	return wk.measureStart(ctx, wk.client)
+	wk.pages++
+	wk.run.counts.pages++
+	wk.seen += page.Page.Size()
+	wk.saver.block.addProven(page)
+	w := wk.run.worker
+	w.progress.Walking(w.org.Name, wk.position())
+	return nil
+}
+
+// takeFirst learns from the first page when, by Polar's clock, the walk began,
+// and how long the list is. Whether archived meters still are is asked before the
+// first block, whose suspects depend on it.
+func (wk *walk) takeFirst(ctx context.Context, page provenPage) error {
+	wk.cursor.PolarBeganAt, wk.cursor.TotalCount = page.ServerTime, page.Page.TotalCount
+	if page.Page.Size() == 0 {
+		if err := wk.checkVisible(ctx); err != nil {
+			return err
+		}
+	}
+	return wk.checkArchived(ctx)
 }
 
 // checkVisible tells an organization without customer meters from one that the
 // token cannot see: Polar answers both with an empty list.
-func (wk *walk) checkVisible(ctx context.Context, page *polar.Page) error {
-	if page.Size() > 0 || !wk.org.Filter.empty() {
+func (wk *walk) checkVisible(ctx context.Context) error {
+	org := wk.run.worker.org
+	if !org.Filter.empty() {
 		return nil
 	}
-	any, err := wk.client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
+	any, err := wk.run.client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
 	if err != nil {
 		return err
 	}
 	for _, m := range any.Page.CustomerMeters {
-		if m.Meter.OrganizationID != wk.org.ID {
-			return &WrongOrganizationError{Configured: wk.org.ID, Seen: m.Meter.OrganizationID}
+		if m.Meter.OrganizationID != org.ID {
+			return &WrongOrganizationError{Configured: org.ID, Seen: m.Meter.OrganizationID}
 		}
 	}
 	return nil
 }
 
-// descent reads pages downward until one of them calls for another plan.
-func (wk *walk) descent(ctx context.Context) error {
-	width := wk.opts.PagesInFlight
-	if wk.proof.searching() {
-		width = 1
-	}
-	for page, err := range wk.descend(ctx, wk.client, wk.proof.next(), width) {
-		if err != nil {
-			return err
-		}
-		searching := wk.proof.searching()
-		if err := wk.take(page); err != nil {
-			return err
-		}
-		if wk.proof.done || searching || wk.proof.searching() || wk.proof.offset != page.offset {
-			return nil // what was planned ahead no longer fits
-		}
-		if wk.block.full(wk.opts.BlockRows) {
-			if err := wk.breathe(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// breathe saves the block, and lets what is due between two blocks be done.
-func (wk *walk) breathe(ctx context.Context) error {
-	if err := wk.hand(ctx); err != nil {
-		return err
-	}
-	if wk.between == nil || (wk.due != nil && !wk.due()) {
+// moveCursor is where the walk goes on once b, the block gathered by now, is saved;
+// nil at the end, since a finished walk has no cursor.
+func (wk *walk) moveCursor(b *store.Block) *store.Cursor {
+	wk.cursor.RowsRejected += int64(len(b.Rejected))
+	if !wk.proof.known || wk.proof.done {
 		return nil
 	}
-	if err := wk.drain(ctx); err != nil {
-		return err
-	}
-	wk.between(ctx)
-	return nil
+	wk.cursor.Low, wk.cursor.Offset = wk.proof.low, wk.proof.remaining()
+	wk.cursor.TotalCount = wk.proof.total
+	cursor := wk.cursor
+	return &cursor
 }
 
-// take adds a page to the block if it proves something.
-func (wk *walk) take(page fetched) error {
-	wk.pages++
-	wk.rows += page.Page.Size()
-	before := wk.proof
-	verdict, err := wk.proof.take(page.span, page.Page)
-	if err != nil {
-		return err
-	}
-	if verdict != accepted {
-		wk.log.Debug("page left a gap", zap.Int("page", page.page()), zap.Int("limit", page.limit), zap.Int("misses", wk.proof.misses))
-		return nil
-	}
-	wk.screen(page.Page)
-	wk.block.add(page, &before, &wk.proof)
-	wk.seen += page.Page.Size()
-	wk.progress.Walking(wk.org.Name, wk.position())
-	return nil
-}
-
-// screen rejects rows that belong to another organization. Rejected rows keep
-// their places within the page.
-func (w *worker) screen(page *polar.Page) {
-	if !w.foreign(page.CustomerMeters) {
-		return
-	}
-	var own []polar.CustomerMeter
-	var rejected []polar.RejectedRow
-	usable, unusable := page.CustomerMeters, page.Rejected
-	for i := range page.Size() {
-		if len(unusable) > 0 && (unusable[0].Index == i || len(usable) == 0) {
-			rejected, unusable = append(rejected, unusable[0]), unusable[1:]
-			continue
-		}
-		m := usable[0]
-		usable = usable[1:]
-		if !w.foreign([]polar.CustomerMeter{m}) {
-			own = append(own, m)
-			continue
-		}
-		rejected = append(rejected, polar.RejectedRow{
-			Index: i, ID: m.ID, Key: m.Key(), HasKey: true,
-			Raw:    fmt.Appendf(nil, `{"id":%q,"customer":%s,"meter":%s}`, m.ID, m.Customer.Raw, m.Meter.Raw),
-			Reason: fmt.Sprintf("belongs to organization %s, not to %s", m.Meter.OrganizationID, w.org.ID),
-		})
-	}
-	page.CustomerMeters, page.Rejected = own, rejected
-}
-
-// foreign reports whether any of rows belongs to another organization.
-func (w *worker) foreign(rows []polar.CustomerMeter) bool {
-	for i := range rows {
-		if rows[i].Meter.OrganizationID != w.org.ID || rows[i].Customer.OrganizationID != w.org.ID {
-			return true
-		}
-	}
-	return false
+// countRejected adds rows that Postgres refused, which are known only after the
+// block is saved; the cursor of the next block has them.
+func (wk *walk) countRejected(b *store.Block, saved store.Saved) {
+	wk.cursor.RowsRejected += saved.Counts.RowsRejected - int64(len(b.Rejected))
 }
 
 func (wk *walk) position() Position {
-	remaining := wk.proof.offset
-	if wk.proof.done {
-		remaining = 0
-	}
+	remaining := wk.proof.remaining()
+	w := wk.run.worker
 	return Position{
 		Pages:     wk.pages,
-		Rows:      wk.rows,
+		Rows:      wk.seen,
 		Remaining: remaining,
 		Total:     max(wk.cursor.TotalCount, remaining),
-		Left:      wk.left(remaining),
+		Left:      w.pace.left(remaining, w.opts.PageSize),
 		Resumed:   wk.resumed,
 	}
 }

@@ -26,26 +26,36 @@ func (p *Page) Keys() iter.Seq2[int, Key] {
 	}
 }
 
-// Edges returns the first and the last key of the page and the place of the
-// first within it; ok is false if no item has a key. Items without a key at an
-// edge make the stretch between the two smaller, never larger.
-func (p *Page) Edges() (first, last Key, firstIndex int, ok bool) {
+// An Edge is an item at one end of a page.
+type Edge struct {
+	Key   Key
+	Index int // place within the page
+}
+
+// Edges returns the first and the last item of the page that have a key; ok is
+// false if none has. Items without a key at an edge make the stretch between the
+// two smaller, never larger.
+func (p *Page) Edges() (first, last Edge, ok bool) {
 	for i, key := range p.Keys() {
+		last = Edge{key, i}
 		if !ok {
-			first, firstIndex, ok = key, i, true
+			first, ok = last, true
 		}
-		last = key
 	}
-	return first, last, firstIndex, ok
+	return first, last, ok
 }
 
 // CheckOrder returns an [*OrderError] unless the keys of the page ascend
-// strictly, as a page of the walk's order must.
-func (p *Page) CheckOrder() error {
+// strictly, or descend strictly if descending is set.
+func (p *Page) CheckOrder(descending bool) error {
+	want := -1
+	if descending {
+		want = 1
+	}
 	var before Key
 	place := -1
 	for i, key := range p.Keys() {
-		if place >= 0 && before.Compare(key) >= 0 {
+		if place >= 0 && before.Compare(key) != want {
 			return &OrderError{Index: i, Before: before, Key: key}
 		}
 		before, place = key, i

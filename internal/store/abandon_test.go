@@ -45,7 +45,7 @@ func TestRunsOfTheDeadAreAbandonedThoughNobodyWorksOnTheirOrganization(t *testin
 	if got := lookup(t, db, `SELECT string_agg(status, ' ' ORDER BY id) FROM polar.sync_runs`); got != "abandoned running" {
 		t.Errorf("runs %d and %d are %s", dead.ID, alive.ID, got)
 	}
-	if err := living.FinishRun(t.Context(), alive, store.Outcome{NullRows: -1}); err != nil {
+	if err := living.FinishRun(t.Context(), alive, store.Outcome{}); err != nil {
 		t.Fatal(err)
 	}
 }

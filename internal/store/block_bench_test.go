@@ -44,7 +44,7 @@ func saveAll(tb testing.TB, s *store.Session, run *store.Run, rows []*polar.Cust
 	tb.Helper()
 	for end := len(rows); end > 0; end -= size {
 		part := rows[max(0, end-size):end]
-		block := &store.Block{CustomerMeters: part, Stretch: &store.Stretch{Low: part[0].Key(), High: part[len(part)-1].Key()}}
+		block := &store.Block{CustomerMeters: part, Region: &store.Region{Low: part[0].Key(), High: part[len(part)-1].Key()}}
 		save(tb, s, run, block)
 	}
 }
@@ -79,14 +79,5 @@ func vacuum(tb testing.TB, db *pgtest.Database) {
 	tb.Helper()
 	if _, err := db.Pool.Exec(tb.Context(), `VACUUM ANALYZE`); err != nil {
 		tb.Fatal(err)
-	}
-}
-
-// BenchmarkPrepare is what a block costs the client before it meets the database.
-func BenchmarkPrepare(b *testing.B) {
-	rows := listed(b, 2000)
-	b.ReportAllocs()
-	for b.Loop() {
-		(&store.Block{CustomerMeters: rows}).Prepare()
 	}
 }

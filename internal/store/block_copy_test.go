@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,7 +21,7 @@ import (
 // whole is a block that shows a stretch of the list: its new rows are copied if
 // they are many.
 func whole(rows []*polar.CustomerMeter) *store.Block {
-	return &store.Block{CustomerMeters: rows, Stretch: &store.Stretch{FromStart: true, ToEnd: true}, Began: time.Now()}
+	return &store.Block{CustomerMeters: rows, Region: &store.Region{FromStart: true, ToEnd: true}, RequestedAt: time.Now()}
 }
 
 func samples(t testing.TB, n int, changes ...func(*polar.CustomerMeter)) []*polar.CustomerMeter {
@@ -67,7 +66,7 @@ func TestCopiedRowsAreStoredAsWrittenOnes(t *testing.T) {
 	c.ExternalID, c.Email, c.Name, c.BillingName, c.DeletedAt = &text, nil, &text, &text, other
 	list[1].Customer = &c
 	var stored [2]string
-	for i, block := range []*store.Block{whole(list), {CustomerMeters: list, Began: time.Now()}} {
+	for i, block := range []*store.Block{whole(list), {CustomerMeters: list, RequestedAt: time.Now()}} {
 		s, db := open(t)
 		saved := save(t, s, start(t, s, store.Full), block)
 		if saved.Counts.RowsInserted != 3000 {
@@ -126,7 +125,7 @@ func TestKnownRowOutsideTheStretchIsNotCopied(t *testing.T) {
 	list := samples(t, 300, modified(time.Hour))
 	saved := save(t, s, run, &store.Block{
 		CustomerMeters: list,
-		Stretch:        &store.Stretch{Low: list[0].Key(), High: list[299].Key()},
+		Region:         &store.Region{Low: list[0].Key(), High: list[299].Key()},
 	})
 	if want := (store.Counts{RowsSeen: 300, RowsInserted: 299, RowsUpdated: 1}); saved.Counts != want {
 		t.Errorf("counts %+v, want %+v", saved.Counts, want)
@@ -236,7 +235,7 @@ func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 			break
 		}
 		stopped++
-		err := s.FinishRun(t.Context(), run, store.Outcome{Err: errors.New("stopped"), Stopped: true, NullRows: -1})
+		err := s.FinishRun(t.Context(), run, store.Outcome{Err: errors.New("stopped"), Stopped: true})
 		s.Release()
 		if err != nil {
 			t.Errorf("stopped at look %d: the run's end is not booked: %v", n, err)
@@ -342,7 +341,7 @@ func TestRowsOfOneStretchInAnyCombination(t *testing.T) {
 		}
 		var stored [2]string
 		var counts [2]store.Counts
-		for way, stretch := range []*store.Stretch{nil, {FromStart: true, ToEnd: true}} {
+		for way, stretch := range []*store.Region{nil, {FromStart: true, ToEnd: true}} {
 			exec(t, db, `TRUNCATE polar.customer_meters, polar.customers, polar.meters, polar.customer_meter_history, polar.walk_suspects`)
 			exec(t, db, `UPDATE polar.sync_runs SET rows_seen = 0, rows_inserted = 0, rows_updated = 0, rows_unchanged = 0`)
 			var before []*polar.CustomerMeter
@@ -365,7 +364,7 @@ func TestRowsOfOneStretchInAnyCombination(t *testing.T) {
 					exec(t, db, `UPDATE polar.customer_meters SET `+column+` = now() - interval '1 minute' WHERE id = '`+next[i].ID.String()+`'`)
 				}
 			}
-			saved := save(t, s, run, &store.Block{CustomerMeters: next, Stretch: stretch, Began: time.Now()})
+			saved := save(t, s, run, &store.Block{CustomerMeters: next, Region: stretch, RequestedAt: time.Now()})
 			stored[way], counts[way] = content(t, db), saved.Counts
 			older := map[uuid.UUID]bool{}
 			for _, id := range saved.Older {
@@ -386,8 +385,8 @@ func TestRowsOfOneStretchInAnyCombination(t *testing.T) {
 	})
 }
 
-// TestNumericIsWhatPostgresMakesOfTheDigits: the binary form is compared with
-// Postgres's own of the same text.
+// TestNumericIsWhatPostgresMakesOfTheDigits compares a number sent in binary with
+// what Postgres makes of its text, scale included.
 func TestNumericIsWhatPostgresMakesOfTheDigits(t *testing.T) {
 	t.Parallel()
 	_, db := open(t)
@@ -398,12 +397,12 @@ func TestNumericIsWhatPostgresMakesOfTheDigits(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		var want []byte
-		if err := db.Pool.QueryRow(ctx, `SELECT numeric_send($1::text::numeric)`, text).Scan(&want); err != nil {
+		var got, want string
+		if err := db.Pool.QueryRow(ctx, `SELECT $1::numeric::text, $2::text::numeric::text`, store.Numeric(d), text).Scan(&got, &want); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		if got := store.AppendNumeric(nil, d); !bytes.Equal(got, want) {
-			t.Errorf("%s: % x, want % x", text, got, want)
+		if got != want {
+			t.Errorf("%s arrives as %s, want %s", text, got, want)
 		}
 	}
 	for _, text := range []string{

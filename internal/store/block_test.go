@@ -80,12 +80,12 @@ func TestNewerWinsAndOlderIsReported(t *testing.T) {
 	if got := lookup(t, db, units, newer.ID); got != "20" {
 		t.Errorf("an older state replaced a newer one: %s units", got)
 	}
-	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true, Began: time.Now().Add(-time.Minute)})
+	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true, RequestedAt: time.Now().Add(-time.Minute)})
 	if got := lookup(t, db, units, newer.ID); got != "20" {
 		t.Errorf("what Polar said before the newer state was written replaced it: %s units", got)
 	}
 	exec(t, db, `UPDATE polar.customer_meters SET last_changed_at = last_changed_at - interval '1 minute'`)
-	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true, Began: time.Now()})
+	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true, RequestedAt: time.Now()})
 	if got := lookup(t, db, units, newer.ID); got != "10" {
 		t.Errorf("the state that Polar insists on was not written: %s units", got)
 	}
@@ -120,7 +120,7 @@ func TestRefusedValueIsFoundAndRejectedAlone(t *testing.T) {
 	t.Parallel()
 	s, db := open(t)
 	run := start(t, s, store.Full)
-	block := &store.Block{Stretch: &store.Stretch{FromStart: true, ToEnd: true}}
+	block := &store.Block{Region: &store.Region{FromStart: true, ToEnd: true}}
 	for n := range 50 {
 		block.CustomerMeters = append(block.CustomerMeters, sample(t, n))
 	}
@@ -153,7 +153,7 @@ func TestSuspectsAreTheLiveRowsOfTheStretchThatAreMissing(t *testing.T) {
 	save(t, s, run, &store.Block{CustomerMeters: all})
 	save(t, s, run, &store.Block{
 		CustomerMeters: rows(all[3], all[5], all[7]),
-		Stretch:        &store.Stretch{Low: all[3].Key(), High: all[7].Key()},
+		Region:         &store.Region{Low: all[3].Key(), High: all[7].Key()},
 	})
 	const suspects = `SELECT string_agg(customer_meter_id::text, ' ' ORDER BY customer_meter_id) FROM polar.walk_suspects`
 	if got, want := lookup(t, db, suspects), all[4].ID.String()+" "+all[6].ID.String(); got != want {
@@ -191,7 +191,7 @@ func TestOnlyARequestBegunAfterTheDeletionRevives(t *testing.T) {
 		t.Fatal(err)
 	}
 	const deleted = `SELECT (deleted_at IS NOT NULL)::text FROM polar.customer_meters`
-	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, modified(time.Hour))), Began: time.Now().Add(-time.Hour)})
+	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, modified(time.Hour))), RequestedAt: time.Now().Add(-time.Hour)})
 	if got := lookup(t, db, deleted); got != "true" {
 		t.Error("a page read before the deletion revived the row")
 	}
@@ -209,7 +209,7 @@ func TestOnlyARequestBegunAfterTheDeletionRevives(t *testing.T) {
 	}
 	for _, since := range []string{"1 minute", "-1 day"} { // later than now: unknown
 		exec(t, db, `UPDATE polar.customer_meters SET deleted_at = now() - $1::text::interval`, since)
-		save(t, s, run, &store.Block{CustomerMeters: rows(m), Began: time.Now()})
+		save(t, s, run, &store.Block{CustomerMeters: rows(m), RequestedAt: time.Now()})
 		if got := lookup(t, db, deleted); got != "false" {
 			t.Errorf("a page read after the deletion, %s ago, did not revive the row", since)
 		}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -72,21 +74,21 @@ func column[T, C any](rows []T, value func(T) C) []C {
 	return c
 }
 
-// newest returns the newest of all entries with the same id, and their places in
-// what it returns. Of equally new ones the last wins.
-func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) ([]*T, map[uuid.UUID]int) {
+// newest returns the newest of all entries with the same id. Of equally new ones
+// the last wins.
+func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) []*T {
 	kept := make([]*T, 0, len(all))
-	places := make(map[uuid.UUID]int, len(all))
+	index := make(map[uuid.UUID]int, len(all))
 	for _, row := range all {
 		id := idOf(row)
-		if place, again := places[id]; !again {
-			places[id] = len(kept)
+		if i, again := index[id]; !again {
+			index[id] = len(kept)
 			kept = append(kept, row)
-		} else if !changedAt(row).Before(changedAt(kept[place])) {
-			kept[place] = row
+		} else if !changedAt(row).Before(changedAt(kept[i])) {
+			kept[i] = row
 		}
 	}
-	return kept, places
+	return kept
 }
 
 // sortByID sorts rows so that all writers lock them in one order.
@@ -98,3 +100,24 @@ func sortByID[T any](rows []*T, idOf func(*T) uuid.UUID) {
 }
 
 func customerMeterID(m *polar.CustomerMeter) uuid.UUID { return m.ID }
+
+func customerID(c *polar.Customer) uuid.UUID { return c.ID }
+
+func meterID(t *polar.Meter) uuid.UUID { return t.ID }
+
+// numeric has the digits and the scale of d: 1.10 stays 1.10.
+func numeric(d polar.Decimal) pgtype.Numeric {
+	text, exponent := d.String(), 0
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		exponent, _ = strconv.Atoi(text[i+1:]) // a JSON number within the bounds of numeric
+		text = text[:i]
+	}
+	whole, fraction, _ := strings.Cut(text, ".")
+	digits, _ := new(big.Int).SetString(whole+fraction, 10)
+	exponent -= len(fraction)
+	if exponent > 0 { // Postgres has no scale below zero
+		digits.Mul(digits, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(exponent)), nil))
+		exponent = 0
+	}
+	return pgtype.Numeric{Int: digits, Exp: int32(exponent), Valid: true}
+}

@@ -108,7 +108,6 @@ func watchedDial(ctx context.Context, network, address string) (net.Conn, error)
 // lc_numeric, backslash_quote, quote_all_identifiers, transform_null_equals,
 // check_function_bodies) change nothing that our statements use.
 func prepareConnection(ctx context.Context, conn *pgx.Conn) error {
-	registerArrays(conn.TypeMap())
 	const sql = `
 SELECT set_config(name, value, false)
   FROM (VALUES

@@ -102,10 +102,10 @@ ON CONFLICT (organization_id) DO UPDATE SET
     rows_rejected = excluded.rows_rejected,
     fingerprint = excluded.fingerprint`
 
-func (s *Session) queueCursor(batch *pgx.Batch, c *Cursor) {
+func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
 	if c == nil {
 		return
 	}
-	batch.Queue(saveCursorSQL, s.organization, c.BeganAt, timestamp(c.PolarBeganAt), c.Low.CreatedAt,
+	batch.Queue(saveCursorSQL, w.organization, c.BeganAt, timestamp(c.PolarBeganAt), c.Low.CreatedAt,
 		c.Low.CustomerID, c.Low.MeterID, c.Offset, c.TotalCount, c.RowsRejected, c.Fingerprint)
 }

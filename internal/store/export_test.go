@@ -5,6 +5,7 @@ import (
 	"net"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -12,19 +13,13 @@ import (
 // BlockStatements returns the statements that save b without copying, those that
 // compare (and are run by this call) before those of the transaction.
 func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*pgx.QueuedQuery, error) {
-	prepared := func() *Block {
-		p := &Block{CustomerMeters: b.CustomerMeters, Stretch: b.Stretch, Cursor: b.Cursor, Began: b.Began}
-		p.Prepare()
-		return p
-	}
-	// The comparison thins out the rows of which its arguments are made, so those
-	// returned are of another copy.
-	compare, saved, sifted := s.siftBatch(prepared(), &Saved{}), Saved{}, prepared()
-	if err := s.conn.SendBatch(ctx, s.siftBatch(sifted, &saved)).Close(); err != nil {
+	c, err := s.compare(ctx, b)
+	if err != nil {
 		return nil, err
 	}
-	rows := append(sifted.standing(other), sifted.standing(absent)...)
-	write := s.writeBatch(run, sifted, sifted.CustomerMeters, rows, &saved)
+	compare := s.comparisonBatch(b, b.CustomerMeters, newMetRows(nil, nil), &comparison{})
+	write := s.writeBatch(run, b, c, append(c.changedRows, c.newRows...), &Saved{})
+	queueCounts(write, run.ID, Counts{RowsSeen: 1})
 	return append(compare.QueuedQueries, write.QueuedQueries...), nil
 }
 
@@ -48,8 +43,8 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return watchedDial(ctx, network, address)
 }
 
-// AppendNumeric is what comparisons and COPY make of a number.
-func AppendNumeric(buf []byte, d polar.Decimal) []byte { return appendNumeric(buf, d) }
+// Numeric is what COPY sends of a number.
+func Numeric(d polar.Decimal) pgtype.Numeric { return numeric(d) }
 
 // OrgStatusSQL is the query of [Store.OrgStatus]; its parameters are whether to
 // count rows, and the ids of the organizations.

@@ -17,7 +17,7 @@ type Floor struct {
 	At       time.Time      // by Polar's clock: when the last successful run began
 	Age      *time.Duration // by the database's clock: since that run began; nil if unknown
 	NullRows int            // rows without modified_at, as last found or as the mirror counts them
-	Few      bool           // the mirror has fewer live rows than fit on one page
+	OnePage  bool           // the mirror has fewer live rows than fit on one page
 }
 
 // LoadFloor returns the organization's floor, or false before the first
@@ -39,7 +39,7 @@ SELECT
  WHERE organization_id = $1`
 	var floor Floor
 	var known *int
-	err := s.conn.QueryRow(ctx, load, s.organization, polar.MaxPageSize).Scan(&floor.At, &floor.Age, &known, &floor.Few)
+	err := s.conn.QueryRow(ctx, load, s.organization, polar.MaxPageSize).Scan(&floor.At, &floor.Age, &known, &floor.OnePage)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Floor{}, false, nil
 	}

@@ -54,7 +54,7 @@ func statements(t testing.TB, s *store.Session, run *store.Run, rows []*polar.Cu
 	low, high := rows[0].Key(), rows[len(rows)-1].Key()
 	return statementsOf(t, s, run, &store.Block{
 		CustomerMeters: rows,
-		Stretch:        &store.Stretch{Low: low, High: high},
+		Region:         &store.Region{Low: low, High: high},
 		Cursor:         &store.Cursor{BeganAt: time.Now(), Low: low, Fingerprint: "f"},
 	})
 }

@@ -175,7 +175,7 @@ func TestOrgStatusTellsTheFailuresSinceTheLastSuccess(t *testing.T) {
 	s := openOn(t, st)
 	run := func(kind store.Kind, err error) {
 		t.Helper()
-		if err := s.FinishRun(t.Context(), start(t, s, kind), store.Outcome{Err: err, NullRows: -1}); err != nil {
+		if err := s.FinishRun(t.Context(), start(t, s, kind), store.Outcome{Err: err}); err != nil {
 			t.Fatal(err)
 		}
 	}

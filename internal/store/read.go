@@ -80,37 +80,25 @@ func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) ([]Row, error) {
 	return list, nil
 }
 
-// StretchRows returns the live rows of a stretch of the walk's order.
-func (s *Store) StretchRows(ctx context.Context, organization uuid.UUID, stretch Stretch) ([]Row, error) {
+// RegionRows returns the live rows of a region.
+func (s *Store) RegionRows(ctx context.Context, organization uuid.UUID, region Region) ([]Row, error) {
 	const sql = `SELECT` + rowColumns + `
  WHERE m.organization_id = $1
    AND m.deleted_at IS NULL
    AND m.out_of_scope_at IS NULL
    AND (m.created_at, m.customer_id, m.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
    AND (m.created_at, m.customer_id, m.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)`
-	lowAt, highAt := stretch.bounds()
-	low, high := stretch.Low, stretch.High
+	lowAt, highAt := region.bounds()
+	low, high := region.Low, region.High
 	rows, err := s.pool.Query(ctx, sql, organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID)
 	if err != nil {
-		return nil, fmt.Errorf("read stretch: %w", err)
+		return nil, fmt.Errorf("read region: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, scanRow)
 	if err != nil {
-		return nil, fmt.Errorf("read stretch: %w", err)
+		return nil, fmt.Errorf("read region: %w", err)
 	}
 	return list, nil
-}
-
-// bounds are the creation times at the stretch's ends, infinite at open ones.
-func (s *Stretch) bounds() (low, high pgtype.Timestamptz) {
-	low, high = timestamp(s.Low.CreatedAt), timestamp(s.High.CreatedAt)
-	if s.FromStart {
-		low = pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.NegativeInfinity}
-	}
-	if s.ToEnd {
-		high = pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.Infinity}
-	}
-	return low, high
 }
 
 func scanRow(from pgx.CollectableRow) (Row, error) {

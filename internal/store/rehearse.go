@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"polarmirror/internal/polar"
@@ -17,17 +18,18 @@ import (
 // migrated. Only numbers of runs are used up.
 func (s *Store) Rehearse(ctx context.Context) error {
 	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		session := &Session{conn: conn, pool: s.pool, organization: uuid.New(), open: []int64{}}
-		if _, err := conn.Exec(ctx, `BEGIN`); err != nil {
+		session := &Session{Writer: Writer{conn: conn, organization: uuid.New()}, pool: s.pool, open: []int64{}}
+		tx, err := conn.Begin(ctx)
+		if err != nil {
 			return fmt.Errorf("begin rehearsal: %w", err)
 		}
-		defer session.rollBack(ctx)
-		return session.rehearse(ctx)
+		defer rollBack(ctx, tx)
+		return session.rehearse(ctx, tx)
 	})
 }
 
 // rehearse leaves out what begins or ends transactions of its own.
-func (s *Session) rehearse(ctx context.Context) error {
+func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	const text = "Zoë 李 \\ ' \" \U0001F600"
 	for _, write := range []struct {
@@ -67,7 +69,11 @@ func (s *Session) rehearse(ctx context.Context) error {
 		Cursor:         &Cursor{BeganAt: now, Low: m.Key(), Fingerprint: text},
 		Counts:         Counts{Requests: 1},
 	}
-	if _, err := s.save(ctx, run, block, block.CustomerMeters, false); err != nil {
+	c, err := s.compare(ctx, block)
+	if err == nil {
+		_, err = s.write(ctx, tx, run, block, c, insertNewRows)
+	}
+	if err != nil {
 		return fmt.Errorf("write a block: %w", err)
 	}
 	units := fmt.Sprintf("%s %d %s", m.ConsumedUnits, m.CreditedUnits, m.Balance)

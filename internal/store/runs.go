@@ -152,9 +152,9 @@ type Outcome struct {
 	// booked as abandoned.
 	Stopped bool
 	Floor   time.Time // when the run began by Polar's clock; zero if unknown
-	// NullRows is the number of rows without modified_at that a tick found;
-	// negative if it did not look.
-	NullRows int
+	// NullRows is the number of rows without modified_at that a tick found; nil if
+	// it did not look.
+	NullRows *int
 	Walked   bool // the walk is finished: its cursor and suspects are dropped
 }
 
@@ -175,10 +175,6 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	if o.Stopped {
 		status = "abandoned"
 	}
-	var nullRows *int
-	if o.NullRows >= 0 {
-		nullRows = &o.NullRows
-	}
 	if o.Stopped && s.conn.Conn().IsClosed() {
 		return s.bookStopped(ctx, run, o, text)
 	}
@@ -191,7 +187,7 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 		batch.Queue(`DELETE FROM polar.walk_cursors WHERE organization_id = $1`, s.organization)
 	}
 	if o.Err == nil && !o.Floor.IsZero() {
-		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, nullRows)
+		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, o.NullRows)
 	}
 	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("finish run %d: %w", run.ID, cured(err))
@@ -251,8 +247,18 @@ UPDATE polar.sync_runs
        rate_limited = rate_limited + $11
  WHERE id = $1`
 
+// addCounts adds to what the run has done, in the transaction that did it. What
+// webhooks bring is counted for no run.
+func addCounts(ctx context.Context, tx pgx.Tx, runID int64, c Counts) error {
+	batch := &pgx.Batch{}
+	if queueCounts(batch, runID, c); batch.Len() == 0 {
+		return nil
+	}
+	return tx.SendBatch(ctx, batch).Close()
+}
+
 func queueCounts(batch *pgx.Batch, runID int64, c Counts) {
-	if c == (Counts{}) {
+	if c == (Counts{}) || runID == 0 {
 		return
 	}
 	batch.Queue(addCountsSQL, runID, c.Requests, c.Pages, c.RowsSeen, c.RowsInserted, c.RowsUpdated,

@@ -134,7 +134,7 @@ func TestFloorOfAWalkNeverMovesBackAndThatOfATickDoes(t *testing.T) {
 		{store.Incremental, epoch.Add(time.Minute), epoch.Add(time.Minute)},
 	} {
 		run := start(t, s, step.kind)
-		if err := s.FinishRun(t.Context(), run, store.Outcome{Floor: step.floor, NullRows: -1}); err != nil {
+		if err := s.FinishRun(t.Context(), run, store.Outcome{Floor: step.floor}); err != nil {
 			t.Fatal(err)
 		}
 		got, known, err := s.LoadFloor(t.Context())
@@ -256,7 +256,7 @@ CREATE TRIGGER look AFTER UPDATE ON polar.sync_runs FOR EACH ROW EXECUTE FUNCTIO
 		t.Fatal(err)
 	}
 	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1))})
-	if err := s.FinishRun(t.Context(), run, store.Outcome{NullRows: -1}); err != nil {
+	if err := s.FinishRun(t.Context(), run, store.Outcome{}); err != nil {
 		t.Fatal(err)
 	}
 	const seen = `SELECT string_agg(DISTINCT finished || ' ' || setting, ', ' ORDER BY finished || ' ' || setting) FROM public.seen`

@@ -31,12 +31,10 @@ const (
 // A Session is the right to write one organization's rows: a connection that
 // holds the organization's advisory lock. It is not safe for concurrent use.
 type Session struct {
-	conn         *pgxpool.Conn
-	pool         *pool // for what must be said after conn is gone
-	organization uuid.UUID
-	copying      []byte  // memory for the next COPY
-	open         []int64 // runs started and not finished, a walk and a tick between its blocks at most
-	dead         []Abandoned
+	Writer
+	pool *pool   // for what must be said after conn is gone
+	open []int64 // runs started and not finished, a walk and a tick between its blocks at most
+	dead []Abandoned
 }
 
 func lockKey(organization uuid.UUID) int64 {
@@ -127,7 +125,7 @@ SELECT
 		cut(conn)
 		return nil, fmt.Errorf("take organization's lock: %w", err)
 	case held:
-		return &Session{conn: conn, pool: s.pool, organization: organization, open: []int64{}}, nil
+		return &Session{Writer: Writer{conn: conn, organization: organization}, pool: s.pool, open: []int64{}}, nil
 	}
 	conn.Release() // nothing of it was changed
 	if taken {

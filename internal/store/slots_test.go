@@ -69,7 +69,7 @@ SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interv
 				if err != nil {
 					return err
 				}
-				return session.FinishRun(t.Context(), run, store.Outcome{NullRows: -1})
+				return session.FinishRun(t.Context(), run, store.Outcome{})
 			}
 			taken := func() bool {
 				other, err := pgtest.OpenStore(t, db).AcquireSlot(t.Context(), organization, store.Incremental, minute(1))

@@ -14,6 +14,29 @@ import (
 // marked deleted: younger ones wait for the next walk.
 const suspectAge = 10 * time.Minute
 
+// saveSuspectsSQL keeps the live rows of a region that Polar's list lacked.
+// Archived meters explain themselves.
+const saveSuspectsSQL = `
+INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id)
+SELECT
+    m.organization_id,
+    m.id,
+    m.meter_id
+FROM polar.customer_meters m
+JOIN polar.meters t ON t.id = m.meter_id
+WHERE m.id = ANY($1::uuid[])
+  AND m.deleted_at IS NULL
+  AND m.out_of_scope_at IS NULL
+  AND t.archived_at IS NULL
+ORDER BY m.id
+ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
+
+func (w *Writer) queueSuspects(batch *pgx.Batch, missing []uuid.UUID) {
+	if len(missing) > 0 {
+		batch.Queue(saveSuspectsSQL, column(missing, id))
+	}
+}
+
 // A SuspectMeter is a meter with customer meters that a walk did not find, or
 // that it can't find.
 type SuspectMeter struct {

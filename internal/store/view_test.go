@@ -94,7 +94,7 @@ func TestOrgStatusForgetsAFailureOnceItIsMadeGood(t *testing.T) {
 	exact := true
 	finish := func(kind store.Kind, o store.Outcome) {
 		t.Helper()
-		o.NullRows = -1
+
 		if err := s.FinishRun(t.Context(), start(t, s, kind), o); err != nil {
 			t.Fatal(err)
 		}

@@ -161,7 +161,7 @@ type Settlement struct {
 type Claim struct {
 	Deliveries []Delivery // oldest first, no two of one customer
 
-	session *Session // without the organization's lock; its connection is in the transaction
+	writer *Writer // whose connection is in the transaction
 }
 
 // claimDeliveriesSQL takes the oldest delivery of each customer, so that each of
@@ -220,7 +220,7 @@ func (s *Store) WorkDeliveries(ctx context.Context, q DeliveryQuery, work func(*
 	claimed := 0
 	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
 		return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error {
-			c := &Claim{session: &Session{conn: conn, organization: q.Organization}}
+			c := &Claim{writer: &Writer{conn: conn, organization: q.Organization}}
 			if err := c.take(ctx, q); err != nil {
 				return fmt.Errorf("claim webhooks: %w", err)
 			}
@@ -258,7 +258,7 @@ func (c *Claim) take(ctx context.Context, q DeliveryQuery) error {
 		})
 		return err
 	})
-	return c.session.conn.SendBatch(ctx, batch).Close()
+	return c.writer.conn.SendBatch(ctx, batch).Close()
 }
 
 const settleDeliveriesSQL = `
@@ -285,11 +285,11 @@ UPDATE polar.webhook_events e
    AND e.status = 'pending'`
 
 func (c *Claim) settle(ctx context.Context, settled []Settlement) error {
-	_, err := c.session.conn.Exec(ctx, settleDeliveriesSQL,
-		c.session.organization,
-		texts(settled, func(s Settlement) string { return s.ID }),
-		texts(settled, func(s Settlement) string { return string(s.Status) }),
-		optionalTexts(settled, func(s Settlement) *string { return unlessEmpty(storable(s.Error, maxText)) }),
+	_, err := c.writer.conn.Exec(ctx, settleDeliveriesSQL,
+		c.writer.organization,
+		column(settled, func(s Settlement) string { return s.ID }),
+		column(settled, func(s Settlement) string { return string(s.Status) }),
+		column(settled, func(s Settlement) *string { return unlessEmpty(storable(s.Error, maxText)) }),
 		column(settled, func(s Settlement) time.Duration { return s.Wait }),
 	)
 	if err != nil {
@@ -301,7 +301,7 @@ func (c *Claim) settle(ctx context.Context, settled []Settlement) error {
 // FailDelivery gives a delivery up, outside of any claim.
 func (s *Store) FailDelivery(ctx context.Context, organization uuid.UUID, failed Settlement) error {
 	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		c := &Claim{session: &Session{conn: conn, organization: organization}}
+		c := &Claim{writer: &Writer{conn: conn, organization: organization}}
 		return c.settle(ctx, []Settlement{failed})
 	})
 }

@@ -49,7 +49,7 @@ func (c *Claim) Apply(ctx context.Context, changes []Change) (Counts, []Effect, 
 	if err != nil {
 		return Counts{}, nil, err
 	}
-	block := &Block{} // begun at a time that nobody knows: it revives nothing
+	var rows []*polar.CustomerMeter
 	var customers []*polar.Customer
 	effects := make([]Effect, len(changes))
 	for i, change := range changes {
@@ -65,28 +65,28 @@ func (c *Claim) Apply(ctx context.Context, changes []Change) (Counts, []Effect, 
 			}
 			row := *m
 			row.Extra = known.extra[m.ID]
-			block.CustomerMeters = append(block.CustomerMeters, &row)
+			rows = append(rows, &row)
 		}
 	}
-	counts, err := c.write(ctx, customers, block)
+	counts, err := c.write(ctx, customers, rows)
 	return counts, effects, err
 }
 
 // write queues nothing that would be empty.
-func (c *Claim) write(ctx context.Context, customers []*polar.Customer, b *Block) (Counts, error) {
-	b.dateBack(time.Now())
-	b.CustomerMeters, _ = newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+func (c *Claim) write(ctx context.Context, customers []*polar.Customer, rows []*polar.CustomerMeter) (Counts, error) {
 	var saved Saved
+	var b Block // requested at a time that nobody knows: it revives nothing
+	rows = newest(rows, customerMeterID, (*polar.CustomerMeter).ChangedAt)
 	batch := &pgx.Batch{}
-	c.session.queueCustomers(batch, b, customersKind().newestOf(customers))
-	c.session.queueCustomerMeters(batch, &Run{Kind: Webhook}, b, b.CustomerMeters, &saved)
+	c.writer.queueCustomers(batch, nestedCustomers(customers), b.Force, b.Rewrite)
+	c.writer.queueCustomerMeters(batch, &Run{Kind: Webhook}, rows, b.requestedAt(time.Now()), b.Force, &saved)
 	if batch.Len() == 0 {
 		return Counts{}, nil
 	}
-	if err := c.session.conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := c.writer.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return Counts{}, fmt.Errorf("apply webhooks about %d customers: %w", len(customers), err)
 	}
-	saved.Counts.RowsSeen = int64(len(b.CustomerMeters))
+	saved.Counts.RowsSeen = int64(len(rows))
 	return saved.Counts, nil
 }
 
@@ -163,7 +163,7 @@ SELECT
 // look reads, in one round trip, what the mirror has.
 func (c *Claim) look(ctx context.Context, changes []Change) (*knowledge, error) {
 	k := &knowledge{
-		organization: c.session.organization,
+		organization: c.writer.organization,
 		customers:    map[uuid.UUID]knownCustomer{},
 		meters:       map[uuid.UUID]bool{},
 		rows:         map[uuid.UUID]uuid.UUID{},
@@ -174,7 +174,7 @@ func (c *Claim) look(ctx context.Context, changes []Change) (*knowledge, error) 
 	batch.Queue(findCustomersSQL, customers).Query(k.takeCustomers)
 	batch.Queue(findMetersSQL, meters, k.organization).Query(k.takeMeters)
 	batch.Queue(findCustomerMetersSQL, rows).Query(k.takeCustomerMeters)
-	if err := c.session.conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := c.writer.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("look up what webhooks are about: %w", err)
 	}
 	return k, nil

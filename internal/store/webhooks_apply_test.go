@@ -247,7 +247,7 @@ func TestWalksAndWebhooksDoNotDeadlock(t *testing.T) {
 	writers.Go(func() {
 		chance := rand.New(rand.NewPCG(2, 2))
 		for range rounds {
-			block := &store.Block{CustomerMeters: some(chance), Force: chance.IntN(3) == 0, Began: time.Now()}
+			block := &store.Block{CustomerMeters: some(chance), Force: chance.IntN(3) == 0, RequestedAt: time.Now()}
 			if _, err := s.SaveBlock(t.Context(), run, block); err != nil {
 				t.Error(err)
 				return

@@ -1,0 +1,310 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"polarmirror/internal/polar"
+)
+
+// A comparison is a block beside what is stored, read in one round trip. It only
+// spares work: the statements that write compare again, since another writer may
+// commit in between.
+type comparison struct {
+	comparedAt  time.Time          // by the database's clock, before anything was read
+	requestedAt pgtype.Timestamptz // Block.RequestedAt by the same clock, or earlier
+
+	rows        int                    // customer meters of the block, each once
+	unchanged   int                    // stored just so
+	newRows     []*polar.CustomerMeter // not met: not stored, or outside of the region
+	changedRows []*polar.CustomerMeter // stored otherwise, or marked
+	missing     []uuid.UUID            // live rows of the region that the block lacks
+	older       []uuid.UUID            // whose customer or meter is older than stored
+
+	customers nestedChanges[polar.Customer]
+	meters    nestedChanges[polar.Meter]
+}
+
+// storedColumns are read of each customer meter.
+const storedColumns = `
+SELECT
+    s.id,
+    s.customer_id,
+    s.meter_id,
+    s.credited_units,
+    s.created_at,
+    s.modified_at,
+    s.consumed_units::text,
+    s.balance::text,
+    s.deleted_at IS NULL AND s.out_of_scope_at IS NULL,
+    t.archived_at IS NOT NULL,
+    s.extra::text
+FROM polar.customer_meters s
+JOIN polar.meters t ON t.id = s.meter_id`
+
+// compareRegionSQL reads what is stored of a region. The order of the walk is
+// that of an index, so these rows lie together.
+const compareRegionSQL = storedColumns + `
+WHERE s.organization_id = $1
+  AND (s.created_at, s.customer_id, s.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
+  AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)`
+
+const compareRowsSQL = storedColumns + `
+WHERE s.id = ANY($1::uuid[])`
+
+func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
+	rows := newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	c := &comparison{rows: len(rows)}
+	met := newMetRows(rows, b.Rejected)
+	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, met, c)).Close(); err != nil {
+		return nil, err
+	}
+	c.sortRows(rows, met.stored)
+	if b.Region != nil {
+		c.missing = met.missing
+	}
+	c.findOlder(rows)
+	return c, nil
+}
+
+// comparisonBatch reads what is stored into met and c.
+func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, met *metRows, c *comparison) *pgx.Batch {
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
+		err := row.Scan(&c.comparedAt)
+		c.requestedAt = b.requestedAt(c.comparedAt)
+		return err
+	})
+	if r := b.Region; r != nil {
+		low, high := r.bounds()
+		batch.Queue(compareRegionSQL, w.organization, low, r.Low.CustomerID, r.Low.MeterID, high, r.High.CustomerID, r.High.MeterID).
+			Query(met.collect)
+	} else if len(rows) > 0 {
+		batch.Queue(compareRowsSQL, column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })).
+			Query(met.collect)
+	}
+	customers := nestedCustomers(column(rows, func(m *polar.CustomerMeter) *polar.Customer { return m.Customer }))
+	meters := nestedMeters(column(rows, func(m *polar.CustomerMeter) *polar.Meter { return m.Meter }))
+	queueNestedComparison(batch, compareCustomersSQL, customers, &c.customers, b)
+	queueNestedComparison(batch, compareMetersSQL, meters, &c.meters, b)
+	return batch
+}
+
+// requestedAt is when the block's oldest request was begun, by a clock that says
+// now: not later than it was, since the time that the question took counts as
+// part of the time since. Nobody knows a time: before everything.
+func (b *Block) requestedAt(now time.Time) pgtype.Timestamptz {
+	if b.RequestedAt.IsZero() {
+		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	}
+	return pgtype.Timestamptz{Time: now.Add(-time.Since(b.RequestedAt)), Valid: true}
+}
+
+// A storedRow is what is compared of a stored customer meter.
+type storedRow struct {
+	id, customerID, meterID pgtype.UUID
+	creditedUnits           int64
+	createdAt, modifiedAt   pgtype.Timestamptz
+	consumedUnits, balance  string
+	live, archived          bool
+	extra                   []byte
+}
+
+// metRows are the stored rows that a comparison met: those of the block, and
+// which live ones of unarchived meters the block does not show. A region may hold
+// any number of others, such as those of archived meters; nothing of them is kept.
+type metRows struct {
+	shown      map[uuid.UUID]bool
+	unarchived map[uuid.UUID]bool // meters that the block shows so, whatever is stored of them
+	stored     map[uuid.UUID]storedRow
+	missing    []uuid.UUID
+}
+
+func newMetRows(rows []*polar.CustomerMeter, rejected []RejectedRow) *metRows {
+	met := &metRows{
+		shown:      make(map[uuid.UUID]bool, len(rows)+len(rejected)),
+		unarchived: map[uuid.UUID]bool{},
+		stored:     make(map[uuid.UUID]storedRow, len(rows)),
+	}
+	for _, m := range rows {
+		met.shown[m.ID] = true
+		if m.Meter.ArchivedAt.IsZero() {
+			met.unarchived[m.MeterID] = true
+		}
+	}
+	for _, r := range rejected {
+		met.shown[r.ID] = true
+	}
+	return met
+}
+
+func (met *metRows) collect(rows pgx.Rows) error {
+	var s storedRow
+	_, err := pgx.ForEachRow(rows, []any{
+		&s.id, &s.customerID, &s.meterID, &s.creditedUnits, &s.createdAt, &s.modifiedAt,
+		&s.consumedUnits, &s.balance, &s.live, &s.archived, &s.extra,
+	}, func() error {
+		switch {
+		case met.shown[s.id.Bytes]:
+			met.stored[s.id.Bytes] = s
+		case s.live && (!s.archived || met.unarchived[s.meterID.Bytes]):
+			met.missing = append(met.missing, s.id.Bytes)
+		}
+		s.extra = nil // or the next row would share its memory
+		return nil
+	})
+	return err
+}
+
+// holds reports whether m is stored just so.
+func (s *storedRow) holds(m *polar.CustomerMeter) bool {
+	return s.live &&
+		s.customerID.Bytes == m.CustomerID &&
+		s.meterID.Bytes == m.MeterID &&
+		s.creditedUnits == m.CreditedUnits &&
+		s.createdAt.Time.Equal(m.CreatedAt) &&
+		s.modifiedAt.Time.Equal(m.ModifiedAt) && // the zero time stands for null on both sides
+		sameNumber(s.consumedUnits, m.ConsumedUnits) &&
+		sameNumber(s.balance, m.Balance) &&
+		(s.extra == nil && m.Extra == nil || s.extra != nil && m.Extra != nil && polar.EqualJSON(s.extra, m.Extra))
+}
+
+func sameNumber(stored string, d polar.Decimal) bool {
+	if stored == d.String() {
+		return true
+	}
+	other, err := polar.ParseDecimal(stored)
+	return err == nil && other.Equal(d)
+}
+
+func (c *comparison) sortRows(rows []*polar.CustomerMeter, met map[uuid.UUID]storedRow) {
+	for _, m := range rows {
+		s, stored := met[m.ID]
+		switch {
+		case !stored:
+			c.newRows = append(c.newRows, m)
+		case s.holds(m):
+			c.unchanged++
+		default:
+			c.changedRows = append(c.changedRows, m)
+		}
+	}
+	sortByID(c.newRows, customerMeterID)
+	sortByID(c.changedRows, customerMeterID)
+}
+
+// findOlder names one customer meter for each customer and meter that was listed
+// with an older state than is stored. Older states of customer meters are found
+// by the statement that writes them.
+func (c *comparison) findOlder(rows []*polar.CustomerMeter) {
+	for _, m := range rows {
+		if c.customers.older[m.CustomerID] || c.meters.older[m.MeterID] {
+			delete(c.customers.older, m.CustomerID)
+			delete(c.meters.older, m.MeterID)
+			c.older = append(c.older, m.ID)
+		}
+	}
+}
+
+// A nested is a customer or a meter as it is nested in customer meters.
+type nested[T any] struct {
+	id        uuid.UUID
+	digest    []byte // of its JSON
+	changedAt time.Time
+	value     *T
+	stored    bool // the mirror has it, in another state
+}
+
+func nestedCustomers(all []*polar.Customer) []nested[polar.Customer] {
+	customers := newest(all, customerID, (*polar.Customer).ChangedAt)
+	sortByID(customers, customerID)
+	return column(customers, func(c *polar.Customer) nested[polar.Customer] {
+		return nested[polar.Customer]{id: c.ID, digest: digest(c.Raw), changedAt: c.ChangedAt(), value: c}
+	})
+}
+
+func nestedMeters(all []*polar.Meter) []nested[polar.Meter] {
+	meters := newest(all, meterID, (*polar.Meter).ChangedAt)
+	sortByID(meters, meterID)
+	return column(meters, func(t *polar.Meter) nested[polar.Meter] {
+		return nested[polar.Meter]{id: t.ID, digest: digest(t.Raw), changedAt: t.ChangedAt(), value: t}
+	})
+}
+
+// nestedChanges are the customers, or the meters, of a block that have to be
+// written, in id order, and those that are older than stored.
+type nestedChanges[T any] struct {
+	wanted []nested[T]
+	older  map[uuid.UUID]bool
+}
+
+// Customers and meters are compared by digest: most of the bytes of a block are
+// their JSON, and most of it is stored already.
+const (
+	compareCustomersSQL = `
+SELECT
+    s.id,
+    s.digest,
+    coalesce(s.modified_at, s.created_at)
+FROM polar.customers s
+WHERE s.id = ANY($1::uuid[])`
+	compareMetersSQL = `
+SELECT
+    s.id,
+    s.digest,
+    coalesce(s.modified_at, s.created_at)
+FROM polar.meters s
+WHERE s.id = ANY($1::uuid[])`
+)
+
+func queueNestedComparison[T any](batch *pgx.Batch, sql string, rows []nested[T], changes *nestedChanges[T], b *Block) {
+	if len(rows) == 0 {
+		return
+	}
+	ids := column(rows, func(n nested[T]) pgtype.UUID { return id(n.id) })
+	batch.Queue(sql, ids).Query(func(stored pgx.Rows) error {
+		type state struct {
+			digest    []byte
+			changedAt time.Time
+		}
+		met := make(map[uuid.UUID]state, len(rows))
+		var key pgtype.UUID
+		var s state
+		if _, err := pgx.ForEachRow(stored, []any{&key, &s.digest, &s.changedAt}, func() error {
+			met[key.Bytes] = state{bytes.Clone(s.digest), s.changedAt}
+			return nil
+		}); err != nil {
+			return err
+		}
+		changes.older = map[uuid.UUID]bool{}
+		for _, n := range rows {
+			s, ok := met[n.id]
+			switch {
+			case ok && !b.Rewrite && bytes.Equal(s.digest, n.digest):
+			case ok && !b.Force && n.changedAt.Before(s.changedAt):
+				changes.older[n.id] = true
+			default:
+				n.stored = ok
+				changes.wanted = append(changes.wanted, n)
+			}
+		}
+		return nil
+	})
+}
+
+// splitStored parts those that the mirror lacks from the others.
+func splitStored[T any](all []nested[T]) (added, stored []nested[T]) {
+	for _, n := range all {
+		if n.stored {
+			stored = append(stored, n)
+		} else {
+			added = append(added, n)
+		}
+	}
+	return added, stored
+}

@@ -1,0 +1,78 @@
+package store
+
+import (
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// saveRejectedSQL keeps one row per rejected text, however many walks meet it.
+const saveRejectedSQL = `
+INSERT INTO polar.rejected_rows AS r (
+    organization_id,
+    run_id,
+    page,
+    customer_meter_id,
+    seen_at,
+    digest,
+    reason,
+    raw
+)
+SELECT
+    $1::uuid,
+    $2::bigint,
+    i.page,
+    i.customer_meter_id,
+    now(),
+    i.digest,
+    i.reason,
+    i.raw
+FROM unnest(
+    $3::bigint[],
+    $4::uuid[],
+    $5::bytea[],
+    $6::text[],
+    $7::text[]
+) AS i (
+    page,
+    customer_meter_id,
+    digest,
+    reason,
+    raw
+)
+ON CONFLICT ON CONSTRAINT rejected_rows_digest_key DO UPDATE SET
+    run_id = excluded.run_id,
+    page = excluded.page,
+    seen_at = excluded.seen_at,
+    reason = excluded.reason
+WHERE r.seen_at < now() - interval '1 day'
+   OR r.seen_at > now()
+   OR r.reason <> excluded.reason`
+
+func (w *Writer) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedRow) {
+	rows := distinct(rejected)
+	if len(rows) == 0 {
+		return
+	}
+	batch.Queue(saveRejectedSQL,
+		w.organization,
+		run.ID,
+		column(rows, func(r RejectedRow) int64 { return int64(r.Offset) }),
+		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.ID) }),
+		column(rows, func(r RejectedRow) []byte { return digest(r.Raw) }),
+		column(rows, func(r RejectedRow) string { return storable(r.Reason, maxText) }),
+		column(rows, func(r RejectedRow) string { return storable(string(r.Raw), maxRaw) }),
+	)
+}
+
+// distinct leaves out rows whose text has been there before: pages overlap.
+func distinct(rejected []RejectedRow) []RejectedRow {
+	var kept []RejectedRow
+	known := make(map[string]bool, len(rejected))
+	for _, r := range rejected {
+		if key := string(digest(r.Raw)); !known[key] {
+			known[key] = true
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,165 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"polarmirror/internal/polar"
+)
+
+// A Writer can write one organization's rows: a connection and an organization.
+// Only the store creates one. A [Session] is a Writer that holds the
+// organization's lock; without the lock a Writer writes only what Polar reports
+// by itself, since there newer wins in whichever order two of them write.
+type Writer struct {
+	conn         *pgxpool.Conn
+	organization uuid.UUID
+}
+
+// SaveBlock writes the block in one transaction, after one round trip that
+// compares it with what is stored. A crash leaves all of it or nothing.
+//
+// If Postgres refuses a value, the rows that it refuses are found by halving
+// the block in transactions that are rolled back. They are rejected, and the
+// rest of the block is saved.
+func (w *Writer) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, error) {
+	saved, err := w.saveOnce(ctx, run, b)
+	if !refusesValue(err) || len(b.CustomerMeters) == 0 {
+		return saved, err
+	}
+	accepted, refused, err := w.findRefused(ctx, run, b, b.CustomerMeters)
+	if err != nil {
+		return Saved{}, err
+	}
+	rest := *b
+	rest.CustomerMeters = accepted
+	rest.Rejected = append(refused, b.Rejected...)
+	return w.saveOnce(ctx, run, &rest)
+}
+
+// saveOnce saves b or nothing of it. What stands in the way of COPY does not
+// stand in the way of the same block without it; see [withoutCopy].
+func (w *Writer) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, error) {
+	saved, err := w.save(ctx, run, b, copyNewRows)
+	if withoutCopy(err) {
+		saved, err = w.save(ctx, run, b, insertNewRows)
+	}
+	if err != nil {
+		return Saved{}, fmt.Errorf("save block of %d rows: %w", len(b.CustomerMeters), cured(err))
+	}
+	return saved, nil
+}
+
+// findRefused tells rows that Postgres takes from rows that it refuses.
+func (w *Writer) findRefused(ctx context.Context, run *Run, b *Block, rows []*polar.CustomerMeter) (accepted []*polar.CustomerMeter, refused []RejectedRow, err error) {
+	_, err = w.save(ctx, run, &Block{CustomerMeters: rows, Force: b.Force, Rewrite: b.Rewrite}, tryRows)
+	switch {
+	case err == nil:
+		return rows, nil, nil
+	case !refusesValue(err):
+		return nil, nil, fmt.Errorf("find the row that Postgres refuses: %w", err)
+	case len(rows) == 1:
+		return nil, []RejectedRow{b.refusedRow(rows[0], err)}, nil
+	}
+	half := len(rows) / 2
+	accepted, refused, err = w.findRefused(ctx, run, b, rows[:half])
+	if err != nil {
+		return nil, nil, err
+	}
+	more, refusedMore, err := w.findRefused(ctx, run, b, rows[half:])
+	return append(accepted[:len(accepted):len(accepted)], more...), append(refused, refusedMore...), err
+}
+
+// A saveMode says how save writes new rows, and whether it commits.
+type saveMode int
+
+const (
+	copyNewRows   saveMode = iota // many new rows go by COPY
+	insertNewRows                 // all rows go by one statement
+	tryRows                       // as insertNewRows, and the transaction is rolled back
+)
+
+// save compares b with what is stored and writes what differs.
+//
+// The comparison precedes the transaction. What another writer commits in
+// between is met by the statements that write, which repeat the rule that newer
+// wins, or makes COPY fail on a key.
+func (w *Writer) save(ctx context.Context, run *Run, b *Block, mode saveMode) (Saved, error) {
+	c, err := w.compare(ctx, b)
+	if err != nil {
+		return Saved{}, fmt.Errorf("compare with what is stored: %w", err)
+	}
+	tx, err := w.conn.Begin(ctx)
+	if err != nil {
+		return Saved{}, err
+	}
+	defer rollBack(ctx, tx)
+	saved, err := w.write(ctx, tx, run, b, c, mode)
+	if err != nil || mode == tryRows {
+		return Saved{}, err
+	}
+	return saved, tx.Commit(ctx)
+}
+
+// write writes what differs in the transaction tx.
+func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *comparison, mode saveMode) (Saved, error) {
+	saved := Saved{Counts: b.Counts, Older: c.older}
+	saved.Counts.RowsRejected += int64(len(b.Rejected))
+	saved.Counts.RowsSeen += int64(c.rows + len(b.Rejected))
+	saved.Counts.RowsUnchanged += int64(c.unchanged)
+
+	rows := append(c.changedRows, c.newRows...)
+	if mode == copyNewRows && b.Region != nil && len(c.newRows) >= minCopiedRows {
+		if err := w.copyRows(ctx, tx, run, c, b); err != nil {
+			return Saved{}, err
+		}
+		saved.Counts.RowsInserted += int64(len(c.newRows))
+		rows, c.customers.wanted, c.meters.wanted = c.changedRows, nil, nil
+	}
+	if err := tx.SendBatch(ctx, w.writeBatch(run, b, c, rows, &saved)).Close(); err != nil {
+		return Saved{}, err
+	}
+	// Last: the statements before have told how many rows they wrote.
+	return saved, addCounts(ctx, tx, run.ID, saved.Counts)
+}
+
+// writeBatch writes rows and whatever else of b has changed.
+func (w *Writer) writeBatch(run *Run, b *Block, c *comparison, rows []*polar.CustomerMeter, saved *Saved) *pgx.Batch {
+	batch := &pgx.Batch{}
+	w.queueCustomers(batch, c.customers.wanted, b.Force, b.Rewrite)
+	w.queueMeters(batch, c.meters.wanted, b.Force, b.Rewrite)
+	w.queueCustomerMeters(batch, run, rows, c.requestedAt, b.Force, saved)
+	w.queueSuspects(batch, c.missing)
+	w.queueRejected(batch, run, b.Rejected)
+	w.queueCursor(batch, b.Cursor)
+	return batch
+}
+
+// rollBack ends a transaction that was not committed, even if ctx has ended:
+// otherwise the next statements on the connection would belong to it. Where that
+// fails, pgx closes the connection.
+func rollBack(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	_ = tx.Rollback(ctx) // an error after the commit means only that
+}
+
+// Apply writes customer meters that were read without the organization's lock,
+// in one transaction. The block has neither region nor cursor and is not forced;
+// and it revives nothing, since it may have been on its way for long.
+func (s *Store) Apply(ctx context.Context, organization uuid.UUID, b *Block) (Saved, error) {
+	b.Region, b.Cursor, b.Force = nil, nil, false
+	b.RequestedAt = time.Time{}
+	var saved Saved
+	err := s.withConn(ctx, func(conn *pgxpool.Conn) (err error) {
+		w := &Writer{conn: conn, organization: organization}
+		saved, err = w.SaveBlock(ctx, &Run{Kind: Webhook}, b)
+		return err
+	})
+	return saved, err
+}
