@@ -105,8 +105,8 @@ func TestTimesToComeStopNothing(t *testing.T) {
 			}
 			inbox, heard := w.inbox()
 			now := time.Now()
-			s := w.server(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
-			fullSlot, tickSlot := previous(s.full, now), previous(s.incremental, now)
+			s := w.scheduler(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
+			fullSlot, tickSlot := previous(s.full.schedule, now), previous(s.incremental.schedule, now)
 			for _, sql := range []string{
 				`INSERT INTO polar.backfills (started_at) VALUES (now())`,
 				`INSERT INTO polar.rejected_rows (organization_id, run_id, page, seen_at, digest, reason, raw) SELECT id, 1, 0, now(), 'x', 'no', '{}' FROM polar.organizations`,
@@ -118,7 +118,7 @@ func TestTimesToComeStopNothing(t *testing.T) {
 				half := w.sim.Listed(org)[60]
 				w.exec(`
 INSERT INTO polar.walk_cursors (organization_id, began_at, polar_began_at, saved_at, low_created_at, low_customer_id, low_meter_id, low_offset, total_count, rows_rejected, fingerprint)
-VALUES ($1, now(), now(), now(), $2, $3, $4, 60, 130, 0, $5)`, org, half.CreatedAt, half.CustomerID, half.MeterID, s.fingerprint())
+VALUES ($1, now(), now(), now(), $2, $3, $4, 60, 130, 0, $5)`, org, half.CreatedAt, half.CustomerID, half.MeterID, s.worker.fingerprint())
 			}
 			w.deliver(inbox, w.sim.Listed(org)[3].CustomerID, "customer.state_changed")
 			for _, each := range clockTimes() { // all is two hours old
@@ -146,8 +146,8 @@ VALUES ($1, now(), now(), now(), $2, $3, $4, 60, 130, 0, $5)`, org, half.Created
 			}
 			stop()
 
-			s.fullDue, s.fullSlot, s.nextTick = true, fullSlot, tickSlot
-			s.round(t.Context())
+			s.fullDue, s.fullSlot, s.incremental.next = true, fullSlot, tickSlot
+			s.runDue(t.Context())
 			if d := cmp.Diff([]string{"full succeeded true", "incremental succeeded -", "full succeeded true", "incremental succeeded -"}, w.runs()); d != "" {
 				t.Errorf("runs (-want +got):\n%s", d)
 			}
@@ -209,16 +209,18 @@ func TestTickReachesBackToTheLastRunWhateverTheFloorSays(t *testing.T) {
 func TestSlotsPlannedByAClockThatWasAheadAreTakenBack(t *testing.T) {
 	t.Parallel()
 	w := small(t, 1)
-	s := w.server(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
+	s := w.scheduler(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
 	now := time.Date(2026, 10, 1, 12, 0, 30, 0, time.UTC)
 	past := now.Add(-10 * time.Minute)
 	for _, c := range []struct{ tick, full, wantTick, wantFull time.Time }{
 		{now.Add(90 * time.Minute), now.Add(3 * time.Hour), now.Truncate(time.Minute).Add(time.Minute), now.Truncate(time.Hour).Add(time.Hour)},
 		{past, past, past, past}, // overdue, and stay so
 	} {
-		s.nextTick, s.nextFull = c.tick, c.full
-		if s.followClock(now); !s.nextTick.Equal(c.wantTick) || !s.nextFull.Equal(c.wantFull) {
-			t.Errorf("slots at %v and %v, want %v and %v", s.nextTick, s.nextFull, c.wantTick, c.wantFull)
+		s.incremental.next, s.full.next = c.tick, c.full
+		s.incremental.followClock(now)
+		s.full.followClock(now)
+		if !s.incremental.next.Equal(c.wantTick) || !s.full.next.Equal(c.wantFull) {
+			t.Errorf("slots at %v and %v, want %v and %v", s.incremental.next, s.full.next, c.wantTick, c.wantFull)
 		}
 	}
 }

@@ -117,7 +117,7 @@ func firstTakes(first time.Duration, latency func(int) time.Duration) func(int) 
 func (d *distance) read(t testing.TB, w *worker, at func(left int) bool) {
 	t.Helper()
 	ctx := context.Background()
-	size := w.opts.PageSize
+	size := w.mirror.opts.PageSize
 	next := func(s span) (span, bool) {
 		switch {
 		case !s.newestFirst:
@@ -129,7 +129,8 @@ func (d *distance) read(t testing.TB, w *worker, at func(left int) bool) {
 		up.newestFirst = true
 		return up, true
 	}
-	for page, err := range w.pages(ctx, w.org.Client, span{limit: size, newestFirst: true}, next, w.opts.PagesInFlight) {
+	from := w.reader(&fetch.Counters{})
+	for page, err := range from.pages(ctx, Filter{}, span{limit: size, newestFirst: true}, next, w.mirror.opts.PagesInFlight) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ func (f Filter) empty() bool {
 // says whose rows are out of scope. A token that sees nothing explains nothing by
 // this.
 func (wk *walk) explainByScope(ctx context.Context) error {
-	if len(wk.run.worker.org.Filter.ExternalCustomerIDs) == 0 {
+	if len(wk.run.org.Filter.ExternalCustomerIDs) == 0 {
 		return nil
 	}
 	after := uuid.Nil
@@ -46,7 +46,7 @@ func (wk *walk) explainByScope(ctx context.Context) error {
 			return nil // nothing is suspect
 		}
 		if len(customers) == 0 {
-			return wk.run.session.Scope(ctx, wk.run.worker.org.Filter.scope())
+			return wk.run.session.Scope(ctx, wk.run.org.Filter.scope())
 		}
 		after = customers[len(customers)-1].CustomerID
 		if err := wk.relist(ctx, customers); err != nil {
@@ -58,8 +58,8 @@ func (wk *walk) explainByScope(ctx context.Context) error {
 // relist saves what Polar lists of suspects, whatever external ids their
 // customers have.
 func (wk *walk) relist(ctx context.Context, customers []store.CustomerSuspects) error {
-	w := wk.run.worker
-	filter := Filter{MeterIDs: w.org.Filter.MeterIDs}
+	r := wk.run
+	filter := Filter{MeterIDs: r.org.Filter.MeterIDs}
 	suspect := map[uuid.UUID]bool{}
 	for _, c := range customers {
 		filter.CustomerIDs = append(filter.CustomerIDs, c.CustomerID)
@@ -68,16 +68,16 @@ func (wk *walk) relist(ctx context.Context, customers []store.CustomerSuspects) 
 		}
 	}
 	for s := (span{limit: polar.MaxPageSize}); ; s.offset = s.end() {
-		page, err := w.listWithin(ctx, wk.run.client, filter, s, s.order())
+		page, err := r.reader.list(ctx, filter, s, s.order())
 		if err != nil {
 			return err
 		}
-		w.rejectForeign(page.Page)
+		r.reader.rejectForeign(page.Page)
 		var b block
 		b.add(page, func(m *polar.CustomerMeter) bool { return suspect[m.ID] })
 		b.rejected = nil // the walk that follows meets them
 		if len(b.rows) > 0 {
-			if _, err := wk.run.save(ctx, b.take()); err != nil {
+			if _, err := r.save(ctx, b.take()); err != nil {
 				return err
 			}
 		}

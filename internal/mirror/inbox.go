@@ -111,10 +111,10 @@ func (i *Inbox) Receive(ctx context.Context, d Delivery) (fresh bool, err error)
 		return true, nil
 	}
 	if kept.Error != "" {
-		w.log.Warn("webhook given up", deliveryFields(kept.ID, kept.Type, kept.Error)...)
+		w.worker.log.Warn("webhook given up", deliveryFields(kept.ID, kept.Type, kept.Error)...)
 	}
 	i.opts.Settled(Settled{
-		Organization: w.org.Name,
+		Organization: w.worker.org.Name,
 		Type:         kept.Type,
 		Status:       kept.Status,
 		Delay:        max(time.Since(kept.SentAt), 0),
@@ -125,7 +125,7 @@ func (i *Inbox) Receive(ctx context.Context, d Delivery) (fresh bool, err error)
 
 // sort decides, by a glance, what is to become of a delivery.
 func (w *inboxWorker) sort(d Delivery) store.Delivery {
-	kept := store.Delivery{Organization: w.org.ID, ID: d.ID, SentAt: d.SentAt, Status: store.DeliveryFailed}
+	kept := store.Delivery{Organization: w.worker.org.ID, ID: d.ID, SentAt: d.SentAt, Status: store.DeliveryFailed}
 	event, err := polar.DecodeEvent(d.Body)
 	if err != nil {
 		kept.Error, kept.Payload = err.Error(), d.Body
@@ -137,9 +137,9 @@ func (w *inboxWorker) sort(d Delivery) store.Delivery {
 		kept.Status = store.DeliveryIgnored
 	case event.DataID == uuid.Nil || event.OrganizationID == uuid.Nil:
 		kept.Error, kept.Payload = "data: no customer with an id and an organization_id", d.Body
-	case event.OrganizationID != w.org.ID:
+	case event.OrganizationID != w.worker.org.ID:
 		// Not kept: it is not this organization's to keep.
-		kept.Error = fmt.Sprintf("data.organization_id: %s, but this is the endpoint of organization %s", event.OrganizationID, w.org.ID)
+		kept.Error = fmt.Sprintf("data.organization_id: %s, but this is the endpoint of organization %s", event.OrganizationID, w.worker.org.ID)
 	default:
 		kept.Status, kept.Customer, kept.Payload = store.DeliveryPending, event.DataID, d.Body
 	}
@@ -171,7 +171,7 @@ func (i *Inbox) Serve(ctx context.Context) error {
 func (i *Inbox) poll(ctx context.Context) {
 	byID := make(map[uuid.UUID]*inboxWorker, len(i.workers))
 	for _, w := range i.workers {
-		byID[w.org.ID] = w
+		byID[w.worker.org.ID] = w
 	}
 	failing := false
 	for {

@@ -95,7 +95,7 @@ func (w *inboxWorker) learnAndApply(ctx context.Context, unknown []waiting) erro
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	_, err := w.apply(ctx, store.DeliveryQuery{Organization: w.org.ID, Limit: len(only), Only: only}, l)
+	_, err := w.apply(ctx, store.DeliveryQuery{Organization: w.worker.org.ID, Limit: len(only), Only: only}, l)
 	return err
 }
 
@@ -103,7 +103,7 @@ func (w *inboxWorker) learnAndApply(ctx context.Context, unknown []waiting) erro
 // saves it. Its error is the database's; what Polar does is a lesson.
 func (w *inboxWorker) learn(ctx context.Context, meter uuid.UUID, rows []uuid.UUID, l *lessons) error {
 	for _, id := range rows {
-		single, err := w.org.Client.Get(ctx, id)
+		single, err := w.worker.org.Client.Get(ctx, id)
 		switch {
 		case errors.Is(err, fetch.ErrNotFound):
 			l.gone[id] = true
@@ -113,7 +113,7 @@ func (w *inboxWorker) learn(ctx context.Context, meter uuid.UUID, rows []uuid.UU
 			w.learnAfter = time.Now().Add(learnPause)
 		case single.Rejected != nil:
 			l.reasons[meter] = fmt.Sprintf("customer meter %s: %s", id, single.Rejected.Reason)
-		case single.CustomerMeter.MeterID != meter || single.CustomerMeter.Meter.OrganizationID != w.org.ID:
+		case single.CustomerMeter.MeterID != meter || single.CustomerMeter.Meter.OrganizationID != w.worker.org.ID:
 			l.reasons[meter] = fmt.Sprintf("customer meter %s is one of meter %s and organization %s",
 				id, single.CustomerMeter.MeterID, single.CustomerMeter.Meter.OrganizationID)
 		default:
@@ -132,7 +132,7 @@ func (w *inboxWorker) learn(ctx context.Context, meter uuid.UUID, rows []uuid.UU
 func (w *inboxWorker) save(ctx context.Context, m *polar.CustomerMeter) (store.Counts, error) {
 	var saved store.Saved
 	err := w.inbox.inPlace(ctx, func(ctx context.Context) (err error) {
-		saved, err = w.store.Apply(ctx, w.org.ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
+		saved, err = w.inbox.mirror.store.Apply(ctx, w.worker.org.ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
 		return err
 	})
 	if err == nil {

@@ -33,10 +33,10 @@ func (w *inboxWorker) read(d store.Delivery, lessons *lessons) (*store.Change, s
 	} else if change.Customer, err = event.Customer(); err != nil {
 		return failed(err)
 	}
-	if change.Customer.OrganizationID != w.org.ID || change.Customer.ID != d.Customer {
+	if change.Customer.OrganizationID != w.worker.org.ID || change.Customer.ID != d.Customer {
 		return failed(errors.New("data: not the customer it was received for"))
 	}
-	if !w.org.Filter.narrow(change) {
+	if !w.worker.org.Filter.narrow(change) {
 		return nil, store.Settlement{Status: store.DeliveryIgnored}
 	}
 	return change, verdict

@@ -20,9 +20,9 @@ const (
 
 // An inboxWorker applies the deliveries of one organization.
 type inboxWorker struct {
-	*worker
-	inbox *Inbox
-	woken chan struct{} // holds one: being woken twice is being woken
+	worker *worker
+	inbox  *Inbox
+	woken  chan struct{} // holds one: being woken twice is being woken
 
 	registering chan struct{} // held while the organization is registered
 	learnAfter  time.Time     // Polar gave no answer: it is not asked before
@@ -36,7 +36,7 @@ func (w *inboxWorker) register(ctx context.Context) error {
 	case w.registering <- struct{}{}:
 	}
 	defer func() { <-w.registering }()
-	return w.identify(ctx)
+	return w.worker.identify(ctx)
 }
 
 func (w *inboxWorker) wake() {
@@ -59,7 +59,7 @@ func (w *inboxWorker) serve(ctx context.Context) {
 			pause = firstPause
 			continue
 		}
-		w.log.Warn("webhooks not applied", zap.Duration("wait", pause), zap.Error(err))
+		w.worker.log.Warn("webhooks not applied", zap.Duration("wait", pause), zap.Error(err))
 		if sleep(ctx, pause) != nil {
 			return
 		}
@@ -73,7 +73,7 @@ func (w *inboxWorker) serve(ctx context.Context) {
 func (w *inboxWorker) drain(ctx context.Context) error {
 	single := 0 // deliveries still to be applied one by one
 	for ctx.Err() == nil {
-		query := store.DeliveryQuery{Organization: w.org.ID, Limit: applyAtOnce}
+		query := store.DeliveryQuery{Organization: w.worker.org.ID, Limit: applyAtOnce}
 		if single > 0 {
 			single--
 			query.Limit = 1
@@ -99,7 +99,7 @@ func (w *inboxWorker) drain(ctx context.Context) error {
 // blame settles the one delivery that Postgres does not take.
 func (w *inboxWorker) blame(ctx context.Context, d store.Delivery, cause error) error {
 	failed := store.Settlement{ID: d.ID, Status: store.DeliveryFailed, Error: "Postgres refuses it: " + cause.Error()}
-	if err := w.store.FailDelivery(ctx, w.org.ID, failed); err != nil {
+	if err := w.inbox.mirror.store.FailDelivery(ctx, w.worker.org.ID, failed); err != nil {
 		return err
 	}
 	w.tell(d, failed)
@@ -128,7 +128,7 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, less
 	var settled []store.Settlement
 	var deliveries []store.Delivery
 	err := w.inbox.inPlace(ctx, func(ctx context.Context) error {
-		_, err := w.store.WorkDeliveries(ctx, query, func(c *store.Claim) ([]store.Settlement, error) {
+		_, err := w.inbox.mirror.store.WorkDeliveries(ctx, query, func(c *store.Claim) ([]store.Settlement, error) {
 			deliveries = c.Deliveries
 			done.claimed, done.first = len(deliveries), deliveries[0]
 			var err error
@@ -146,7 +146,7 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, less
 		}
 	}
 	w.changed(done.counts)
-	w.log.Debug("webhooks applied",
+	w.worker.log.Debug("webhooks applied",
 		zap.Int("deliveries", done.claimed),
 		zap.Int64("rows_seen", done.counts.RowsSeen),
 		zap.Int64("rows_inserted", done.counts.RowsInserted),
@@ -159,7 +159,7 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, less
 
 // changed has listeners told of what was written to customer meters, if anything was.
 func (w *inboxWorker) changed(counts store.Counts) {
-	w.inbox.changed(Change{Organization: w.org.Name, OrganizationID: w.org.ID, Kind: store.Webhook, Counts: counts})
+	w.inbox.changed(Change{Organization: w.worker.org.Name, OrganizationID: w.worker.org.ID, Kind: store.Webhook, Counts: counts})
 }
 
 // inPlace calls use with one of the inbox's connections to spare, and lets it
@@ -215,12 +215,12 @@ func (w *inboxWorker) tell(d store.Delivery, s store.Settlement) {
 	fields := deliveryFields(d.ID, d.Type, s.Error)
 	switch {
 	case s.Status == store.DeliveryFailed:
-		w.log.Warn("webhook given up", fields...)
+		w.worker.log.Warn("webhook given up", fields...)
 	case s.Status == store.DeliveryPending:
-		w.log.Debug("webhook put off", append(fields, zap.Duration("wait", s.Wait))...)
+		w.worker.log.Debug("webhook put off", append(fields, zap.Duration("wait", s.Wait))...)
 	}
 	w.inbox.opts.Settled(Settled{
-		Organization: w.org.Name,
+		Organization: w.worker.org.Name,
 		Type:         d.Type,
 		Status:       s.Status,
 		Delay:        max(time.Since(d.SentAt), 0),

@@ -64,7 +64,7 @@ type Mirror struct {
 
 // New returns a Mirror.
 func New(opts Options) (*Mirror, error) {
-	if err := opts.settle(); err != nil {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
 	return &Mirror{
@@ -77,8 +77,8 @@ func New(opts Options) (*Mirror, error) {
 	}, nil
 }
 
-// settle checks the options and fills in what is left out.
-func (o *Options) settle() error {
+// check checks the options and fills in what is left out.
+func (o *Options) check() error {
 	if len(o.Organizations) == 0 {
 		return errors.New("no organization to mirror: name at least one under organizations")
 	}
@@ -215,7 +215,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // A worker does one organization's runs, one at a time.
 type worker struct {
-	*Mirror
+	mirror     *Mirror
 	org        Organization // its ID is known once it was identified
 	identified bool
 	log        *zap.Logger
@@ -224,10 +224,21 @@ type worker struct {
 
 func (m *Mirror) worker(org Organization) *worker {
 	return &worker{
-		Mirror: m,
+		mirror: m,
 		org:    org,
 		log:    m.log.With(zap.String("organization", org.Name)),
 		pace:   newPace(m.opts.PagesInFlight),
+	}
+}
+
+// reader returns what reads the organization, its requests counted by counters.
+func (w *worker) reader(counters *fetch.Counters) reader {
+	return reader{
+		org:    w.org,
+		client: w.org.Client.Counting(counters),
+		pace:   w.pace,
+		opts:   &w.mirror.opts,
+		log:    w.log,
 	}
 }
 
@@ -235,7 +246,7 @@ func (m *Mirror) worker(org Organization) *worker {
 // for another syncd to give the lock back; without it returns [store.ErrBusy].
 func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Session) error) error {
 	return w.with(ctx, use, func() (*store.Session, error) {
-		return w.store.Acquire(ctx, w.org.ID, wait)
+		return w.mirror.store.Acquire(ctx, w.org.ID, wait)
 	})
 }
 
@@ -243,7 +254,7 @@ func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Ses
 // [store.ErrSlotTaken] if there is one.
 func (w *worker) withSlot(ctx context.Context, kind store.Kind, slot time.Time, use func(*store.Session) error) error {
 	return w.with(ctx, use, func() (*store.Session, error) {
-		return w.store.AcquireSlot(ctx, w.org.ID, kind, slot)
+		return w.mirror.store.AcquireSlot(ctx, w.org.ID, kind, slot)
 	})
 }
 
@@ -272,7 +283,7 @@ func (w *worker) identify(ctx context.Context) error {
 		}
 		w.org.ID = id
 	}
-	if err := w.store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
+	if err := w.mirror.store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
 		return err
 	}
 	w.identified = true
@@ -287,7 +298,7 @@ func (w *worker) discover(ctx context.Context) (uuid.UUID, error) {
 	if rows := listing.Page.CustomerMeters; len(rows) > 0 {
 		return rows[0].Meter.OrganizationID, nil
 	}
-	id, known, err := w.store.OrganizationID(ctx, w.org.Name)
+	id, known, err := w.mirror.store.OrganizationID(ctx, w.org.Name)
 	if err != nil {
 		return uuid.Nil, err
 	}
@@ -295,4 +306,13 @@ func (w *worker) discover(ctx context.Context) (uuid.UUID, error) {
 		return uuid.Nil, errors.New("its token sees no customer meters, so its id cannot be learned from them: set the organization's id (POLAR_ORGANIZATION_ID)")
 	}
 	return id, nil
+}
+
+// status is how the organization stands.
+func (w *worker) status(ctx context.Context) (store.OrgStatus, error) {
+	list, err := w.mirror.store.OrgStatus(ctx, store.OrgStatusQuery{Organizations: []store.Organization{{Name: w.org.Name, ID: w.org.ID}}})
+	if err != nil {
+		return store.OrgStatus{}, err
+	}
+	return list[0], nil
 }

@@ -178,3 +178,18 @@ func (n *notices) drain(ctx context.Context) {
 		<-idle
 	}
 }
+
+// lastNotices waits until listeners were told of all changes, not for long once
+// ctx has ended.
+func (m *Mirror) lastNotices(ctx context.Context) {
+	if m.notices == nil {
+		return
+	}
+	limit := noticeTime
+	if ctx.Err() != nil {
+		limit = noticeStopTime
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	m.notices.drain(ctx)
+}

@@ -150,10 +150,10 @@ func TestObserverIsToldOfSkips(t *testing.T) {
 	w := small(t, 300)
 	n := newNotes()
 	m := w.mirror(func(o *Options) { o.Observer = n })
-	s := newServer(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), Schedules{Incremental: every(time.Hour)})
+	s := newScheduler(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), Schedules{Incremental: every(time.Hour)})
 	round := func() {
-		s.nextTick = time.Now().Truncate(time.Hour)
-		s.round(t.Context())
+		s.incremental.next = time.Now().Truncate(time.Hour)
+		s.runDue(t.Context())
 	}
 	round()
 	if n.skips[SkipNoFull] != 1 {

@@ -133,7 +133,7 @@ func TestTimeLeftIsRightAfterATenthOfTheRows(t *testing.T) {
 				var guesses []guess // after each tenth of the rows
 				d.read(t, w, func(offset int) bool {
 					if offset <= tt.rows*(9-len(guesses))/10 {
-						guesses = append(guesses, guess{w.pace.left(offset, w.opts.PageSize), time.Now()})
+						guesses = append(guesses, guess{w.pace.left(offset, w.mirror.opts.PageSize), time.Now()})
 					}
 					time.Sleep(tt.work)
 					return true

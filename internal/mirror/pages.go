@@ -2,11 +2,14 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
 
 	"github.com/google/uuid"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/polar"
@@ -18,21 +21,26 @@ type listedPage struct {
 	*fetch.Listing
 }
 
-// list asks for one page of the organization's rows, within its filter.
-func (w *worker) list(ctx context.Context, client *fetch.Client, s span, order []string) (listedPage, error) {
-	return w.listWithin(ctx, client, w.org.Filter, s, order)
+// A reader reads one organization's rows at Polar.
+type reader struct {
+	org    Organization
+	client *fetch.Client // counts the requests of one run
+	pace   *pace
+	opts   *Options
+	log    *zap.Logger
 }
 
-func (w *worker) listWithin(ctx context.Context, client *fetch.Client, filter Filter, s span, order []string) (listedPage, error) {
-	listing, err := client.List(ctx, fetch.ListParams{
-		OrganizationID:     []uuid.UUID{w.org.ID},
+// list asks for one page of the rows under filter.
+func (r *reader) list(ctx context.Context, filter Filter, s span, order []string) (listedPage, error) {
+	listing, err := r.client.List(ctx, fetch.ListParams{
+		OrganizationID:     []uuid.UUID{r.org.ID},
 		CustomerID:         filter.CustomerIDs,
 		ExternalCustomerID: filter.ExternalCustomerIDs,
 		MeterID:            filter.MeterIDs,
 		Page:               s.page(),
 		Limit:              s.limit,
 		Sorting:            order,
-		Timeout:            w.pace.timeout(),
+		Timeout:            r.pace.timeout(),
 	})
 	if err != nil {
 		return listedPage{}, err
@@ -40,11 +48,11 @@ func (w *worker) listWithin(ctx context.Context, client *fetch.Client, filter Fi
 	return listedPage{span: s, Listing: listing}, nil
 }
 
-// pages yields the pages from first on, each planned by next from the one before
-// it, in that order, with several requests in flight: up to most, fewer while
+// pages yields the pages under filter from first on, each planned by next from the
+// one before it, in that order, with several requests in flight: up to most, fewer while
 // Polar is slow. It ends after the first error. Whoever stops early cancels the
 // requests under way, and no goroutine outlives the loop.
-func (w *worker) pages(ctx context.Context, client *fetch.Client, first span, next func(span) (span, bool), most int) iter.Seq2[listedPage, error] {
+func (r *reader) pages(ctx context.Context, filter Filter, first span, next func(span) (span, bool), most int) iter.Seq2[listedPage, error] {
 	return func(yield func(listedPage, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
@@ -61,14 +69,14 @@ func (w *worker) pages(ctx context.Context, client *fetch.Client, first span, ne
 		waiting := make(map[int]answer, ahead) // by turn
 		span, more := first, true
 		asked, yielded, inFlight := 0, 0, 0
-		w.pace.restart()
+		r.pace.restart()
 		for {
-			for more && inFlight < min(most, w.pace.concurrency()) && asked-yielded < ahead {
+			for more && inFlight < min(most, r.pace.concurrency()) && asked-yielded < ahead {
 				s, turn := span, asked
 				group.Go(func() {
-					page, err := w.list(ctx, client, s, s.order())
+					page, err := r.list(ctx, filter, s, s.order())
 					if err == nil {
-						w.pace.observe(w.log, page)
+						r.pace.observe(r.log, page)
 					}
 					arrived <- answer{turn, page, err}
 				})
@@ -78,7 +86,7 @@ func (w *worker) pages(ctx context.Context, client *fetch.Client, first span, ne
 			if a, here := waiting[yielded]; here {
 				delete(waiting, yielded)
 				yielded++
-				w.pace.yielded()
+				r.pace.yielded()
 				if !yield(a.page, a.err) || a.err != nil {
 					return
 				}
@@ -106,17 +114,17 @@ type provenPage struct {
 	before, after proof
 }
 
-// provenPages reads the list until p is done, and yields each page that proves
-// something. The first request is sent alone: a token that Polar has not seen for
+// provenPages reads the list under filter until p is done, and yields each page
+// that proves something. The first request is sent alone: a token that Polar has not seen for
 // a while is held to few requests until it has been answered.
-func (w *worker) provenPages(ctx context.Context, client *fetch.Client, p *proof) iter.Seq2[provenPage, error] {
+func (r *reader) provenPages(ctx context.Context, filter Filter, p *proof) iter.Seq2[provenPage, error] {
 	return func(yield func(provenPage, error) bool) {
 		for !p.done {
-			most := w.opts.PagesInFlight
+			most := r.opts.PagesInFlight
 			if p.searching() {
 				most = 1
 			}
-			for page, err := range w.pages(ctx, client, p.next(), p.after, most) {
+			for page, err := range r.pages(ctx, filter, p.next(), p.after, most) {
 				if err != nil {
 					yield(provenPage{}, err)
 					return
@@ -128,7 +136,7 @@ func (w *worker) provenPages(ctx context.Context, client *fetch.Client, p *proof
 					return
 				}
 				if verdict == accepted {
-					w.rejectForeign(page.Page)
+					r.rejectForeign(page.Page)
 					if !yield(provenPage{page, before, *p}, nil) {
 						return
 					}
@@ -141,10 +149,32 @@ func (w *worker) provenPages(ctx context.Context, client *fetch.Client, p *proof
 	}
 }
 
+// get asks for rows by id, several at once. Those that Polar does not have are
+// nil.
+func (r *reader) get(ctx context.Context, ids []uuid.UUID) ([]*fetch.Single, error) {
+	singles := make([]*fetch.Single, len(ids))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(r.opts.PagesInFlight)
+	for i, id := range ids {
+		group.Go(func() error {
+			single, err := r.client.Get(groupCtx, id)
+			if err != nil && !errors.Is(err, fetch.ErrNotFound) {
+				return err
+			}
+			singles[i] = single
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return singles, nil
+}
+
 // rejectForeign rejects rows that belong to another organization. Rejected rows keep
 // their places within the page.
-func (w *worker) rejectForeign(page *polar.Page) {
-	if !w.foreign(page.CustomerMeters) {
+func (r *reader) rejectForeign(page *polar.Page) {
+	if !r.foreign(page.CustomerMeters) {
 		return
 	}
 	var own []polar.CustomerMeter
@@ -157,23 +187,23 @@ func (w *worker) rejectForeign(page *polar.Page) {
 		}
 		m := usable[0]
 		usable = usable[1:]
-		if !w.foreign([]polar.CustomerMeter{m}) {
+		if !r.foreign([]polar.CustomerMeter{m}) {
 			own = append(own, m)
 			continue
 		}
 		rejected = append(rejected, polar.RejectedRow{
 			Index: i, ID: m.ID, Key: m.Key(), HasKey: true,
 			Raw:    fmt.Appendf(nil, `{"id":%q,"customer":%s,"meter":%s}`, m.ID, m.Customer.Raw, m.Meter.Raw),
-			Reason: fmt.Sprintf("belongs to organization %s, not to %s", m.Meter.OrganizationID, w.org.ID),
+			Reason: fmt.Sprintf("belongs to organization %s, not to %s", m.Meter.OrganizationID, r.org.ID),
 		})
 	}
 	page.CustomerMeters, page.Rejected = own, rejected
 }
 
 // foreign reports whether any of rows belongs to another organization.
-func (w *worker) foreign(rows []polar.CustomerMeter) bool {
+func (r *reader) foreign(rows []polar.CustomerMeter) bool {
 	for i := range rows {
-		if rows[i].Meter.OrganizationID != w.org.ID || rows[i].Customer.OrganizationID != w.org.ID {
+		if rows[i].Meter.OrganizationID != r.org.ID || rows[i].Customer.OrganizationID != r.org.ID {
 			return true
 		}
 	}

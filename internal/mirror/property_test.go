@@ -247,7 +247,7 @@ func (s *scene) run() error {
 				if err != nil {
 					return err
 				}
-				if !wk.finished && wk.settle(ctx) == nil {
+				if !wk.finished && wk.waitForSave(ctx) == nil {
 					_ = w.tick(ctx, session, time.Time{}, true) // its failure is its own
 				}
 			}

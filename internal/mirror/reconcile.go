@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/polar"
@@ -106,7 +105,7 @@ func (wk *walk) explainByMeter(ctx context.Context) error {
 // has none of them.
 func (r *Run) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, error) {
 	for _, id := range ids {
-		single, err := r.client.Get(ctx, id)
+		single, err := r.reader.client.Get(ctx, id)
 		if !errors.Is(err, fetch.ErrNotFound) {
 			return single, err
 		}
@@ -149,7 +148,7 @@ func (wk *walk) checkArchived(ctx context.Context) error {
 // explains better.
 func (wk *walk) checkDeletionLimit(ctx context.Context) error {
 	meters, err := wk.run.session.SuspectMeters(ctx)
-	if err != nil || len(meters) == 0 || wk.run.worker.opts.AcceptDeletions {
+	if err != nil || len(meters) == 0 || wk.run.mirror.opts.AcceptDeletions {
 		return err
 	}
 	missing := 0
@@ -163,7 +162,7 @@ func (wk *walk) checkDeletionLimit(ctx context.Context) error {
 	// A page at offset 0 ends every walk, resumed or not: if even that showed
 	// nothing, the token sees nothing, and its 404s mean nothing.
 	empty := wk.seen == 0
-	if empty || (missing >= fewSuspects && float64(missing) > wk.run.worker.opts.MaxDeleteFraction*float64(live)) {
+	if empty || (missing >= fewSuspects && float64(missing) > wk.run.mirror.opts.MaxDeleteFraction*float64(live)) {
 		return &DeletionError{Missing: missing, Live: live, Empty: empty}
 	}
 	return nil
@@ -186,7 +185,7 @@ func (r *Run) askAgain(ctx context.Context, older []uuid.UUID) error {
 // meters even if they look as they did, should the mirror have been tampered
 // with.
 func (r *Run) ask(ctx context.Context, ids []uuid.UUID, rewrite bool) (gone []uuid.UUID, err error) {
-	singles, err := r.worker.get(ctx, r.client, ids)
+	singles, err := r.reader.get(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -199,28 +198,6 @@ func (r *Run) ask(ctx context.Context, ids []uuid.UUID, rewrite bool) (gone []uu
 		there = append(there, single)
 	}
 	return gone, r.saveSingles(ctx, there, rewrite)
-}
-
-// get asks for rows by id, several at once. Those that Polar does not have are
-// nil.
-func (w *worker) get(ctx context.Context, client *fetch.Client, ids []uuid.UUID) ([]*fetch.Single, error) {
-	singles := make([]*fetch.Single, len(ids))
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(w.opts.PagesInFlight)
-	for i, id := range ids {
-		group.Go(func() error {
-			single, err := client.Get(groupCtx, id)
-			if err != nil && !errors.Is(err, fetch.ErrNotFound) {
-				return err
-			}
-			singles[i] = single
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return singles, nil
 }
 
 // saveSingles saves rows that were asked for by id. They are written even if
@@ -242,7 +219,7 @@ func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 			page.Rejected = append(page.Rejected, *s.Rejected)
 		}
 	}
-	r.worker.rejectForeign(page)
+	r.reader.rejectForeign(page)
 	for i := range page.CustomerMeters {
 		full.CustomerMeters = append(full.CustomerMeters, &page.CustomerMeters[i])
 	}
@@ -260,7 +237,7 @@ func (w *worker) fingerprint() string {
 		Source  string
 		Filter  Filter
 		Decoder int
-	}{w.opts.Source, w.org.Filter, polar.DecoderVersion})
+	}{w.mirror.opts.Source, w.org.Filter, polar.DecoderVersion})
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
 }

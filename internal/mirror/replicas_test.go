@@ -108,14 +108,14 @@ func TestTicksBeforeTheFirstWalkAreSkippedWithAReason(t *testing.T) {
 	t.Parallel()
 	w := small(t, 150)
 	core, logs := observer.New(zap.DebugLevel)
-	s := w.server(Schedules{Incremental: every(time.Minute)}, func(o *Options) { o.Log = zap.New(core) })
+	s := w.scheduler(Schedules{Incremental: every(time.Minute)}, func(o *Options) { o.Log = zap.New(core) })
 	for minutes := range 3 {
-		s.nextTick = time.Now().Truncate(time.Minute).Add(time.Duration(minutes-4) * time.Minute)
-		err := s.withSession(t.Context(), false, func(session *store.Session) error {
-			now := s.nextTick
-			s.incremental = at(now)
-			err := s.runTick(t.Context(), session, false)
-			s.incremental = every(time.Minute)
+		s.incremental.next = time.Now().Truncate(time.Minute).Add(time.Duration(minutes-4) * time.Minute)
+		err := s.worker.withSession(t.Context(), false, func(session *store.Session) error {
+			now := s.incremental.next
+			s.incremental.schedule = at(now)
+			err := s.tickOn(t.Context(), session, false)
+			s.incremental.schedule = every(time.Minute)
 			return err
 		})
 		if err != nil {
@@ -155,15 +155,15 @@ func TestOverdueFullRunIsTakenOverFromADeadProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := w.server(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
-	s.fullDue, s.fullSlot, s.nextTick = true, slot, time.Now().Truncate(time.Minute)
-	s.round(t.Context())
-	if !s.fullDue || !s.nextTick.After(time.Now()) || s.retryAt.After(s.comesAt(s.nextTick, s.incremental)) {
-		t.Fatalf("while another works on it: due %v, next tick %v, not before %v", s.fullDue, s.nextTick, s.retryAt)
+	s := w.scheduler(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
+	s.fullDue, s.fullSlot, s.incremental.next = true, slot, time.Now().Truncate(time.Minute)
+	s.runDue(t.Context())
+	if !s.fullDue || !s.incremental.next.After(time.Now()) || s.retryAt.After(s.incremental.comesAt()) {
+		t.Fatalf("while another works on it: due %v, next tick %v, not before %v", s.fullDue, s.incremental.next, s.retryAt)
 	}
 	dying.Release() // the process is gone
 	s.retryAt = time.Time{}
-	s.round(t.Context())
+	s.runDue(t.Context())
 	if got, want := w.runs(), []string{"full abandoned -", "full succeeded true"}; fmt.Sprint(got) != fmt.Sprint(want) || s.fullDue {
 		t.Errorf("runs %v, want %v; still due: %v", got, want, s.fullDue)
 	}

@@ -9,7 +9,7 @@ func TestFullRunWaitsUntilTwiceTheDurationOfTheLastHasPassed(t *testing.T) {
 	t.Parallel()
 	w := small(t, 150)
 	w.backfill()
-	s := w.server(Schedules{})
+	s := w.scheduler(Schedules{})
 	for i, tt := range []struct {
 		began, took string
 		runs        int // afterwards
@@ -24,7 +24,7 @@ UPDATE polar.sync_runs
 			t.Fatal(err)
 		}
 		s.fullDue, s.fullSlot = true, time.Now().Truncate(time.Minute).Add(time.Duration(i)*time.Minute)
-		s.round(t.Context())
+		s.runDue(t.Context())
 		if got := len(w.runs()); got != tt.runs || s.fullDue {
 			t.Errorf("%s after the last one, which took %s: %d runs, due: %v", tt.began, tt.took, got, s.fullDue)
 		}

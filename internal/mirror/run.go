@@ -15,8 +15,9 @@ import (
 // A Run is one organization's run under way: what it reads with, where it writes
 // and what it has done.
 type Run struct {
-	worker  *worker
-	client  *fetch.Client // counts its requests
+	mirror  *Mirror
+	org     Organization
+	reader  reader
 	session *store.Session
 	record  *store.Run // its row in sync_runs
 	counts  counts
@@ -55,15 +56,16 @@ func (w *worker) start(ctx context.Context, session *store.Session, kind store.K
 	graceful, cancel := withGrace(ctx)
 	defer cancel()
 	record, err := session.StartRun(graceful, kind, slot)
-	w.reportAbandoned(session.Abandoned())
+	w.mirror.reportAbandoned(session.Abandoned())
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
-	w.outage.over(w.Mirror.log)
+	w.mirror.outage.over(w.mirror.log)
 	requests := &fetch.Counters{}
 	return &Run{
-		worker:  w,
-		client:  w.org.Client.Counting(requests),
+		mirror:  w.mirror,
+		org:     w.org,
+		reader:  w.reader(requests),
 		session: session,
 		record:  record,
 		counts:  counts{requests: requests},
@@ -78,7 +80,7 @@ func (w *worker) notStarted(ctx context.Context, kind store.Kind, err error) err
 	switch {
 	case ctx.Err() != nil || errors.Is(err, store.ErrSlotTaken):
 	case lostDatabase(err):
-		w.outage.lost(w.Mirror.log, err)
+		w.mirror.outage.lost(w.mirror.log, err)
 	default:
 		w.log.Error("run not started", zap.String("kind", string(kind)), zap.Error(err))
 	}
@@ -118,7 +120,7 @@ func (r *Run) saved(b *store.Block, saved store.Saved) {
 // count adds to what the run has done so far.
 func (r *Run) count(c store.Counts) {
 	r.counts.total.Add(c)
-	r.worker.observer.Counted(r.worker.org.Name, c)
+	r.mirror.observer.Counted(r.org.Name, c)
 }
 
 // notify tells listeners what the run has written since they were last told.
@@ -130,8 +132,7 @@ func (r *Run) notify() {
 		RowsDeleted:  total.RowsDeleted - notified.RowsDeleted,
 	}
 	r.counts.notified.Add(since)
-	org := r.worker.org
-	r.worker.Changed(Change{Organization: org.Name, OrganizationID: org.ID, RunID: r.record.ID, Kind: r.record.Kind, Counts: since})
+	r.mirror.Changed(Change{Organization: r.org.Name, OrganizationID: r.org.ID, RunID: r.record.ID, Kind: r.record.Kind, Counts: since})
 }
 
 // markDeleted marks rows that Polar, asked for each of them, does not have.
@@ -173,7 +174,7 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 		end = Abandoned
 		r.log.Info("run stopped", fields...)
 	case lostDatabase(outcome.Err):
-		r.worker.outage.lost(r.worker.Mirror.log, outcome.Err)
+		r.mirror.outage.lost(r.mirror.log, outcome.Err)
 		r.log.Debug("run lost with the database", fields...)
 	case outcome.Err != nil:
 		end = Failed
@@ -181,7 +182,7 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 	default:
 		r.log.Info("run finished", fields...)
 	}
-	r.worker.observer.Ended(r.worker.org.Name, r.record.Kind, end, elapsed)
+	r.mirror.observer.Ended(r.org.Name, r.record.Kind, end, elapsed)
 	return outcome.Err
 }
 

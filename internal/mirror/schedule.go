@@ -1,36 +1,338 @@
 package mirror
 
 import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/robfig/cron/v3"
+	"go.uber.org/zap"
+
+	"polarmirror/internal/store"
 )
 
-// never is a schedule without slots.
-type never struct{}
+const (
+	// startSpread is the longest an overdue run waits at start-up for others to
+	// begin.
+	startSpread = 3 * time.Second
+	// firstRetry and lastRetry bound the wait before a failed full run is tried
+	// again, by whichever replica.
+	firstRetry = 30 * time.Second
+	lastRetry  = 30 * time.Minute
+	// maintainInterval is how often partitions are made ahead and old runs deleted.
+	maintainInterval = 6 * time.Hour
+	// abandonInterval is how often runs of dead processes are looked for that nobody
+	// takes over.
+	abandonInterval = time.Minute
+)
 
-func (never) Next(time.Time) time.Time { return time.Time{} }
-
-func orNever(s cron.Schedule) cron.Schedule {
-	if s == nil {
-		return never{}
-	}
-	return s
+// Schedules say when runs are due; nil means never.
+type Schedules struct {
+	Incremental, Full cron.Schedule
+	RunOnStart        bool // run what is overdue at once
 }
 
-// previous returns the last slot at or before now, or zero if there was none
-// within the last years. A cron schedule can only be asked for what comes next,
-// so it is asked from ever farther back.
-func previous(s cron.Schedule, now time.Time) time.Time {
-	for back := time.Minute; back < 5*366*24*time.Hour; back *= 2 {
-		slot := s.Next(now.Add(-back))
-		if slot.IsZero() || slot.After(now) {
-			continue
-		}
-		for next := s.Next(slot); !next.IsZero() && !next.After(now); next = s.Next(slot) {
-			slot = next
-		}
-		return slot
+// Serve runs every organization on its schedules until ctx ends, and then
+// waits for the runs under way to save their blocks. Any number of processes
+// may serve one database.
+func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
+	turns, spread := make(chan struct{}, m.opts.Concurrency), newSpread()
+	var working sync.WaitGroup
+	for _, org := range m.opts.Organizations {
+		s := newScheduler(m.worker(org), turns, spread, schedules)
+		working.Go(func() { s.serve(ctx, schedules.RunOnStart) })
 	}
-	return time.Time{}
+	working.Go(func() { m.maintain(ctx) })
+	working.Wait()
+	m.lastNotices(ctx)
+	return nil
+}
+
+// A scheduler runs one organization on its schedules. Whatever is due when a run
+// ends is done next; several missed slots of one kind are one run.
+type scheduler struct {
+	worker      *worker
+	turns       chan struct{} // holds one for each organization being worked on
+	incremental *timetable
+	full        *timetable
+
+	fullDue   bool      // stays set until the run is done
+	fullSlot  time.Time // the slot of the full run that is due; zero if it has none
+	retryAt   time.Time // the full run is not tried before
+	tried     bool      // a full run, by this process
+	foundBusy bool      // the last attempt found another syncd at work
+}
+
+func newScheduler(w *worker, turns chan struct{}, spread spread, schedules Schedules) *scheduler {
+	now := time.Now()
+	return &scheduler{
+		worker:      w,
+		turns:       turns,
+		incremental: newTimetable(store.Incremental, schedules.Incremental, spread, w, now),
+		full:        newTimetable(store.Full, schedules.Full, spread, w, now),
+	}
+}
+
+// serve is the loop of one organization: wait until something is due, wait for a
+// turn, and run it.
+func (s *scheduler) serve(ctx context.Context, runOnStart bool) {
+	if runOnStart {
+		s.catchUp(ctx)
+	}
+	for s.wait(ctx) {
+		s.advance(time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case s.turns <- struct{}{}:
+		}
+		s.runDue(ctx)
+		<-s.turns
+	}
+}
+
+// runDue does the full run that is due, which does due ticks between its blocks,
+// and then the tick.
+func (s *scheduler) runDue(ctx context.Context) {
+	err := s.runFull(ctx)
+	if err == nil && s.incremental.due(time.Now()) {
+		err = s.runTick(ctx)
+	}
+	s.handle(ctx, err)
+}
+
+// catchUp makes what is overdue due now, the organizations a little apart.
+func (s *scheduler) catchUp(ctx context.Context) {
+	now := time.Now()
+	if sleep(ctx, rand.N(startSpread)) != nil {
+		return
+	}
+	last, err := s.worker.status(ctx)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case lostDatabase(err):
+		s.worker.mirror.outage.lost(s.worker.mirror.log, err) // all is overdue then
+	default:
+		s.worker.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
+	}
+	slot := previous(s.full.schedule, now)
+	if !s.full.next.IsZero() && (last.LastFull.Started.IsZero() || last.LastFull.Started.Before(slot)) {
+		s.fullDue, s.fullSlot = true, slot
+	}
+	if slot := previous(s.incremental.schedule, now); !s.incremental.next.IsZero() && last.DataFrom.Before(slot) {
+		s.incremental.next = slot
+	}
+}
+
+// wait waits until there is something to do. It returns false once ctx has ended.
+func (s *scheduler) wait(ctx context.Context) bool {
+	wake := earlier(s.incremental.comesAt(), s.full.comesAt())
+	if s.fullDue {
+		wake = earlier(wake, later(s.retryAt, time.Unix(1, 0)))
+	}
+	if wake.IsZero() {
+		<-ctx.Done()
+		return false
+	}
+	return sleep(ctx, time.Until(wake)) == nil
+}
+
+// advance notes the full run whose slot has come.
+func (s *scheduler) advance(now time.Time) {
+	s.incremental.followClock(now)
+	s.full.followClock(now)
+	if comes := s.full.comesAt(); comes.IsZero() || comes.After(now) {
+		return
+	}
+	s.fullDue, s.fullSlot = true, s.full.next
+	s.full.next = s.full.schedule.Next(now)
+	s.retryAt = time.Time{}
+}
+
+// runFull does the full run that is due, if one is, and the tick under the same
+// lock. Its error is one after which the session is of no use, or that it was
+// stopped.
+func (s *scheduler) runFull(ctx context.Context) error {
+	if !s.fullDue || time.Now().Before(s.retryAt) {
+		return nil
+	}
+	err := s.worker.withSlot(ctx, store.Full, s.fullSlot, func(session *store.Session) error {
+		last, err := s.worker.status(ctx)
+		if err != nil {
+			return err
+		}
+		ready, err := s.fullMayRun(ctx, session, last)
+		if ready {
+			err = s.fullWithTicks(ctx, session, last.FullFailures)
+		}
+		if err != nil {
+			return err
+		}
+		return s.tickOn(ctx, session, false)
+	})
+	if errors.Is(err, store.ErrSlotTaken) {
+		s.fullDue = false // done by another syncd
+		return nil
+	}
+	return err
+}
+
+// fullMayRun reports whether nothing forbids the full run that is due: it may
+// have failed too short a time ago, in this process or another, or the last one
+// may have taken so long that it would be too soon.
+func (s *scheduler) fullMayRun(ctx context.Context, session *store.Session, last store.OrgStatus) (bool, error) {
+	if s.waitsForRetry(last) {
+		return false, nil
+	}
+	if err := s.full.logUnanswered(ctx, session, s.fullSlot); err != nil {
+		return false, err
+	}
+	took, passed := last.LastFull.Duration(), time.Since(last.LastFull.Started)
+	if !last.LastFull.Started.IsZero() && passed >= 0 && passed < 2*took {
+		s.fullDue = false
+		s.full.skip(s.fullSlot, SkipTooSoon)
+		return false, nil
+	}
+	return true, nil
+}
+
+// waitsForRetry reports whether the full run has failed too short a time ago. The
+// first try of a process waits for nothing: whoever started it may have mended
+// the cause.
+func (s *scheduler) waitsForRetry(last store.OrgStatus) bool {
+	if !s.tried || last.FullFailures == 0 || last.FullFailedAt.IsZero() {
+		return false
+	}
+	now, wait := time.Now(), backoff(last.FullFailures)
+	until := earlier(last.FullFailedAt.Add(wait), now.Add(wait)) // should the clocks differ
+	if !until.After(now) {
+		return false
+	}
+	s.retryAt = until
+	return true
+}
+
+// fullWithTicks runs a full run, and between its blocks the ticks that come due.
+// A full run that failed, as failures did before it, stays due, and is tried again
+// after a wait that grows.
+func (s *scheduler) fullWithTicks(ctx context.Context, session *store.Session, failures int) (err error) {
+	s.tried = true
+	var wk *walk
+	for wk, err = range s.worker.walk(ctx, session, walkOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks}) {
+		if err != nil {
+			break
+		}
+		if !wk.finished && s.incremental.due(time.Now()) && wk.waitForSave(ctx) == nil { // the walk returns its error
+			_ = s.tickOn(ctx, session, true) // the next block meets its error too
+		}
+	}
+	switch {
+	case err == nil || errors.Is(err, store.ErrSlotTaken):
+		s.fullDue = false
+	case ctx.Err() != nil || lostDatabase(err):
+		return err
+	default: // the run has logged it
+		s.retryAt = time.Now().Add(backoff(failures + 1))
+	}
+	return nil
+}
+
+// runTick does the tick that is due.
+func (s *scheduler) runTick(ctx context.Context) error {
+	now := time.Now()
+	err := s.worker.withSlot(ctx, store.Incremental, s.incremental.lastDue(now), func(session *store.Session) error {
+		return s.tickOn(ctx, session, false)
+	})
+	if errors.Is(err, store.ErrSlotTaken) {
+		s.incremental.pass(now) // done, or being done, by another syncd
+		s.worker.mirror.observer.Skipped(s.worker.org.Name, SkipAnswered)
+		return nil
+	}
+	return err
+}
+
+// tickOn runs the tick on session if its slot has come. Its error is one after
+// which the session is of no use.
+func (s *scheduler) tickOn(ctx context.Context, session *store.Session, betweenBlocks bool) error {
+	now := time.Now()
+	if !s.incremental.due(now) || ctx.Err() != nil {
+		return nil
+	}
+	slot := s.incremental.pass(now)
+	if err := s.incremental.logUnanswered(ctx, session, slot); err != nil {
+		return err
+	}
+	err := s.worker.tick(ctx, session, slot, betweenBlocks)
+	switch {
+	case errors.Is(err, errNoFloor):
+		s.incremental.skip(slot, SkipNoFull)
+	case errors.Is(err, store.ErrSlotTaken):
+		s.worker.mirror.observer.Skipped(s.worker.org.Name, SkipAnswered)
+		s.worker.log.Debug("slot answered by another syncd", zap.Time("slot", slot))
+	case lostDatabase(err):
+		return err
+	}
+	return nil // the run has logged it
+}
+
+// handle logs what kept this turn's runs from beginning, or cut them short, and
+// puts off what is due.
+func (s *scheduler) handle(ctx context.Context, err error) {
+	if err == nil || ctx.Err() != nil {
+		s.foundBusy = s.foundBusy && err != nil
+		return
+	}
+	w := s.worker
+	switch {
+	case errors.Is(err, store.ErrBusy):
+		log := w.log.Info
+		if s.foundBusy { // the same again says nothing new
+			log = w.log.Debug
+		}
+		s.foundBusy = true
+		log("organization left to another syncd", zap.String("reason", store.ErrBusy.Error()))
+		w.mirror.observer.Skipped(w.org.Name, SkipBusy)
+	case lostDatabase(err):
+		w.mirror.outage.lost(w.mirror.log, err)
+	default:
+		w.mirror.observer.Skipped(w.org.Name, SkipFailed)
+		w.log.Error("round failed", zap.Error(err))
+	}
+	now := time.Now()
+	if s.incremental.due(now) {
+		s.incremental.pass(now)
+	}
+	if s.fullDue {
+		// With the next tick, or soon if there is none: nothing is wrong with it.
+		s.retryAt = earlier(s.incremental.comesAt(), now.Add(firstRetry))
+	}
+}
+
+// backoff is how long after the last of so many failed full runs in a row the
+// next one is tried.
+func backoff(failures int) time.Duration {
+	return min(firstRetry<<min(max(failures-1, 0), 10), lastRetry)
+}
+
+// maintain does what belongs to no organization. All replicas do, at different
+// moments.
+func (m *Mirror) maintain(ctx context.Context) {
+	maintained := time.Now() // by Migrate
+	for sleep(ctx, abandonInterval/2+rand.N(abandonInterval)) == nil {
+		dead, err := m.store.AbandonDead(ctx)
+		m.reportAbandoned(dead)
+		if err == nil && time.Since(maintained) > maintainInterval {
+			maintained = time.Now()
+			err = m.store.Maintain(ctx)
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case lostDatabase(err):
+			m.outage.lost(m.log, err)
+		default:
+			m.log.Warn("maintenance failed", zap.Error(err))
+		}
+	}
 }

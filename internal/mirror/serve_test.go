@@ -70,11 +70,11 @@ func (w *world) serve(schedules Schedules, replicas ...*Mirror) (stop func()) {
 	}
 }
 
-// server is the server of the first organization, as it is before it has begun.
-func (w *world) server(schedules Schedules, changes ...func(*Options)) *server {
+// scheduler is the scheduler of the first organization, as it is before it has begun.
+func (w *world) scheduler(schedules Schedules, changes ...func(*Options)) *scheduler {
 	w.Helper()
 	m := w.mirror(changes...)
-	return newServer(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), schedules)
+	return newScheduler(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), schedules)
 }
 
 func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {
@@ -110,10 +110,10 @@ func TestTicksRunBetweenTheBlocksOfALongWalk(t *testing.T) {
 	w := quiet(t, 3000, 0.3)
 	w.backfill() // gives the ticks a floor
 	w.sim.Before(func(int, *http.Request) { time.Sleep(5 * time.Millisecond) })
-	s := w.server(Schedules{Incremental: every(50 * time.Millisecond)}, func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 })
-	s.nextTick = s.incremental.Next(time.Now())
-	err := s.withSession(t.Context(), false, func(session *store.Session) error {
-		return s.walkWithTicks(t.Context(), session)
+	s := w.scheduler(Schedules{Incremental: every(50 * time.Millisecond)}, func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 })
+	s.incremental.next = s.incremental.schedule.Next(time.Now())
+	err := s.worker.withSession(t.Context(), false, func(session *store.Session) error {
+		return s.fullWithTicks(t.Context(), session, 0)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -161,21 +161,21 @@ func TestFailedFullRunStaysDueAndSucceedsLater(t *testing.T) {
 	t.Parallel()
 	w := small(t, 150)
 	w.sim.SetToken(polarsim.Token{Secret: w.orgs[0].Token, Expired: true})
-	s := w.server(Schedules{})
+	s := w.scheduler(Schedules{})
 	s.fullDue, s.fullSlot = true, time.Now().Truncate(time.Hour)
-	s.round(t.Context())
+	s.runDue(t.Context())
 	if !s.fullDue || s.retryAt.IsZero() {
 		t.Fatalf("after a failure: due %v, not before %v", s.fullDue, s.retryAt)
 	}
 	w.sim.SetToken(polarsim.Token{Secret: w.orgs[0].Token, Organizations: []uuid.UUID{w.orgs[0].ID}})
 	s.retryAt = time.Time{}
 	requests := w.sim.RequestCount()
-	s.round(t.Context())
+	s.runDue(t.Context())
 	if got := w.sim.RequestCount(); got != requests || !s.fullDue || !s.retryAt.After(time.Now()) {
 		t.Errorf("%d requests right after a failure: due %v, not before %v", got-requests, s.fullDue, s.retryAt)
 	}
 	s.retryAt, s.tried = time.Time{}, false // as in a new process
-	s.round(t.Context())
+	s.runDue(t.Context())
 	if s.fullDue {
 		t.Errorf("still due after it was done: %v", w.runs())
 	}

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"hash/maphash"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -10,8 +11,113 @@ import (
 	"polarmirror/internal/store"
 )
 
-// mostSlots bounds how many skipped slots are counted one by one.
-const mostSlots = 100_000
+// A slot is a scheduled time. (organization, kind, slot) is answered by one run at
+// most, whichever replica does it.
+
+// A timetable is the schedule of one kind of run of one organization.
+type timetable struct {
+	worker   *worker
+	kind     store.Kind
+	schedule cron.Schedule
+	spread   spread
+	began    time.Time
+	next     time.Time // the slot to come; zero: never
+
+	loggedSlot   time.Time // the last slot that was logged as skipped
+	loggedReason string
+}
+
+func newTimetable(kind store.Kind, schedule cron.Schedule, spread spread, w *worker, now time.Time) *timetable {
+	if schedule == nil {
+		schedule = never{}
+	}
+	return &timetable{worker: w, kind: kind, schedule: schedule, spread: spread, began: now, next: schedule.Next(now)}
+}
+
+// never is a schedule without slots.
+type never struct{}
+
+func (never) Next(time.Time) time.Time { return time.Time{} }
+
+// comesAt is when this replica comes to the next slot; zero for never.
+func (t *timetable) comesAt() time.Time {
+	if t.next.IsZero() {
+		return t.next
+	}
+	return t.next.Add(t.spread.after(t.next, t.schedule, t.worker.org.Name))
+}
+
+// due reports whether the next slot has come. Whoever has the organization's lock
+// anyway does not wait for this replica's own moment after it.
+func (t *timetable) due(now time.Time) bool { return !t.next.IsZero() && !t.next.After(now) }
+
+// lastDue is the last slot that has come.
+func (t *timetable) lastDue(now time.Time) time.Time {
+	slot := t.next
+	for next := slot; !next.IsZero() && !next.After(now); next = t.schedule.Next(next) {
+		slot = next
+	}
+	return slot
+}
+
+// pass moves on to the next slot and returns the last one that has come.
+func (t *timetable) pass(now time.Time) time.Time {
+	slot := t.lastDue(now)
+	t.next = t.schedule.Next(later(slot, now))
+	return slot
+}
+
+// followClock takes back a slot to come that is later than the next one: this
+// machine's clock was ahead when it was planned.
+func (t *timetable) followClock(now time.Time) { t.next = earlier(t.next, t.schedule.Next(now)) }
+
+// maxLoggedSlots bounds how many skipped slots are counted one by one.
+const maxLoggedSlots = 100_000
+
+// logUnanswered logs the slots before slot that no run answered, whichever replica
+// left them out: the one that holds the lock speaks for all. It begins after the
+// last slot that a run answered or that this process logged, or if there is none,
+// when this process began.
+func (t *timetable) logUnanswered(ctx context.Context, session *store.Session, slot time.Time) error {
+	last, err := session.LastSlot(ctx, t.kind)
+	if err != nil {
+		return err
+	}
+	since := later(last, t.loggedSlot)
+	if since.IsZero() {
+		since = t.began
+	}
+	r := between(t.schedule, since, slot)
+	if r.count == 0 {
+		return nil
+	}
+	reason, err := session.WhySkipped(ctx, r.first, r.last)
+	if err != nil {
+		return err
+	}
+	t.logSkipped(r, reason)
+	return nil
+}
+
+// skip leaves a slot out.
+func (t *timetable) skip(slot time.Time, why Skip) {
+	t.worker.mirror.observer.Skipped(t.worker.org.Name, why)
+	if !slot.IsZero() { // a full run may be due without one
+		t.logSkipped(slotRange{first: slot, last: slot, count: 1}, why.String())
+	}
+}
+
+// logSkipped logs slots as skipped, in a debug line if the one before them was
+// skipped for the same reason.
+func (t *timetable) logSkipped(r slotRange, reason string) {
+	log := t.worker.log.Info
+	if t.loggedReason == reason && t.schedule.Next(t.loggedSlot).Equal(r.first) {
+		log = t.worker.log.Debug
+	}
+	t.loggedSlot, t.loggedReason = r.last, reason
+	log("schedule skipped", zap.String("kind", string(t.kind)), zap.String("reason", reason),
+		zap.Time("slot", r.first), zap.Time("last_slot", r.last), zap.Int("slots", r.count))
+}
 
 // A slotRange is slots in a row.
 type slotRange struct {
@@ -22,7 +128,7 @@ type slotRange struct {
 // between returns the slots after last and before slot; none if slot is zero.
 func between(schedule cron.Schedule, last, slot time.Time) slotRange {
 	var r slotRange
-	for next := schedule.Next(last); !next.IsZero() && next.Before(slot) && r.count < mostSlots; next = schedule.Next(next) {
+	for next := schedule.Next(last); !next.IsZero() && next.Before(slot) && r.count < maxLoggedSlots; next = schedule.Next(next) {
 		if r.count == 0 {
 			r.first = next
 		}
@@ -32,60 +138,58 @@ func between(schedule cron.Schedule, last, slot time.Time) slotRange {
 	return r
 }
 
-// A skipped is the last slot of a kind that a server logged as skipped.
-type skipped struct {
-	slot   time.Time
-	reason string
+// previous returns the last slot at or before now, or zero if there was none
+// within the last years. A cron schedule can only be asked for what comes next,
+// so it is asked from ever farther back.
+func previous(s cron.Schedule, now time.Time) time.Time {
+	for back := time.Minute; back < 5*366*24*time.Hour; back *= 2 {
+		slot := s.Next(now.Add(-back))
+		if slot.IsZero() || slot.After(now) {
+			continue
+		}
+		for next := s.Next(slot); !next.IsZero() && !next.After(now); next = s.Next(slot) {
+			slot = next
+		}
+		return slot
+	}
+	return time.Time{}
 }
 
-// account logs the slots before slot that no run answered, whichever replica left
-// them out: the one that holds the lock speaks for all. It begins after the last
-// slot that a run answered or that this server logged, or if there is none, when
-// this server began.
-func (s *server) account(ctx context.Context, session *store.Session, kind store.Kind, slot time.Time) error {
-	last, err := session.LastSlot(ctx, kind)
-	if err != nil {
-		return err
+// maxSpread is the longest a replica waits after a slot before it comes to an
+// organization.
+const maxSpread = 2 * time.Second
+
+// A spread gives each organization a moment of its own after its slots, another
+// one in each replica. So the organizations of one replica don't all begin at
+// the full second, and of several replicas the same one comes first to an
+// organization each time, while the others come to find the slot answered. Should
+// that one be gone, or busy, the next one is there in a moment.
+type spread struct{ seed maphash.Seed }
+
+func newSpread() spread { return spread{maphash.MakeSeed()} }
+
+// after returns how long after slot this replica comes to the organization: up
+// to a tenth of the time to the next slot.
+func (s spread) after(slot time.Time, schedule cron.Schedule, organization string) time.Duration {
+	window := maxSpread
+	if next := schedule.Next(slot); !next.IsZero() {
+		window = min(window, next.Sub(slot)/10)
 	}
-	since := later(last, s.skipped[kind].slot)
-	if since.IsZero() {
-		since = s.began
-	}
-	r := between(s.schedule(kind), since, slot)
-	if r.count == 0 {
-		return nil
-	}
-	reason, err := session.WhySkipped(ctx, r.first, r.last)
-	if err != nil {
-		return err
-	}
-	s.logSkipped(kind, r, reason)
-	return nil
+	share := float64(maphash.String(s.seed, organization)>>11) / (1 << 53)
+	return time.Duration(share * float64(window))
 }
 
-// skip leaves a slot out.
-func (s *server) skip(kind store.Kind, slot time.Time, why Skip) {
-	s.observer.Skipped(s.org.Name, why)
-	if !slot.IsZero() { // a full run may be due without one
-		s.logSkipped(kind, slotRange{first: slot, last: slot, count: 1}, why.String())
+// earlier returns the earlier of two times; zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
 	}
+	return a
 }
 
-// logSkipped logs slots as skipped, in a debug line if the one before them was
-// skipped for the same reason.
-func (s *server) logSkipped(kind store.Kind, r slotRange, reason string) {
-	log := s.log.Info
-	if before := s.skipped[kind]; before.reason == reason && s.schedule(kind).Next(before.slot).Equal(r.first) {
-		log = s.log.Debug
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
 	}
-	s.skipped[kind] = skipped{slot: r.last, reason: reason}
-	log("schedule skipped", zap.String("kind", string(kind)), zap.String("reason", reason),
-		zap.Time("slot", r.first), zap.Time("last_slot", r.last), zap.Int("slots", r.count))
-}
-
-func (s *server) schedule(kind store.Kind) cron.Schedule {
-	if kind == store.Full {
-		return s.full
-	}
-	return s.incremental
+	return a
 }

@@ -85,10 +85,10 @@ func (t *tick) read(ctx context.Context, floor store.Floor) (began time.Time, bo
 	return began, &at, t.saver.flush(ctx)
 }
 
-func (t *tick) pageSize() int { return t.run.worker.opts.PageSize }
+func (t *tick) pageSize() int { return t.run.mirror.opts.PageSize }
 
 func (t *tick) list(ctx context.Context, s span, order []string) (listedPage, error) {
-	return t.run.worker.list(ctx, t.run.client, s, order)
+	return t.run.reader.list(ctx, t.run.org.Filter, s, order)
 }
 
 // added reads the newest rows until one is older than the floor.
@@ -145,13 +145,13 @@ func (t *tick) reachesFloor(page *polar.Page) bool {
 // are left out: the mirror has them, and comparing them would cost a look at
 // each.
 func (t *tick) take(ctx context.Context, page listedPage) error {
-	t.run.worker.rejectForeign(page.Page)
+	t.run.reader.rejectForeign(page.Page)
 	whole := page.offset == 0 && page.Page.Size() < page.limit
 	t.run.counts.pages++
 	t.saver.block.add(page, func(m *polar.CustomerMeter) bool {
 		return whole || !m.ChangedAt().Before(t.floor)
 	})
-	if t.saver.block.full(t.run.worker.opts.BlockRows) {
+	if t.saver.block.full(t.run.mirror.opts.BlockRows) {
 		return t.saver.startSave(ctx)
 	}
 	return nil

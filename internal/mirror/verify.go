@@ -79,8 +79,8 @@ func (m *Mirror) Verify(ctx context.Context, repair bool) ([]Report, error) {
 
 // An audit is one verification under way.
 type audit struct {
-	*worker
-	client     *fetch.Client
+	worker     *worker
+	reader     reader
 	report     *Report
 	candidates []uuid.UUID
 }
@@ -90,15 +90,15 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 	if err := w.identify(ctx); err != nil {
 		return nil, err
 	}
-	if floor, err := w.store.Floor(ctx, w.org.ID); err != nil {
+	if floor, err := w.mirror.store.Floor(ctx, w.org.ID); err != nil {
 		return nil, err
 	} else if floor.At.IsZero() {
 		return nil, ErrNeverMirrored // all that is missing would count as changed since
 	}
 	var counters fetch.Counters
-	a := &audit{worker: w, client: w.org.Client.Counting(&counters), report: &Report{Organization: w.org.Name}}
+	a := &audit{worker: w, reader: w.reader(&counters), report: &Report{Organization: w.org.Name}}
 	position, err := a.read(ctx)
-	w.progress.Walked(w.org.Name, position, err)
+	w.mirror.progress.Walked(w.org.Name, position, err)
 	if err != nil {
 		return nil, err
 	}
@@ -117,9 +117,9 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 // read goes through the list as a walk does, over the same proven pages, and
 // notes the rows that seem to differ.
 func (a *audit) read(ctx context.Context) (Position, error) {
-	p := newProof(a.opts.PageSize)
+	p := newProof(a.reader.opts.PageSize)
 	at := Position{}
-	for page, err := range a.provenPages(ctx, a.client, &p) {
+	for page, err := range a.reader.provenPages(ctx, a.reader.org.Filter, &p) {
 		if err == nil {
 			err = a.compare(ctx, page)
 		}
@@ -130,8 +130,8 @@ func (a *audit) read(ctx context.Context) (Position, error) {
 		at.Rows += page.Page.Size()
 		at.Remaining = p.remaining()
 		at.Total = max(p.total, at.Remaining)
-		at.Left = a.pace.left(at.Remaining, a.opts.PageSize)
-		a.progress.Walking(a.org.Name, at)
+		at.Left = a.reader.pace.left(at.Remaining, a.reader.opts.PageSize)
+		a.worker.mirror.progress.Walking(a.reader.org.Name, at)
 	}
 	a.report.Exact = a.report.Rejected == 0
 	return at, nil
@@ -144,7 +144,7 @@ func (a *audit) compare(ctx context.Context, page provenPage) error {
 	if b.region == nil {
 		return nil // compared already
 	}
-	rows, err := a.store.RegionRows(ctx, a.org.ID, *b.region)
+	rows, err := a.worker.mirror.store.RegionRows(ctx, a.reader.org.ID, *b.region)
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func (a *audit) suspect(id uuid.UUID) {
 func (a *audit) confirm(ctx context.Context) error {
 	slices.SortFunc(a.candidates, func(x, y uuid.UUID) int { return slices.Compare(x[:], y[:]) })
 	a.candidates = slices.Compact(a.candidates)
-	floor, err := a.store.Floor(ctx, a.org.ID)
+	floor, err := a.worker.mirror.store.Floor(ctx, a.reader.org.ID)
 	if err != nil {
 		return err
 	}
@@ -220,11 +220,11 @@ const confirmations = 2
 
 func (a *audit) judgeAll(ctx context.Context, floor store.Floor) error {
 	for ids := range slices.Chunk(a.candidates, askAtOnce) {
-		singles, err := a.get(ctx, a.client, ids)
+		singles, err := a.reader.get(ctx, ids)
 		if err != nil {
 			return err
 		}
-		rows, err := a.store.Rows(ctx, ids)
+		rows, err := a.worker.mirror.store.Rows(ctx, ids)
 		if err != nil {
 			return err
 		}
@@ -278,8 +278,8 @@ func latest(m *polar.CustomerMeter) time.Time {
 // repair mends the findings while holding the organization's lock, asking
 // Polar for each row once more.
 func (a *audit) repair(ctx context.Context) error {
-	return a.withSession(ctx, true, func(session *store.Session) error {
-		run, err := a.start(ctx, session, store.Repair, time.Time{})
+	return a.worker.withSession(ctx, true, func(session *store.Session) error {
+		run, err := a.worker.start(ctx, session, store.Repair, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -297,7 +297,7 @@ func (a *audit) mend(ctx context.Context, run *Run) error {
 		if err != nil {
 			return err
 		}
-		if len(gone) > 0 && a.report.Rows == 0 && !a.opts.AcceptDeletions {
+		if len(gone) > 0 && a.report.Rows == 0 && !a.reader.opts.AcceptDeletions {
 			// A token that sees nothing gets 404 for every row.
 			return &DeletionError{Missing: len(ids), Live: len(ids), Empty: true}
 		}
@@ -306,6 +306,6 @@ func (a *audit) mend(ctx context.Context, run *Run) error {
 		}
 		a.report.Repaired += len(chunk)
 	}
-	a.log.Info("differences repaired", zap.Int("rows", a.report.Repaired))
+	a.worker.log.Info("differences repaired", zap.Int("rows", a.report.Repaired))
 	return nil
 }

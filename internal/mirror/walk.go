@@ -40,7 +40,7 @@ type walkOptions struct {
 }
 
 // walk runs a walk. It yields whenever the next block has begun to be saved;
-// before the session is used for something else there, settle has to be called.
+// before the session is used for something else there, waitForSave has to be called.
 // At last it yields once more, finished, or with the error that it failed with.
 func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOptions) iter.Seq2[*walk, error] {
 	return func(yield func(*walk, error) bool) {
@@ -49,7 +49,7 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 			yield(nil, err)
 			return
 		}
-		wk := &walk{run: run, checks: opts.archivedChecks}
+		wk := &walk{run: run, checks: opts.archivedChecks, cursor: store.Cursor{Fingerprint: w.fingerprint()}}
 		wk.saver = saver{run: run, cursor: wk.moveCursor, onSave: wk.countRejected}
 		outcome := store.Outcome{}
 		left := false // by whoever ranges over the walk
@@ -62,7 +62,7 @@ func (w *worker) walk(ctx context.Context, session *store.Session, opts walkOpti
 		outcome.Walked = outcome.Err == nil || mustRestart(outcome.Err)
 		outcome.Floor = wk.cursor.PolarBeganAt
 		err = run.finish(ctx, outcome)
-		w.progress.Walked(w.org.Name, wk.position(), err)
+		w.mirror.progress.Walked(w.org.Name, wk.position(), err)
 		if wk.finished = true; !left {
 			yield(wk, err)
 		}
@@ -93,8 +93,7 @@ func (wk *walk) read(ctx context.Context, betweenBlocks func() bool) error {
 	if err := wk.open(ctx); err != nil {
 		return err
 	}
-	w := wk.run.worker
-	for page, err := range w.provenPages(ctx, wk.run.client, &wk.proof) {
+	for page, err := range wk.run.reader.provenPages(ctx, wk.run.org.Filter, &wk.proof) {
 		if err == nil {
 			err = wk.take(ctx, page)
 		}
@@ -103,7 +102,7 @@ func (wk *walk) read(ctx context.Context, betweenBlocks func() bool) error {
 			// goes on below it.
 			return errors.Join(err, wk.saver.flush(ctx))
 		}
-		if wk.saver.block.full(w.opts.BlockRows) && !wk.proof.done {
+		if wk.saver.block.full(wk.run.mirror.opts.BlockRows) && !wk.proof.done {
 			if err := wk.saver.startSave(ctx); err != nil {
 				return err
 			}
@@ -118,27 +117,26 @@ func (wk *walk) read(ctx context.Context, betweenBlocks func() bool) error {
 	return wk.reconcile(ctx)
 }
 
-// settle waits until all blocks so far are saved, so that the session is free.
-func (wk *walk) settle(ctx context.Context) error { return wk.saver.wait(ctx) }
+// waitForSave waits until all blocks so far are saved, so that the session is free.
+func (wk *walk) waitForSave(ctx context.Context) error { return wk.saver.wait(ctx) }
 
 // open takes up the unfinished walk, or prepares one that begins anew.
 func (wk *walk) open(ctx context.Context) error {
-	w := wk.run.worker
-	fingerprint := w.fingerprint()
-	cursor, err := wk.run.session.LoadCursor(ctx, fingerprint)
+	m := wk.run.mirror
+	cursor, err := wk.run.session.LoadCursor(ctx, wk.cursor.Fingerprint)
 	if err != nil {
 		return err
 	}
 	if cursor != nil {
 		wk.cursor, wk.resumed = *cursor, true
-		wk.proof = resumedProof(w.opts.PageSize, cursor.TotalCount, cursor.Offset, cursor.Low)
+		wk.proof = resumedProof(m.opts.PageSize, cursor.TotalCount, cursor.Offset, cursor.Low)
 		wk.run.log.Info("walk resumed", zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
-		w.progress.Walking(w.org.Name, wk.position())
+		m.progress.Walking(wk.run.org.Name, wk.position())
 		return nil
 	}
-	wk.cursor = store.Cursor{BeganAt: wk.run.record.StartedAt, Fingerprint: fingerprint}
-	wk.proof = newProof(w.opts.PageSize)
-	return wk.run.session.Scope(ctx, w.org.Filter.scope())
+	wk.cursor.BeganAt = wk.run.record.StartedAt
+	wk.proof = newProof(m.opts.PageSize)
+	return wk.run.session.Scope(ctx, wk.run.org.Filter.scope())
 }
 
 // take adds a proven page to the block.
@@ -152,8 +150,7 @@ func (wk *walk) take(ctx context.Context, page provenPage) error {
 	wk.run.counts.pages++
 	wk.seen += page.Page.Size()
 	wk.saver.block.addProven(page)
-	w := wk.run.worker
-	w.progress.Walking(w.org.Name, wk.position())
+	wk.run.mirror.progress.Walking(wk.run.org.Name, wk.position())
 	return nil
 }
 
@@ -173,11 +170,11 @@ func (wk *walk) takeFirst(ctx context.Context, page provenPage) error {
 // checkVisible tells an organization without customer meters from one that the
 // token cannot see: Polar answers both with an empty list.
 func (wk *walk) checkVisible(ctx context.Context) error {
-	org := wk.run.worker.org
+	org := wk.run.org
 	if !org.Filter.empty() {
 		return nil
 	}
-	any, err := wk.run.client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
+	any, err := wk.run.reader.client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
 	if err != nil {
 		return err
 	}
@@ -210,13 +207,12 @@ func (wk *walk) countRejected(b *store.Block, saved store.Saved) {
 
 func (wk *walk) position() Position {
 	remaining := wk.proof.remaining()
-	w := wk.run.worker
 	return Position{
 		Pages:     wk.pages,
 		Rows:      wk.seen,
 		Remaining: remaining,
 		Total:     max(wk.cursor.TotalCount, remaining),
-		Left:      w.pace.left(remaining, w.opts.PageSize),
+		Left:      wk.run.reader.pace.left(remaining, wk.run.mirror.opts.PageSize),
 		Resumed:   wk.resumed,
 	}
 }

@@ -21,7 +21,7 @@ func TestReplicasComeToAnOrganizationOneAfterAnother(t *testing.T) {
 			if after != r.after(slot.Add(time.Minute), every(time.Minute), organization) {
 				t.Fatalf("the replica's moment moves from slot to slot: %v", after)
 			}
-			if after < 0 || after >= mostSpread {
+			if after < 0 || after >= maxSpread {
 				t.Fatalf("%v after the slot", after)
 			}
 			if after < least {
@@ -45,7 +45,7 @@ func TestSpreadIsATenthOfAShortSchedule(t *testing.T) {
 			t.Errorf("%v after a slot of a schedule of 5 s", after)
 		}
 	}
-	if after := newSpread().after(slot, never{}, "x"); after >= mostSpread {
+	if after := newSpread().after(slot, never{}, "x"); after >= maxSpread {
 		t.Errorf("%v after the last slot of all", after)
 	}
 }
@@ -65,7 +65,7 @@ func TestSlotsBetweenTwoAreThoseOfTheSchedule(t *testing.T) {
 			t.Errorf("between 0 and %v: %+v", slot, r)
 		}
 	}
-	if r := between(every(time.Millisecond), at(0), at(40)); r.count != mostSlots {
+	if r := between(every(time.Millisecond), at(0), at(40)); r.count != maxLoggedSlots {
 		t.Errorf("%d slots counted one by one", r.count)
 	}
 }
