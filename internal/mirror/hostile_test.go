@@ -193,10 +193,10 @@ func TestArchivedMeterIsRecognisedThoughItsFirstSuspectIsGone(t *testing.T) {
 }
 
 // A big meter is archived while the walk is stopped (or between first page and descent).
-func TestListShrinksByThirtyThousandWhileStopped(t *testing.T) {
+func TestListShrinksByThousandsWhileStopped(t *testing.T) {
 	t.Parallel()
 	large(t)
-	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 60000, Meters: 3}}})
+	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 12000, Meters: 3}}})
 	org := w.orgs[0].ID
 	var once atomic.Bool
 	w.sim.Before(func(n int, _ *http.Request) {
@@ -211,11 +211,11 @@ func TestListShrinksByThirtyThousandWhileStopped(t *testing.T) {
 	}
 }
 
-// Thirty thousand rows come back below the position.
-func TestThirtyThousandRowsUnarchivedBelow(t *testing.T) {
+// Six thousand rows come back below the position.
+func TestSixThousandRowsUnarchivedBelow(t *testing.T) {
 	t.Parallel()
 	large(t)
-	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 60000, Meters: 2}}})
+	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 12000, Meters: 2}}})
 	org := w.orgs[0].ID
 	must1(w.sim.ArchiveMeter(w.sim.Meters(org)[0].ID))
 	t.Logf("listed %d", len(w.sim.Listed(org)))
@@ -225,16 +225,16 @@ func TestThirtyThousandRowsUnarchivedBelow(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		n0 = max(n0, n)
-		if n%150 == 100 && flaps < 3 {
+		if n%30 == 20 && flaps < 3 {
 			flaps++
 			must1(w.sim.UnarchiveMeter(w.sim.Meters(org)[0].ID))
 		}
-		if n%150 == 0 && flaps < 3 {
+		if n%30 == 0 && flaps < 3 {
 			must1(w.sim.ArchiveMeter(w.sim.Meters(org)[0].ID))
 		}
 	})
 	err := w.mirror().Backfill(t.Context())
-	t.Logf("%d requests for %d rows, listed %d: %v", n0, 60000, len(w.sim.Listed(org)), err)
+	t.Logf("%d requests for %d rows, listed %d: %v", n0, 12000, len(w.sim.Listed(org)), err)
 	w.sim.Before(nil)
 	if err != nil {
 		t.Error(err)

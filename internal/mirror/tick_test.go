@@ -1,11 +1,16 @@
 package mirror
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"polarmirror/internal/polarsim"
+	"polarmirror/internal/store"
 )
 
 // quiet is a world whose seeded data ends a day ago, so that nothing of it lies
@@ -106,5 +111,44 @@ func TestTickBeforeTheFirstWalkIsNoRun(t *testing.T) {
 	}
 	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs`); got != "0" {
 		t.Errorf("%s runs", got)
+	}
+}
+
+// TestTickThatEndsWhileABlockIsBeingWrittenIsFinished: it waits for the block
+// first, since both use one connection.
+func TestTickThatEndsWhileABlockIsBeingWrittenIsFinished(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 400, 0.3)
+	w.backfill()
+	w.exec(`UPDATE polar.tick_floors SET floor_at = floor_at - interval '1 year'`)
+	rows := w.sim.Listed(w.orgs[0].ID)
+	newest := rows[len(rows)-1].ID
+	must1(w.sim.Consume(newest, "1"))
+	holder := must1(w.db.Pool.Begin(t.Context()))
+	must1(holder.Exec(t.Context(), `SELECT FROM polar.customer_meters WHERE id = $1 FOR UPDATE`, newest))
+	ctx, cancel := context.WithCancel(t.Context())
+	w.sim.ForgetRequests()
+	first := true
+	w.sim.Before(func(int, *http.Request) {
+		if first {
+			first = false
+			return
+		}
+		for w.value(`SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == "0" {
+			time.Sleep(2 * time.Millisecond)
+		}
+		cancel()
+		time.AfterFunc(300*time.Millisecond, func() { _ = holder.Rollback(context.Background()) })
+	})
+	m := w.mirror(func(o *Options) { o.BlockRows = 100 })
+	wk := m.worker(m.opts.Organizations[0])
+	err := wk.withSession(t.Context(), false, func(s *store.Session) error {
+		return wk.tick(ctx, s, time.Time{}, false)
+	})
+	if !errors.Is(err, ErrStopped) || strings.Contains(err.Error(), "busy") {
+		t.Errorf("a tick told to stop: %v", err)
+	}
+	if got := w.value(`SELECT status FROM polar.sync_runs ORDER BY id DESC LIMIT 1`); got != "abandoned" {
+		t.Errorf("the tick is recorded as %s", got)
 	}
 }
