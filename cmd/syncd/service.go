@@ -51,7 +51,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	inbox := m.Inbox(mirror.InboxOptions{Settled: p.outlook.settled})
+	inbox := m.Inbox(mirror.InboxOptions{Observe: p.outlook.webhookProcessed})
 	if err := p.outlook.mount(ctx, p, world, schedules, p.webhooks(world.cfg, inbox)); err != nil {
 		return err
 	}

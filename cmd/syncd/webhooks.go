@@ -9,6 +9,7 @@ import (
 	"polarmirror/internal/config"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
+	"polarmirror/internal/store"
 	"polarmirror/internal/web"
 )
 
@@ -29,9 +30,9 @@ func (p *program) webhooks(cfg *config.Config, inbox *mirror.Inbox) http.Handler
 	return web.NewWebhooks(opts)
 }
 
-// settled counts what became of a delivery.
-func (o *outlook) settled(s mirror.Settled) {
-	o.metrics.WebhookSettled(s.Organization, string(s.Status), s.Delay)
+// webhookProcessed counts an attempt to apply a delivery.
+func (o *outlook) webhookProcessed(organization string, result store.DeliveryResult, delay time.Duration) {
+	o.metrics.WebhookProcessed(organization, string(result.Status), delay)
 }
 
 // sendWebhooks has the simulated Polar send webhooks to base, such as

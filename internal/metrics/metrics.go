@@ -52,7 +52,7 @@ type Metrics struct {
 	waits    *prometheus.CounterVec
 
 	deliveries *prometheus.CounterVec
-	settled    *prometheus.CounterVec
+	processed  *prometheus.CounterVec
 	applyTime  prometheus.Histogram
 	beats      *prometheus.CounterVec
 	served     *prometheus.CounterVec
@@ -99,8 +99,8 @@ func (m *Metrics) addOrganization(name string) {
 	for _, answer := range fetch.Answers() {
 		m.requests.WithLabelValues(name, string(answer))
 	}
-	for _, outcome := range settledOutcomes() {
-		m.settled.WithLabelValues(name, outcome)
+	for _, outcome := range processingOutcomes() {
+		m.processed.WithLabelValues(name, outcome)
 	}
 	m.retries.WithLabelValues(name)
 	m.waits.WithLabelValues(name)

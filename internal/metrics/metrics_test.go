@@ -37,7 +37,7 @@ func touched(t testing.TB) *Metrics {
 	m.Requested("acme", fetch.Answered, time.Second)
 	m.Served("GET /", 200, time.Millisecond)
 	m.WebhookReceived("acme", "accepted")
-	m.WebhookSettled("acme", "applied", time.Second)
+	m.WebhookProcessed("acme", "applied", time.Second)
 	return m
 }
 

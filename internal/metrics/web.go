@@ -11,7 +11,7 @@ func (m *Metrics) addWeb() {
 	m.serveTime = m.histogram("http_request_duration_seconds", "How long syncd took to answer.",
 		[]float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10}, "route")
 	m.deliveries = m.counter("webhook_deliveries_total", "Webhook deliveries received, by what was answered.", "organization", "outcome")
-	m.settled = m.counter("webhook_events_total", "Attempts to apply kept webhook deliveries, by what they led to.", "organization", "outcome")
+	m.processed = m.counter("webhook_events_total", "Attempts to apply kept webhook deliveries, by what they led to.", "organization", "outcome")
 	m.applyTime = m.plainHistogram("webhook_delay_seconds", "Time from when Polar sent a webhook delivery until the mirror showed it.",
 		[]float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300})
 	m.beats = m.counter("heartbeats_total", "Calls of heartbeat_url, by what came of them.", "outcome")
@@ -57,8 +57,8 @@ func (m *Metrics) WebhookReceived(organization, outcome string) {
 	m.deliveries.WithLabelValues(m.label(organization), known(outcome, deliveryOutcomes())).Inc()
 }
 
-// settledOutcomes are what an attempt to apply a delivery may lead to.
-func settledOutcomes() []string {
+// processingOutcomes are what an attempt to apply a delivery may lead to.
+func processingOutcomes() []string {
 	return []string{
 		"applied",
 		"ignored", // nothing in it concerns the mirror
@@ -67,10 +67,10 @@ func settledOutcomes() []string {
 	}
 }
 
-// WebhookSettled says what an attempt to apply a kept delivery led to, and how
+// WebhookProcessed says what an attempt to apply a kept delivery led to, and how
 // long after Polar sent it.
-func (m *Metrics) WebhookSettled(organization, outcome string, delay time.Duration) {
-	m.settled.WithLabelValues(m.label(organization), known(outcome, settledOutcomes())).Inc()
+func (m *Metrics) WebhookProcessed(organization, outcome string, delay time.Duration) {
+	m.processed.WithLabelValues(m.label(organization), known(outcome, processingOutcomes())).Inc()
 	if outcome == "applied" {
 		m.applyTime.Observe(max(0, delay.Seconds()))
 	}

@@ -192,7 +192,7 @@ func TestCustomerThatLeftTheFilterIsLearnedFromWebhooks(t *testing.T) {
 	inbox, _ := w.inbox(filtered)
 	w.deliver(inbox, customers[0].ID, polarsim.CustomerDeleted)
 	stop := w.applying(inbox)
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	stop()
 	w.backfill(filtered)
 	if got, want := w.outOfScope(), fmt.Sprintf("%d out of scope, 0 suspects", len(rows)); got != want {

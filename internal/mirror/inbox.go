@@ -3,25 +3,35 @@ package mirror
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
 
-// inboxPoll is how often an inbox looks for deliveries that another replica
-// received, or left behind, or whose next attempt has come.
-const inboxPoll = 3 * time.Second
+const (
+	// inboxPoll is how often an inbox looks for deliveries that another replica
+	// received, or left behind, or whose next attempt has come.
+	inboxPoll = 3 * time.Second
+	// maxApplied is how many deliveries one transaction applies at most.
+	maxApplied = 100
+	// firstPause and lastPause bound the wait after the database refused to work.
+	firstPause = 500 * time.Millisecond
+	lastPause  = 30 * time.Second
+)
 
-// An Inbox takes in what Polar tells of by webhooks.
+// An Inbox keeps the webhooks that Polar sends, and applies them.
 //
-// A delivery is in the database before it is answered, and leaves it unapplied
-// only when it was given up: receiving and applying share nothing but the
+// A delivery is in the database before it is answered, and stays there until it
+// was applied or given up. Receiving and applying share nothing but the
 // database, so that a crash between the two, or in the middle of either, loses
 // none. Deliveries may be applied more than once and in any order, by any
 // replica; newer wins whatever happens. None moves the tick's floor, and none
@@ -29,58 +39,52 @@ const inboxPoll = 3 * time.Second
 type Inbox struct {
 	mirror  *Mirror
 	opts    InboxOptions
-	log     *zap.Logger
 	workers map[string]*inboxWorker // by the organization's label
-	places  chan struct{}           // held while a connection is used to apply
-	changed func(Change)            // told of what was written, once it is visible
+	sem     chan struct{}           // held while a connection is used to apply
 }
 
-// InboxOptions are what an Inbox needs beside its Mirror. The functions are
-// called from several goroutines at once, and are waited for; nil ones are not
-// called.
+// InboxOptions are what an Inbox needs beside its Mirror.
 type InboxOptions struct {
-	Poll time.Duration // how often to look without being told to; 0 means 3 s
+	Poll time.Duration // how often to look without being woken; 0 means 3 s
 
-	// Settled is told of each delivery that was applied, ignored or given up, and
-	// of each failed attempt.
-	Settled func(Settled)
+	// Observe is called with the result of each attempt to apply a delivery, and
+	// how long after Polar sent it, by our clock and in whole seconds of Polar's; 0
+	// if that is to come. It is called from several goroutines at once and must not
+	// block. It may be nil.
+	Observe func(organization string, result store.DeliveryResult, delay time.Duration)
 }
 
-// A Settled is what an attempt to apply a delivery led to.
-type Settled struct {
-	Organization string // its label
-	Type         string // of the event, as Polar sent it
-	Status       store.DeliveryStatus
-	Delay        time.Duration // since Polar sent it, by our clock and in whole seconds of Polar's; 0 if that is to come
-	Error        string        // "" if nothing went wrong
-}
-
-// Inbox returns the inbox of m's organizations, those excepted whose id is not
-// configured.
+// Inbox returns the inbox of m's organizations. Those whose id is not configured
+// receive no webhooks.
 func (m *Mirror) Inbox(opts InboxOptions) *Inbox {
 	opts.Poll = cmp.Or(opts.Poll, inboxPoll)
-	if opts.Settled == nil {
-		opts.Settled = func(Settled) {}
-	}
 	i := &Inbox{
 		mirror:  m,
 		opts:    opts,
-		log:     m.log,
 		workers: map[string]*inboxWorker{},
-		places:  make(chan struct{}, 1), // the configuration sets one connection aside
-		changed: m.Changed,
+		sem:     make(chan struct{}, 1), // the configuration sets one connection aside
 	}
 	for _, org := range m.opts.Organizations {
 		if org.ID != uuid.Nil {
 			i.workers[org.Name] = &inboxWorker{
-				worker:      m.worker(org),
-				inbox:       i,
-				woken:       make(chan struct{}, 1),
-				registering: make(chan struct{}, 1),
+				inbox: i,
+				org:   org,
+				log:   m.log.With(zap.String("organization", org.Name)),
+				woken: make(chan struct{}, 1),
 			}
 		}
 	}
 	return i
+}
+
+// An inboxWorker receives and applies the deliveries of one organization.
+type inboxWorker struct {
+	inbox      *Inbox
+	org        Organization
+	log        *zap.Logger
+	registered atomic.Bool   // the database knows the organization
+	woken      chan struct{} // holds one: being woken twice is being woken
+	fetchAfter time.Time     // when Polar may be asked again, after it gave no answer
 }
 
 // A Delivery is a webhook whose signature has been found genuine.
@@ -98,34 +102,28 @@ func (i *Inbox) Receive(ctx context.Context, d Delivery) (fresh bool, err error)
 	if w == nil {
 		return false, fmt.Errorf("organization %s receives no webhooks", d.Organization)
 	}
-	if err := w.register(ctx); err != nil {
-		return false, err
+	if !w.registered.Load() {
+		if err := i.mirror.store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
+			return false, err
+		}
+		w.registered.Store(true)
 	}
-	kept := w.sort(d)
+	kept := w.classify(d)
 	fresh, err = i.mirror.store.SaveDelivery(ctx, &kept)
 	if err != nil || !fresh {
 		return false, err
 	}
 	if kept.Status == store.DeliveryPending {
 		w.wake()
-		return true, nil
+	} else {
+		w.report(kept, store.DeliveryResult{Status: kept.Status, Error: kept.Error})
 	}
-	if kept.Error != "" {
-		w.worker.log.Warn("webhook given up", deliveryFields(kept.ID, kept.Type, kept.Error)...)
-	}
-	i.opts.Settled(Settled{
-		Organization: w.worker.org.Name,
-		Type:         kept.Type,
-		Status:       kept.Status,
-		Delay:        max(time.Since(kept.SentAt), 0),
-		Error:        kept.Error,
-	})
 	return true, nil
 }
 
-// sort decides, by a glance, what is to become of a delivery.
-func (w *inboxWorker) sort(d Delivery) store.Delivery {
-	kept := store.Delivery{Organization: w.worker.org.ID, ID: d.ID, SentAt: d.SentAt, Status: store.DeliveryFailed}
+// classify decides whether a delivery is to be applied, without reading all of it.
+func (w *inboxWorker) classify(d Delivery) store.Delivery {
+	kept := store.Delivery{Organization: w.org.ID, ID: d.ID, SentAt: d.SentAt, Status: store.DeliveryFailed}
 	event, err := polar.DecodeEvent(d.Body)
 	if err != nil {
 		kept.Error, kept.Payload = err.Error(), d.Body
@@ -137,51 +135,53 @@ func (w *inboxWorker) sort(d Delivery) store.Delivery {
 		kept.Status = store.DeliveryIgnored
 	case event.DataID == uuid.Nil || event.OrganizationID == uuid.Nil:
 		kept.Error, kept.Payload = "data: no customer with an id and an organization_id", d.Body
-	case event.OrganizationID != w.worker.org.ID:
-		// Not kept: it is not this organization's to keep.
-		kept.Error = fmt.Sprintf("data.organization_id: %s, but this is the endpoint of organization %s", event.OrganizationID, w.worker.org.ID)
+	case event.OrganizationID != w.org.ID:
+		// Its body is not kept: it is not this organization's to keep.
+		kept.Error = fmt.Sprintf("data.organization_id: %s, but this is the endpoint of organization %s", event.OrganizationID, w.org.ID)
 	default:
 		kept.Status, kept.Customer, kept.Payload = store.DeliveryPending, event.DataID, d.Body
 	}
 	return kept
 }
 
-func deliveryFields(id, eventType, reason string) []zap.Field {
-	return []zap.Field{zap.String("webhook_id", id), zap.String("type", eventType), zap.String("error", reason)}
+// report logs the result of a delivery and passes it to the observer.
+func (w *inboxWorker) report(d store.Delivery, result store.DeliveryResult) {
+	fields := []zap.Field{zap.String("webhook_id", d.ID), zap.String("type", d.Type), zap.String("error", result.Error)}
+	switch result.Status {
+	case store.DeliveryFailed:
+		w.log.Warn("webhook given up", fields...)
+	case store.DeliveryPending:
+		w.log.Debug("webhook put off", append(fields, zap.Duration("wait", result.Wait))...)
+	}
+	if w.inbox.opts.Observe != nil {
+		w.inbox.opts.Observe(w.org.Name, result, max(time.Since(d.SentAt), 0))
+	}
 }
 
-// Serve applies deliveries until ctx ends, and then waits for those in hand.
+// Serve applies deliveries until ctx ends, and then waits for those that are
+// being applied.
 func (i *Inbox) Serve(ctx context.Context) error {
-	var group errgroup.Group
+	var work sync.WaitGroup
 	for _, w := range i.workers {
-		group.Go(func() error {
-			w.serve(ctx)
-			return nil
-		})
+		work.Go(func() { w.serve(ctx) })
 	}
-	group.Go(func() error {
-		i.poll(ctx)
-		return nil
-	})
-	return group.Wait()
+	i.poll(ctx)
+	work.Wait()
+	return nil
 }
 
 // poll wakes the workers of organizations that have deliveries to apply. What
 // this replica receives does not wait for it.
 func (i *Inbox) poll(ctx context.Context) {
-	byID := make(map[uuid.UUID]*inboxWorker, len(i.workers))
-	for _, w := range i.workers {
-		byID[w.worker.org.ID] = w
-	}
 	failing := false
 	for {
 		due, err := i.mirror.store.DueOrganizations(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
-			i.log.Warn("inbox out of reach", zap.Error(err))
+			i.mirror.log.Warn("inbox out of reach", zap.Error(err))
 		}
 		failing = err != nil
-		for _, id := range due {
-			if w := byID[id]; w != nil {
+		for _, w := range i.workers {
+			if slices.Contains(due, w.org.ID) {
 				w.wake()
 			}
 		}
@@ -189,4 +189,199 @@ func (i *Inbox) poll(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func (w *inboxWorker) wake() {
+	select {
+	case w.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (w *inboxWorker) serve(ctx context.Context) {
+	pause := firstPause
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.woken:
+		}
+		err := w.applyDue(ctx)
+		if err == nil || ctx.Err() != nil {
+			pause = firstPause
+			continue
+		}
+		w.log.Warn("webhooks not applied", zap.Duration("wait", pause), zap.Error(err))
+		if sleep(ctx, pause) != nil {
+			return
+		}
+		pause = min(2*pause, lastPause)
+		w.wake()
+	}
+}
+
+// applyDue applies deliveries until none is due. An error is one that no single
+// delivery is to blame for.
+func (w *inboxWorker) applyDue(ctx context.Context) error {
+	single := 0 // deliveries still to be applied one by one
+	for ctx.Err() == nil {
+		query := store.DeliveryQuery{Organization: w.org.ID, Limit: maxApplied}
+		if single > 0 {
+			single--
+			query.Limit = 1
+		}
+		l := newLookups()
+		claimed, err := w.apply(ctx, query, l)
+		if err == nil && len(l.deliveries) > 0 {
+			err = w.fetchAndApply(ctx, l)
+		}
+		switch {
+		case err == nil && len(claimed) == 0 && single == 0:
+			return nil
+		case err == nil:
+		case !store.Refused(err) || len(claimed) == 0:
+			return err
+		case len(claimed) > 1:
+			single = len(claimed) // Postgres refuses one of them: find it
+		default:
+			refused := store.DeliveryResult{Status: store.DeliveryFailed, Error: "Postgres refuses it: " + err.Error()}
+			if err := w.inbox.mirror.store.FailDelivery(ctx, claimed[0], refused.Error); err != nil {
+				return err
+			}
+			w.report(claimed[0], refused)
+		}
+	}
+	return ctx.Err()
+}
+
+// apply applies the deliveries of a query in one transaction and returns them,
+// also if it failed. Those that need a meter which the mirror lacks are applied
+// as far as they can be; l says when the rest is.
+func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *lookups) (claimed []store.Delivery, err error) {
+	ctx, release, err := w.inbox.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var counts store.Counts
+	var results []store.DeliveryResult
+	err = w.inbox.mirror.store.ProcessDeliveries(ctx, query, func(c *store.Claim) ([]store.DeliveryResult, error) {
+		claimed = c.Deliveries
+		results = make([]store.DeliveryResult, len(claimed))
+		changes := make([]*store.Change, len(claimed))
+		for i, d := range claimed {
+			changes[i], results[i] = w.decode(d, l)
+		}
+		var effects []store.Effect
+		var err error
+		counts, effects, err = c.Apply(ctx, changes)
+		for i, effect := range effects {
+			switch {
+			case effect.Foreign:
+				results[i] = store.DeliveryResult{
+					Status: store.DeliveryFailed,
+					Error:  "it is about a customer, customer meter or meter of another organization",
+				}
+			case len(effect.Unknown) > 0:
+				results[i] = l.postpone(claimed[i], effect.Unknown)
+			}
+		}
+		return results, err
+	})
+	if err != nil || len(claimed) == 0 {
+		return claimed, err
+	}
+	for i, result := range results {
+		if result.Status != store.DeliveryPending || result.Error != "" { // a lease is no attempt
+			w.report(claimed[i], result)
+		}
+	}
+	w.notify(counts)
+	w.log.Debug("webhooks applied",
+		zap.Int("deliveries", len(claimed)),
+		zap.Int64("rows_seen", counts.RowsSeen),
+		zap.Int64("rows_inserted", counts.RowsInserted),
+		zap.Int64("rows_updated", counts.RowsUpdated))
+	return claimed, nil
+}
+
+// acquire waits for its turn to use the connection of the inbox. It returns a
+// context that lets what is being written when ctx ends finish.
+func (i *Inbox) acquire(ctx context.Context) (graceful context.Context, release func(), err error) {
+	select {
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	case i.sem <- struct{}{}:
+	}
+	graceful, cancel := withGrace(ctx)
+	return graceful, func() {
+		cancel()
+		<-i.sem
+	}, nil
+}
+
+// notify tells listeners what was written.
+func (w *inboxWorker) notify(counts store.Counts) {
+	w.inbox.mirror.Changed(Change{Organization: w.org.Name, OrganizationID: w.org.ID, Kind: store.Webhook, Counts: counts})
+}
+
+// decode returns what a delivery changes, nil if nothing, and its result if that
+// can be written.
+func (w *inboxWorker) decode(d store.Delivery, l *lookups) (*store.Change, store.DeliveryResult) {
+	failed := func(err error) (*store.Change, store.DeliveryResult) {
+		return nil, store.DeliveryResult{Status: store.DeliveryFailed, Error: err.Error()}
+	}
+	event, err := polar.DecodeEvent(d.Payload)
+	if err != nil {
+		return failed(err)
+	}
+	result := store.DeliveryResult{Status: store.DeliveryApplied}
+	change := &store.Change{}
+	if event.Type == polar.CustomerStateChanged {
+		state, err := event.CustomerState()
+		if err != nil {
+			return failed(err)
+		}
+		change.Customer, change.CustomerMeters = state.Customer, l.withoutGone(state.CustomerMeters)
+		if len(state.Rejected) > 0 {
+			first := state.Rejected[0]
+			text := fmt.Sprintf("data.active_meters[%d]: %s", first.Index, first.Reason)
+			if more := len(state.Rejected) - 1; more > 0 {
+				text += fmt.Sprintf(" (and %d more)", more)
+			}
+			result = store.DeliveryResult{Status: store.DeliveryFailed, Error: text + "; the rest of it was applied"}
+		}
+	} else if change.Customer, err = event.Customer(); err != nil {
+		return failed(err)
+	}
+	if change.Customer.OrganizationID != w.org.ID || change.Customer.ID != d.Customer {
+		return failed(errors.New("data: not the customer it was received for"))
+	}
+	if !w.org.Filter.narrow(change) {
+		return nil, store.DeliveryResult{Status: store.DeliveryIgnored}
+	}
+	return change, result
+}
+
+// narrow takes out of a change what f does not let in, and reports false if that
+// is all of it. A customer that a filter by meter or external id does not let in is
+// kept current if the mirror has it, and not taken in: its external id may have
+// changed, or been cleared with its deletion, and the next full run has to know
+// that its rows are out of scope.
+func (f Filter) narrow(change *store.Change) bool {
+	c := change.Customer
+	if len(f.CustomerIDs) > 0 && !slices.Contains(f.CustomerIDs, c.ID) {
+		return false
+	}
+	if len(f.ExternalCustomerIDs) > 0 && (c.ExternalID == nil || !slices.Contains(f.ExternalCustomerIDs, *c.ExternalID)) {
+		change.CustomerMeters, change.OnlyKnown = nil, true
+		return true
+	}
+	if len(f.MeterIDs) > 0 {
+		change.CustomerMeters = slices.DeleteFunc(change.CustomerMeters, func(m *polar.CustomerMeter) bool {
+			return !slices.Contains(f.MeterIDs, m.MeterID)
+		})
+		change.OnlyKnown = len(change.CustomerMeters) == 0
+	}
+	return true
 }

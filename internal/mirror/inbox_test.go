@@ -16,65 +16,42 @@ import (
 	"polarmirror/internal/store"
 )
 
-// inbox returns the inbox of a newly started process, and what it tells of.
-func (w *world) inbox(changes ...func(*Options)) (*Inbox, *told) {
+// inbox returns the inbox of a newly started process, and the results that it
+// reports.
+func (w *world) inbox(changes ...func(*Options)) (*Inbox, *reported) {
 	w.Helper()
-	heard := &told{}
-	inbox := w.mirror(changes...).Inbox(InboxOptions{Poll: 10 * time.Millisecond, Settled: heard.settled})
-	inbox.changed = heard.changed
-	return inbox, heard
+	r := &reported{}
+	return w.mirror(changes...).Inbox(InboxOptions{Poll: 10 * time.Millisecond, Observe: r.observe}), r
 }
 
-// told is what an inbox told of.
-type told struct {
-	mu       sync.Mutex
-	statuses []Settled
-	rows     int64
+// reported are the results that an inbox has reported.
+type reported struct {
+	mu      sync.Mutex
+	results []store.DeliveryResult
+	ahead   bool // a delivery was applied before it was sent
 }
 
-func (h *told) settled(s Settled) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.statuses = append(h.statuses, s)
+func (r *reported) observe(_ string, result store.DeliveryResult, delay time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.results = append(r.results, result)
+	r.ahead = r.ahead || delay < 0
 }
 
-func (h *told) changed(c Change) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.rows += c.Counts.RowsInserted + c.Counts.RowsUpdated
-}
-
-// first waits until it was told of so many deliveries and returns them: it is
-// told after the database shows what became of them.
-func (h *told) first(w *world, n int) []Settled {
+// first waits until there are so many results and returns all: each is reported
+// after the database shows it.
+func (r *reported) first(w *world, n int) []store.DeliveryResult {
 	w.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
-		h.mu.Lock()
-		statuses := slices.Clone(h.statuses)
-		h.mu.Unlock()
-		if len(statuses) >= n {
-			return statuses
+		r.mu.Lock()
+		results := slices.Clone(r.results)
+		r.mu.Unlock()
+		if len(results) >= n {
+			return results
 		}
 		if time.Now().After(deadline) {
-			w.Fatalf("told of %+v, want %d", statuses, n)
+			w.Fatalf("reported %+v, want %d", results, n)
 		}
-	}
-}
-
-// changedRows waits until it was told of so many rows.
-func (h *told) changedRows(w *world, n int64) {
-	w.Helper()
-	var rows int64
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		h.mu.Lock()
-		rows = h.rows
-		h.mu.Unlock()
-		if rows >= n {
-			break
-		}
-	}
-	if rows != n {
-		w.Errorf("told of %d changed rows, want %d", rows, n)
 	}
 }
 
@@ -137,7 +114,7 @@ func (w *world) exec(sql string, args ...any) {
 
 const fate = `SELECT concat_ws(' ', status, error) FROM polar.webhook_events WHERE webhook_id = $1`
 
-const unsettled = `SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`
+const unprocessed = `SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`
 
 func TestWebhookBringsTheStateOfACustomer(t *testing.T) {
 	t.Parallel()
@@ -147,11 +124,12 @@ func TestWebhookBringsTheStateOfACustomer(t *testing.T) {
 	row := w.sim.Listed(w.orgs[0].ID)[17]
 	must1(w.sim.Consume(row.ID, "12.345678"))
 	must1(w.sim.RenameCustomer(row.CustomerID, "Renamed"))
-	inbox, heard := w.inbox()
+	inbox, reported := w.inbox()
+	l := w.listen(`SELECT 'x'`)
 	w.sim.ForgetRequests()
 	w.deliver(inbox, row.CustomerID, polarsim.CustomerStateChanged)
 	w.applying(inbox)
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	w.same()
 	if w.sim.RequestCount() > 0 {
 		t.Errorf("%d requests for what the delivery says", w.sim.RequestCount())
@@ -159,10 +137,12 @@ func TestWebhookBringsTheStateOfACustomer(t *testing.T) {
 	if got := w.value(`SELECT floor_at::text FROM polar.tick_floors`); got != floor {
 		t.Errorf("the tick's floor moved from %s to %s", floor, got)
 	}
-	if got := heard.first(w, 1); len(got) != 1 || got[0].Status != store.DeliveryApplied || got[0].Delay < 0 {
-		t.Errorf("told of %+v", got)
+	if got := reported.first(w, 1); len(got) != 1 || got[0].Status != store.DeliveryApplied || reported.ahead {
+		t.Errorf("reported %+v", got)
 	}
-	heard.changedRows(w, 1)
+	if h := l.total(1); h.Kind != store.Webhook || h.RowsUpdated != 1 || h.RowsInserted != 0 {
+		t.Errorf("listeners were told %+v, want one updated row", h)
+	}
 }
 
 func TestWebhooksAboutTheCustomerItself(t *testing.T) {
@@ -181,7 +161,7 @@ func TestWebhooksAboutTheCustomerItself(t *testing.T) {
 	added := must1(w.sim.AddCustomerMeter(w.orgs[0].ID, polarsim.NewCustomerMeter{}))
 	w.deliver(inbox, added.CustomerID, polarsim.CustomerCreated)
 	w.becomes("1", `SELECT count(*)::text FROM polar.customers WHERE id = $1`, added.CustomerID)
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 }
 
 // TestCustomerAsSentIsNotWrittenAgainByTheNextWalk: a webhook renders it as a
@@ -195,7 +175,7 @@ func TestCustomerAsSentIsNotWrittenAgainByTheNextWalk(t *testing.T) {
 	inbox, _ := w.inbox()
 	w.applying(inbox)
 	w.deliver(inbox, row.CustomerID, polarsim.CustomerStateChanged)
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	const version = `SELECT xmin::text || ctid::text FROM polar.customers WHERE id = $1`
 	before := w.value(version, row.CustomerID)
 	w.backfill()
@@ -223,6 +203,6 @@ func TestWebhookIsReceivedBeforeAnyRun(t *testing.T) {
 	for _, c := range w.sim.Customers(w.orgs[0].ID) {
 		w.deliver(inbox, c.ID, polar.CustomerStateChanged)
 	}
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	w.same()
 }

@@ -22,7 +22,7 @@ func TestTickLooksFromTheStoredFloor(t *testing.T) {
 			inbox, _ := w.inbox()
 			w.deliver(inbox, other.CustomerID, polarsim.CustomerStateChanged)
 			w.applying(inbox)
-			w.becomes("0", unsettled)
+			w.becomes("0", unprocessed)
 		},
 		"after a tick that failed": func(w *world, _ polarsim.Row) {
 			w.sim.FailWhen(func(_ int, r *http.Request) polarsim.Fault {

@@ -133,11 +133,11 @@ SELECT DISTINCT organization_id
 	return due, nil
 }
 
-// A DeliveryQuery says which deliveries to work on.
+// A DeliveryQuery says which deliveries to process.
 type DeliveryQuery struct {
 	Organization uuid.UUID
 	Limit        int      // at most so many
-	Only         []string // these, whether or not their time has come; nil for those whose time has
+	IDs          []string // these, due or not; nil for those that are due
 }
 
 // MaxDeliveryWait is the longest that a delivery may wait for its next attempt.
@@ -145,23 +145,22 @@ type DeliveryQuery struct {
 // clock that was ahead: it is due.
 const MaxDeliveryWait = time.Hour
 
-// A Settlement is what became of one delivery. Pending without an error is a
-// lease and no attempt: whoever holds it settles the delivery again before Wait
-// is over, or has died.
-type Settlement struct {
-	ID     string
+// A DeliveryResult is the result of processing one delivery. Pending without an
+// error is a lease and no attempt: whoever holds it processes the delivery again
+// before Wait is over, or has died.
+type DeliveryResult struct {
 	Status DeliveryStatus
 	Error  string        // why it failed, or has to be tried again
 	Wait   time.Duration // before the next attempt, MaxDeliveryWait at most; for DeliveryPending
 }
 
-// A Claim is the right to apply deliveries: rows locked in a transaction, out of
-// the other replicas' sight until it ends. It lasts as long as the call of
-// [Store.WorkDeliveries] that lent it.
+// A Claim is the right to apply deliveries: rows locked in a transaction, which
+// other replicas skip until it ends. It lasts as long as the call of
+// [Store.ProcessDeliveries] that made it.
 type Claim struct {
 	Deliveries []Delivery // oldest first, no two of one customer
 
-	writer *Writer // whose connection is in the transaction
+	writer Writer // whose connection is in the transaction
 }
 
 // claimDeliveriesSQL takes the oldest delivery of each customer, so that each of
@@ -212,96 +211,90 @@ WHERE e.organization_id = $1
 ORDER BY e.sent_at, e.received_at
 FOR UPDATE OF e SKIP LOCKED`
 
-// WorkDeliveries claims deliveries, calls work, and settles them as it says, all
-// in one transaction: a crash at any point leaves them as they were, to be
-// applied again, which changes nothing that was applied already. It returns how
-// many it claimed. An error of work's undoes everything.
-func (s *Store) WorkDeliveries(ctx context.Context, q DeliveryQuery, work func(*Claim) ([]Settlement, error)) (int, error) {
-	claimed := 0
-	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error {
-			c := &Claim{writer: &Writer{conn: conn, organization: q.Organization}}
-			if err := c.take(ctx, q); err != nil {
-				return fmt.Errorf("claim webhooks: %w", err)
-			}
-			claimed = len(c.Deliveries)
-			if claimed == 0 {
-				return nil
-			}
-			settled, err := work(c)
-			if err != nil {
-				return err
-			}
-			return c.settle(ctx, settled)
-		})
-	})
-	return claimed, err
-}
-
 // claimSettingsSQL bounds the wait for rows that someone else keeps locked. And it
 // lets the claim commit without waiting for the disk: should the server crash,
-// what was written is lost together with the deliveries' being settled.
+// what was written is lost together with the results, and is written again.
 const claimSettingsSQL = `
 SELECT
     set_config('lock_timeout', '5s', true),
     set_config('synchronous_commit', 'off', true)`
 
-func (c *Claim) take(ctx context.Context, q DeliveryQuery) error {
-	batch := &pgx.Batch{}
-	batch.Queue(claimSettingsSQL)
-	batch.Queue(claimDeliveriesSQL, q.Organization, q.Limit, q.Only, MaxDeliveryWait).Query(func(rows pgx.Rows) error {
-		var err error
-		c.Deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
-			d := Delivery{Organization: q.Organization, Status: DeliveryPending}
-			err := row.Scan(&d.ID, &d.Type, &d.Customer, &d.SentAt, &d.Attempts, &d.Payload)
-			return d, err
+// ProcessDeliveries claims deliveries, calls process unless there are none, and
+// records its results, one for each delivery in their order, all in one
+// transaction: a crash at any point leaves the deliveries as they were, to be
+// applied again, which changes nothing that was applied already. An error of
+// process undoes everything.
+func (s *Store) ProcessDeliveries(ctx context.Context, q DeliveryQuery, process func(*Claim) ([]DeliveryResult, error)) error {
+	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error {
+			c := &Claim{writer: Writer{conn: conn, organization: q.Organization}}
+			batch := &pgx.Batch{}
+			batch.Queue(claimSettingsSQL)
+			batch.Queue(claimDeliveriesSQL, q.Organization, q.Limit, q.IDs, MaxDeliveryWait).Query(func(rows pgx.Rows) (err error) {
+				c.Deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
+					d := Delivery{Organization: q.Organization, Status: DeliveryPending}
+					err := row.Scan(&d.ID, &d.Type, &d.Customer, &d.SentAt, &d.Attempts, &d.Payload)
+					return d, err
+				})
+				return err
+			})
+			if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+				return fmt.Errorf("claim webhooks: %w", err)
+			}
+			if len(c.Deliveries) == 0 {
+				return nil
+			}
+			results, err := process(c)
+			if err != nil {
+				return err
+			}
+			return recordResults(ctx, conn, c.Deliveries, results)
 		})
-		return err
 	})
-	return c.writer.conn.SendBatch(ctx, batch).Close()
 }
 
-const settleDeliveriesSQL = `
+// FailDelivery gives a delivery up, outside of any claim.
+func (s *Store) FailDelivery(ctx context.Context, d Delivery, reason string) error {
+	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		return recordResults(ctx, conn, []Delivery{d}, []DeliveryResult{{Status: DeliveryFailed, Error: reason}})
+	})
+}
+
+const recordResultsSQL = `
 UPDATE polar.webhook_events e
-   SET status = s.status,
-       error = CASE WHEN s.status = 'pending' THEN coalesce(s.error, e.error) ELSE s.error END,
-       attempts = e.attempts + CASE WHEN s.status = 'pending' AND s.error IS NULL THEN 0 ELSE 1 END,
-       applied_at = CASE WHEN s.status = 'applied' THEN clock_timestamp() END,
-       next_attempt_at = CASE WHEN s.status = 'pending' THEN clock_timestamp() + s.wait END,
-       payload = CASE WHEN s.status IN ('pending', 'failed') THEN e.payload END
+   SET status = r.status,
+       error = CASE WHEN r.status = 'pending' THEN coalesce(r.error, e.error) ELSE r.error END,
+       attempts = e.attempts + CASE WHEN r.status = 'pending' AND r.error IS NULL THEN 0 ELSE 1 END,
+       applied_at = CASE WHEN r.status = 'applied' THEN clock_timestamp() END,
+       next_attempt_at = CASE WHEN r.status = 'pending' THEN clock_timestamp() + r.wait END,
+       payload = CASE WHEN r.status IN ('pending', 'failed') THEN e.payload END
   FROM unnest(
       $2::text[],
       $3::text[],
       $4::text[],
       $5::interval[]
-  ) AS s (
+  ) AS r (
       webhook_id,
       status,
       error,
       wait
   )
  WHERE e.organization_id = $1
-   AND e.webhook_id = s.webhook_id
+   AND e.webhook_id = r.webhook_id
    AND e.status = 'pending'`
 
-func (c *Claim) settle(ctx context.Context, settled []Settlement) error {
-	_, err := c.writer.conn.Exec(ctx, settleDeliveriesSQL,
-		c.writer.organization,
-		column(settled, func(s Settlement) string { return s.ID }),
-		column(settled, func(s Settlement) string { return string(s.Status) }),
-		column(settled, func(s Settlement) *string { return unlessEmpty(storable(s.Error, maxText)) }),
-		column(settled, func(s Settlement) time.Duration { return s.Wait }),
+// recordResults records the results of deliveries, which are in the same order
+// and all of one organization.
+func recordResults(ctx context.Context, conn *pgxpool.Conn, deliveries []Delivery, results []DeliveryResult) error {
+	_, err := conn.Exec(ctx, recordResultsSQL,
+		deliveries[0].Organization,
+		column(deliveries, func(d Delivery) string { return d.ID }),
+		column(results, func(r DeliveryResult) string { return string(r.Status) }),
+		column(results, func(r DeliveryResult) *string { return unlessEmpty(storable(r.Error, maxText)) }),
+		column(results, func(r DeliveryResult) time.Duration { return r.Wait }),
 	)
 	if err != nil {
-		return fmt.Errorf("settle %d webhooks: %w", len(settled), err)
+		return fmt.Errorf("record the results of %d webhooks: %w", len(results), err)
 	}
 	return nil
-}
-
-// FailDelivery gives a delivery up, outside of any claim.
-func (s *Store) FailDelivery(ctx context.Context, organization uuid.UUID, failed Settlement) error {
-	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		c := &Claim{writer: &Writer{conn: conn, organization: organization}}
-		return c.settle(ctx, []Settlement{failed})
-	})
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,8 +24,8 @@ type Change struct {
 	CustomerMeters []*polar.CustomerMeter
 }
 
-// An Effect is what became of a Change. What it does not name was written, or
-// was not newer than what the mirror has.
+// An Effect is what [Claim.Apply] did with a Change. What it does not name was
+// written, or was not newer than what the mirror has.
 type Effect struct {
 	// Unknown are customer meters whose meter the mirror does not have.
 	Unknown []*polar.CustomerMeter
@@ -33,10 +34,10 @@ type Effect struct {
 	Foreign bool
 }
 
-// Apply writes changes of different customers in the transaction of the claim,
-// and returns what became of each.
+// Apply writes changes of different customers in the transaction of the claim.
+// It returns the effect of each, in their order; a nil change has none.
 //
-// Customer meters go through the upsert of [Session.SaveBlock]: newer wins, and
+// Customer meters go through the upsert of [Writer.SaveBlock]: newer wins, and
 // a row marked deleted stays so. A customer is written only if it is newer than
 // what the mirror has; as old and different means that a delivery came late, or
 // that Polar renders it otherwise in webhooks than in lists. Both are locked in
@@ -44,102 +45,96 @@ type Effect struct {
 // each by id. Only a block that copies new customers goes out of that order: of
 // the two that then wait for one another, Postgres ends one with an error, and it
 // begins anew.
-func (c *Claim) Apply(ctx context.Context, changes []Change) (Counts, []Effect, error) {
-	known, err := c.look(ctx, changes)
+func (c *Claim) Apply(ctx context.Context, changes []*Change) (Counts, []Effect, error) {
+	known, err := c.load(ctx, changes)
 	if err != nil {
 		return Counts{}, nil, err
 	}
-	var rows []*polar.CustomerMeter
-	var customers []*polar.Customer
 	effects := make([]Effect, len(changes))
+	var customers []*polar.Customer
+	var rows []*polar.CustomerMeter
 	for i, change := range changes {
-		if effects[i] = known.judge(change); effects[i].Foreign {
+		if change == nil {
 			continue
 		}
-		if known.wants(change) {
+		if known.foreign(change) {
+			effects[i].Foreign = true
+			continue
+		}
+		if known.older(change) {
 			customers = append(customers, change.Customer)
 		}
 		for _, m := range change.CustomerMeters {
 			if _, ok := known.meters[m.MeterID]; !ok {
+				effects[i].Unknown = append(effects[i].Unknown, m)
 				continue
 			}
 			row := *m
-			row.Extra = known.extra[m.ID]
+			row.Extra = known.customerMeters[m.ID].extra
 			rows = append(rows, &row)
 		}
 	}
-	counts, err := c.write(ctx, customers, rows)
-	return counts, effects, err
-}
-
-// write queues nothing that would be empty.
-func (c *Claim) write(ctx context.Context, customers []*polar.Customer, rows []*polar.CustomerMeter) (Counts, error) {
-	var saved Saved
-	var b Block // requested at a time that nobody knows: it revives nothing
 	rows = newest(rows, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	saved := Saved{Counts: Counts{RowsSeen: int64(len(rows))}}
+	var b Block // requested at a time that nobody knows: it revives nothing
 	batch := &pgx.Batch{}
 	c.writer.queueCustomers(batch, nestedCustomers(customers), b.Force, b.Rewrite)
 	c.writer.queueCustomerMeters(batch, &Run{Kind: Webhook}, rows, b.requestedAt(time.Now()), b.Force, &saved)
 	if batch.Len() == 0 {
-		return Counts{}, nil
+		return Counts{}, effects, nil
 	}
 	if err := c.writer.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return Counts{}, fmt.Errorf("apply webhooks about %d customers: %w", len(customers), err)
+		return Counts{}, nil, fmt.Errorf("apply webhooks about %d customers: %w", len(customers), err)
 	}
-	saved.Counts.RowsSeen = int64(len(rows))
-	return saved.Counts, nil
+	return saved.Counts, effects, nil
 }
 
-// A knowledge is what the mirror has of what changes are about.
-type knowledge struct {
-	organization uuid.UUID
-	customers    map[uuid.UUID]knownCustomer
-	meters       map[uuid.UUID]bool      // true: of the organization
-	rows         map[uuid.UUID]uuid.UUID // the organizations of customer meters
-	extra        map[uuid.UUID][]byte    // of customer meters
+// knownRows are the rows of the mirror that changes are about.
+type knownRows struct {
+	customers      map[uuid.UUID]knownCustomer
+	customerMeters map[uuid.UUID]knownCustomerMeter
+	meters         map[uuid.UUID]bool // true: the claim's organization owns it
 }
 
 type knownCustomer struct {
-	organization uuid.UUID
-	changedAt    time.Time
-	deleted      bool
+	ours      bool // the claim's organization owns it
+	changedAt time.Time
+	deleted   bool
 }
 
-// judge finds what can't be written of a change.
-func (k *knowledge) judge(change Change) Effect {
-	var e Effect
-	if c, ok := k.customers[change.Customer.ID]; ok && c.organization != k.organization {
-		e.Foreign = true
-	}
-	for _, m := range change.CustomerMeters {
-		if owner, ok := k.rows[m.ID]; ok && owner != k.organization {
-			e.Foreign = true
-		}
-		switch ours, ok := k.meters[m.MeterID]; {
-		case !ok:
-			e.Unknown = append(e.Unknown, m)
-		case !ours:
-			e.Foreign = true
-		}
-	}
-	return e
+type knownCustomerMeter struct {
+	ours  bool
+	extra []byte
 }
 
-// wants reports whether the customer of a change is to be written. Of two states
-// of one time the one with deleted_at wins, in whichever order they arrive.
-func (k *knowledge) wants(change Change) bool {
-	stored, ok := k.customers[change.Customer.ID]
+// foreign reports whether another organization owns one of a change's rows.
+func (k *knownRows) foreign(change *Change) bool {
+	if c, ok := k.customers[change.Customer.ID]; ok && !c.ours {
+		return true
+	}
+	return slices.ContainsFunc(change.CustomerMeters, func(m *polar.CustomerMeter) bool {
+		row, stored := k.customerMeters[m.ID]
+		ours, known := k.meters[m.MeterID]
+		return stored && !row.ours || known && !ours
+	})
+}
+
+// older reports whether the mirror's customer is older than the change's, or is
+// missing although it should be there. Of two states of one time the one with
+// deleted_at wins, in whichever order they arrive.
+func (k *knownRows) older(change *Change) bool {
+	known, ok := k.customers[change.Customer.ID]
 	if !ok {
 		return !change.OnlyKnown
 	}
-	c := change.Customer.ChangedAt().Compare(stored.changedAt)
-	return c > 0 || c == 0 && !change.Customer.DeletedAt.IsZero() && !stored.deleted
+	c := change.Customer.ChangedAt().Compare(known.changedAt)
+	return c > 0 || c == 0 && !change.Customer.DeletedAt.IsZero() && !known.deleted
 }
 
 const findCustomersSQL = `
 SELECT
     id,
-    organization_id,
+    organization_id = $2,
     coalesce(modified_at, created_at),
     deleted_at IS NOT NULL
   FROM polar.customers
@@ -155,76 +150,59 @@ SELECT
 const findCustomerMetersSQL = `
 SELECT
     id,
-    organization_id,
+    organization_id = $2,
     extra::text
   FROM polar.customer_meters
  WHERE id = ANY($1::uuid[])`
 
-// look reads, in one round trip, what the mirror has.
-func (c *Claim) look(ctx context.Context, changes []Change) (*knowledge, error) {
-	k := &knowledge{
-		organization: c.writer.organization,
-		customers:    map[uuid.UUID]knownCustomer{},
-		meters:       map[uuid.UUID]bool{},
-		rows:         map[uuid.UUID]uuid.UUID{},
-		extra:        map[uuid.UUID][]byte{},
+// load reads, in one round trip, what the mirror has.
+func (c *Claim) load(ctx context.Context, changes []*Change) (*knownRows, error) {
+	var customers, customerMeters, meters []pgtype.UUID
+	for _, change := range changes {
+		if change == nil {
+			continue
+		}
+		customers = append(customers, id(change.Customer.ID))
+		for _, m := range change.CustomerMeters {
+			customerMeters = append(customerMeters, id(m.ID))
+			meters = append(meters, id(m.MeterID))
+		}
 	}
-	customers, meters, rows := idsOf(changes)
+	k := &knownRows{
+		customers:      map[uuid.UUID]knownCustomer{},
+		customerMeters: map[uuid.UUID]knownCustomerMeter{},
+		meters:         map[uuid.UUID]bool{},
+	}
 	batch := &pgx.Batch{}
-	batch.Queue(findCustomersSQL, customers).Query(k.takeCustomers)
-	batch.Queue(findMetersSQL, meters, k.organization).Query(k.takeMeters)
-	batch.Queue(findCustomerMetersSQL, rows).Query(k.takeCustomerMeters)
+	batch.Queue(findCustomersSQL, customers, c.writer.organization).Query(func(rows pgx.Rows) error {
+		var id uuid.UUID
+		var customer knownCustomer
+		_, err := pgx.ForEachRow(rows, []any{&id, &customer.ours, &customer.changedAt, &customer.deleted}, func() error {
+			k.customers[id] = customer
+			return nil
+		})
+		return err
+	})
+	batch.Queue(findMetersSQL, meters, c.writer.organization).Query(func(rows pgx.Rows) error {
+		var id uuid.UUID
+		var ours bool
+		_, err := pgx.ForEachRow(rows, []any{&id, &ours}, func() error {
+			k.meters[id] = ours
+			return nil
+		})
+		return err
+	})
+	batch.Queue(findCustomerMetersSQL, customerMeters, c.writer.organization).Query(func(rows pgx.Rows) error {
+		var id uuid.UUID
+		var row knownCustomerMeter
+		_, err := pgx.ForEachRow(rows, []any{&id, &row.ours, &row.extra}, func() error {
+			k.customerMeters[id] = row
+			return nil
+		})
+		return err
+	})
 	if err := c.writer.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("look up what webhooks are about: %w", err)
 	}
 	return k, nil
-}
-
-func (k *knowledge) takeCustomers(found pgx.Rows) error {
-	var id uuid.UUID
-	var c knownCustomer
-	_, err := pgx.ForEachRow(found, []any{&id, &c.organization, &c.changedAt, &c.deleted}, func() error {
-		k.customers[id] = c
-		return nil
-	})
-	return err
-}
-
-func (k *knowledge) takeMeters(found pgx.Rows) error {
-	var id uuid.UUID
-	var ours bool
-	_, err := pgx.ForEachRow(found, []any{&id, &ours}, func() error {
-		k.meters[id] = ours
-		return nil
-	})
-	return err
-}
-
-func (k *knowledge) takeCustomerMeters(found pgx.Rows) error {
-	var id, owner uuid.UUID
-	var extra *string
-	_, err := pgx.ForEachRow(found, []any{&id, &owner, &extra}, func() error {
-		k.rows[id] = owner
-		if extra != nil {
-			k.extra[id] = []byte(*extra)
-		}
-		return nil
-	})
-	return err
-}
-
-// idsOf returns the customers, meters and customer meters that changes name.
-func idsOf(changes []Change) (customers, meters, rows []pgtype.UUID) {
-	seen := map[uuid.UUID]bool{}
-	for _, change := range changes {
-		customers = append(customers, id(change.Customer.ID))
-		for _, m := range change.CustomerMeters {
-			rows = append(rows, id(m.ID))
-			if !seen[m.MeterID] {
-				seen[m.MeterID] = true
-				meters = append(meters, id(m.MeterID))
-			}
-		}
-	}
-	return customers, meters, rows
 }

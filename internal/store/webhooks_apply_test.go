@@ -16,17 +16,16 @@ import (
 )
 
 // apply applies changes as one claim of one delivery.
-func apply(t testing.TB, st *store.Store, changes ...store.Change) (store.Counts, []store.Effect) {
+func apply(t testing.TB, st *store.Store, changes ...*store.Change) (store.Counts, []store.Effect) {
 	t.Helper()
-	id := uuid.NewString()
 	d := delivery(1, 1)
-	d.ID = id
+	d.ID = uuid.NewString()
 	keep(t, st, d)
 	var counts store.Counts
 	var effects []store.Effect
-	_, err := st.WorkDeliveries(t.Context(), due(1), func(c *store.Claim) (settled []store.Settlement, err error) {
+	err := st.ProcessDeliveries(t.Context(), due(1), func(c *store.Claim) (results []store.DeliveryResult, err error) {
 		counts, effects, err = c.Apply(t.Context(), changes)
-		return []store.Settlement{{ID: id, Status: store.DeliveryApplied}}, err
+		return []store.DeliveryResult{{Status: store.DeliveryApplied}}, err
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -35,10 +34,10 @@ func apply(t testing.TB, st *store.Store, changes ...store.Change) (store.Counts
 }
 
 // told is what a delivery says: no meter, and nothing unknown.
-func told(m *polar.CustomerMeter) store.Change {
+func told(m *polar.CustomerMeter) *store.Change {
 	row := *m
 	row.Meter, row.Extra = nil, nil
-	return store.Change{Customer: row.Customer, CustomerMeters: rows(&row)}
+	return &store.Change{Customer: row.Customer, CustomerMeters: rows(&row)}
 }
 
 // edited returns a customer meter with a copy of its customer, changed.
@@ -152,7 +151,7 @@ func TestCustomerIsReplacedByNewerOnesOnly(t *testing.T) {
 		{named("of the same time", at, time.Time{}), "deleted t"},
 		{named("newer", at.Add(time.Minute), time.Time{}), "newer f"},
 	} {
-		apply(t, st, store.Change{Customer: step.told.Customer})
+		apply(t, st, &store.Change{Customer: step.told.Customer})
 		if got := value(`SELECT concat_ws(' ', name, deleted_at IS NOT NULL) FROM polar.customers`); got != step.want {
 			t.Errorf("after %q: %s, want %s", *step.told.Customer.Name, got, step.want)
 		}
@@ -162,8 +161,8 @@ func TestCustomerIsReplacedByNewerOnesOnly(t *testing.T) {
 func TestCustomerOfNoConcernIsNotTakenIn(t *testing.T) {
 	t.Parallel()
 	st, value := mirrored(t, sample(t, 1))
-	apply(t, st, store.Change{Customer: sample(t, 2).Customer, OnlyKnown: true})
-	apply(t, st, store.Change{Customer: sample(t, 3).Customer})
+	apply(t, st, &store.Change{Customer: sample(t, 2).Customer, OnlyKnown: true})
+	apply(t, st, &store.Change{Customer: sample(t, 3).Customer})
 	if got := value(`SELECT string_agg(name, ', ' ORDER BY name) FROM polar.customers`); got != "Customer 1, Customer 3" {
 		t.Errorf("customers: %s", got)
 	}
@@ -187,13 +186,13 @@ func TestWebhookOfOneOrganizationTouchesNoOther(t *testing.T) {
 	const all = `
 SELECT concat_ws(' ', (SELECT count(*) FROM polar.customers), (SELECT count(*) FROM polar.customer_meters), (SELECT max(name) FROM polar.customers), (SELECT max(consumed_units) FROM polar.customer_meters))`
 	before := lookup(t, db, all)
-	newer := func(change func(*polar.CustomerMeter)) store.Change {
+	newer := func(change func(*polar.CustomerMeter)) *store.Change {
 		m := edited(sample(t, 1, modified(time.Hour), consumed(t, "66")), func(c *polar.Customer) { c.ModifiedAt = epoch.Add(time.Hour) })
 		change(m)
 		m.Customer.ID = m.CustomerID
 		return told(m)
 	}
-	for name, change := range map[string]store.Change{
+	for name, change := range map[string]*store.Change{
 		"customer":       newer(func(m *polar.CustomerMeter) { m.ID, m.MeterID = numbered('x', 9), numbered('m', 9) }),
 		"customer meter": newer(func(m *polar.CustomerMeter) { m.CustomerID, m.MeterID = numbered('c', 9), numbered('m', 9) }),
 		"meter":          newer(func(m *polar.CustomerMeter) { m.ID, m.CustomerID = numbered('x', 9), numbered('c', 9) }),
@@ -268,14 +267,13 @@ func applyOnce(t testing.TB, st *store.Store, id string, rows []*polar.CustomerM
 	if _, err := st.SaveDelivery(t.Context(), d); err != nil {
 		return err
 	}
-	var changes []store.Change
+	var changes []*store.Change
 	for _, m := range rows {
 		changes = append(changes, told(m))
 	}
-	q := store.DeliveryQuery{Organization: organization, Limit: 1, Only: []string{id}}
-	_, err := st.WorkDeliveries(t.Context(), q, func(c *store.Claim) ([]store.Settlement, error) {
+	q := store.DeliveryQuery{Organization: organization, Limit: 1, IDs: []string{id}}
+	return st.ProcessDeliveries(t.Context(), q, func(c *store.Claim) ([]store.DeliveryResult, error) {
 		_, _, err := c.Apply(t.Context(), changes)
-		return []store.Settlement{{ID: id, Status: store.DeliveryApplied}}, err
+		return []store.DeliveryResult{{Status: store.DeliveryApplied}}, err
 	})
-	return err
 }

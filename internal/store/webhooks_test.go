@@ -50,17 +50,17 @@ func due(limit int) store.DeliveryQuery {
 	return store.DeliveryQuery{Organization: organization, Limit: limit}
 }
 
-// work claims what q says and settles all of it as status.
-func work(t testing.TB, st *store.Store, q store.DeliveryQuery, status store.DeliveryStatus) []string {
+// process claims what q says and gives all of it the result status.
+func process(t testing.TB, st *store.Store, q store.DeliveryQuery, status store.DeliveryStatus) []string {
 	t.Helper()
 	ids := []string{}
-	_, err := st.WorkDeliveries(t.Context(), q, func(c *store.Claim) ([]store.Settlement, error) {
-		var settled []store.Settlement
+	err := st.ProcessDeliveries(t.Context(), q, func(c *store.Claim) ([]store.DeliveryResult, error) {
+		var results []store.DeliveryResult
 		for _, d := range c.Deliveries {
 			ids = append(ids, d.ID)
-			settled = append(settled, store.Settlement{ID: d.ID, Status: status})
+			results = append(results, store.DeliveryResult{Status: status})
 		}
-		return settled, nil
+		return results, nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +87,7 @@ func TestDeliveriesAreClaimedOldestFirstAndOnePerCustomer(t *testing.T) {
 	st, _ := inbox(t)
 	keep(t, st, delivery(5, 1), delivery(2, 1), delivery(3, 2), delivery(4, 3), delivery(1, 3))
 	for _, want := range [][]string{{"msg_001", "msg_002"}, {"msg_003", "msg_004"}, {"msg_005"}, {}} {
-		if diff := cmp.Diff(want, work(t, st, due(2), store.DeliveryApplied)); diff != "" {
+		if diff := cmp.Diff(want, process(t, st, due(2), store.DeliveryApplied)); diff != "" {
 			t.Errorf("claimed (-want +got):\n%s", diff)
 		}
 	}
@@ -98,16 +98,16 @@ func TestClaimedDeliveriesAreOutOfOthersSight(t *testing.T) {
 	t.Parallel()
 	st, _ := inbox(t)
 	keep(t, st, delivery(1, 1), delivery(2, 1), delivery(3, 2))
-	_, err := st.WorkDeliveries(t.Context(), due(1), func(*store.Claim) ([]store.Settlement, error) {
-		if got := work(t, st, due(9), store.DeliveryApplied); len(got) != 1 || got[0] != "msg_003" {
+	err := st.ProcessDeliveries(t.Context(), due(1), func(*store.Claim) ([]store.DeliveryResult, error) {
+		if got := process(t, st, due(9), store.DeliveryApplied); len(got) != 1 || got[0] != "msg_003" {
 			t.Errorf("another replica claimed %v, want the delivery of the other customer", got)
 		}
-		return []store.Settlement{{ID: "msg_001", Status: store.DeliveryApplied}}, nil
+		return []store.DeliveryResult{{Status: store.DeliveryApplied}}, nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"msg_002"}, work(t, st, due(9), store.DeliveryApplied)); diff != "" {
+	if diff := cmp.Diff([]string{"msg_002"}, process(t, st, due(9), store.DeliveryApplied)); diff != "" {
 		t.Errorf("left over (-want +got):\n%s", diff)
 	}
 }
@@ -117,8 +117,8 @@ func TestFailureInTheMiddleLeavesDeliveriesAndMirrorAsTheyWere(t *testing.T) {
 	st, db := inbox(t)
 	keep(t, st, delivery(1, 1))
 	broken := errors.New("the process dies here")
-	_, err := st.WorkDeliveries(t.Context(), due(9), func(c *store.Claim) ([]store.Settlement, error) {
-		if _, _, err := c.Apply(t.Context(), []store.Change{{Customer: sample(t, 1).Customer}}); err != nil {
+	err := st.ProcessDeliveries(t.Context(), due(9), func(c *store.Claim) ([]store.DeliveryResult, error) {
+		if _, _, err := c.Apply(t.Context(), []*store.Change{{Customer: sample(t, 1).Customer}}); err != nil {
 			t.Fatal(err)
 		}
 		return nil, broken
@@ -131,23 +131,22 @@ func TestFailureInTheMiddleLeavesDeliveriesAndMirrorAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestSettledDeliveriesKeepTheirPayloadOnlyIfItIsStillOfUse(t *testing.T) {
+func TestProcessedDeliveriesKeepTheirPayloadOnlyIfItIsStillOfUse(t *testing.T) {
 	t.Parallel()
 	st, db := inbox(t)
 	for n, want := range map[int]struct {
-		settlement store.Settlement
-		row        string
+		result store.DeliveryResult
+		row    string
 	}{
-		1: {store.Settlement{Status: store.DeliveryApplied}, "applied 1 t f f -"},
-		2: {store.Settlement{Status: store.DeliveryIgnored}, "ignored 1 f f f -"},
-		3: {store.Settlement{Status: store.DeliveryFailed, Error: "bad\x00"}, "failed 1 f t f bad\uFFFD"},
-		4: {store.Settlement{Status: store.DeliveryPending, Error: "later", Wait: time.Hour}, "pending 1 f t t later"},
-		5: {store.Settlement{Status: store.DeliveryPending, Wait: time.Hour}, "pending 0 f t t -"}, // a lease
+		1: {store.DeliveryResult{Status: store.DeliveryApplied}, "applied 1 t f f -"},
+		2: {store.DeliveryResult{Status: store.DeliveryIgnored}, "ignored 1 f f f -"},
+		3: {store.DeliveryResult{Status: store.DeliveryFailed, Error: "bad\x00"}, "failed 1 f t f bad\uFFFD"},
+		4: {store.DeliveryResult{Status: store.DeliveryPending, Error: "later", Wait: time.Hour}, "pending 1 f t t later"},
+		5: {store.DeliveryResult{Status: store.DeliveryPending, Wait: time.Hour}, "pending 0 f t t -"}, // a lease
 	} {
 		keep(t, st, delivery(n, n))
-		_, err := st.WorkDeliveries(t.Context(), due(1), func(c *store.Claim) ([]store.Settlement, error) {
-			want.settlement.ID = c.Deliveries[0].ID
-			return []store.Settlement{want.settlement}, nil
+		err := st.ProcessDeliveries(t.Context(), due(1), func(*store.Claim) ([]store.DeliveryResult, error) {
+			return []store.DeliveryResult{want.result}, nil
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -156,13 +155,13 @@ func TestSettledDeliveriesKeepTheirPayloadOnlyIfItIsStillOfUse(t *testing.T) {
 SELECT concat_ws(' ', status, attempts, applied_at IS NOT NULL, payload IS NOT NULL, coalesce(next_attempt_at > now() + interval '50 minutes', false), coalesce(error, '-'))
   FROM polar.webhook_events WHERE webhook_id = $1`, delivery(n, n).ID)
 		if got != want.row {
-			t.Errorf("settled as %s: %q, want %q", want.settlement.Status, got, want.row)
+			t.Errorf("after the result %s: %q, want %q", want.result.Status, got, want.row)
 		}
 	}
 	if got, err := st.DueOrganizations(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("due: %v (%v), want none: nothing's time has come", got, err)
 	}
-	if got := work(t, st, store.DeliveryQuery{Organization: organization, Limit: 9, Only: []string{"msg_004"}}, store.DeliveryApplied); len(got) != 1 {
+	if got := process(t, st, store.DeliveryQuery{Organization: organization, Limit: 9, IDs: []string{"msg_004"}}, store.DeliveryApplied); len(got) != 1 {
 		t.Errorf("asked for by name: %v", got)
 	}
 }
@@ -184,7 +183,7 @@ CREATE TRIGGER look AFTER INSERT OR UPDATE ON polar.webhook_events FOR EACH ROW 
 		t.Fatal(err)
 	}
 	keep(t, st, delivery(1, 1))
-	work(t, st, due(1), store.DeliveryApplied)
+	process(t, st, due(1), store.DeliveryApplied)
 	const seen = `SELECT string_agg(operation || ' ' || setting, ', ' ORDER BY operation) FROM public.seen`
 	if got, want := lookup(t, db, seen), "INSERT on, UPDATE off"; got != want {
 		t.Errorf("operations and settings: %s, want %s", got, want)
@@ -239,7 +238,7 @@ func TestReplicasShareTheInbox(t *testing.T) {
 	for range 4 {
 		replicas.Go(func() {
 			for idle := 0; idle < 3; {
-				ids := work(t, st, due(7), store.DeliveryApplied)
+				ids := process(t, st, due(7), store.DeliveryApplied)
 				idle++
 				mu.Lock()
 				for _, id := range ids {
@@ -251,7 +250,7 @@ func TestReplicasShareTheInbox(t *testing.T) {
 		})
 	}
 	replicas.Wait()
-	for len(work(t, st, due(7), store.DeliveryApplied)) > 0 {
+	for len(process(t, st, due(7), store.DeliveryApplied)) > 0 {
 		t.Log("left over by replicas that found everything locked")
 	}
 	for id, times := range claimed {

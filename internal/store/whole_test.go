@@ -134,8 +134,8 @@ func TestWebhookCommittedAfterTheComparisonStands(t *testing.T) {
 			save(t, s, run, whole(rows(sample(t, 1))))
 			keep(t, st, delivery(1, 1))
 			saved := make(chan error, 1)
-			_, err := st.WorkDeliveries(t.Context(), due(1), func(c *store.Claim) ([]store.Settlement, error) {
-				if _, _, err := c.Apply(t.Context(), []store.Change{told(test.at(3))}); err != nil {
+			err := st.ProcessDeliveries(t.Context(), due(1), func(c *store.Claim) ([]store.DeliveryResult, error) {
+				if _, _, err := c.Apply(t.Context(), []*store.Change{told(test.at(3))}); err != nil {
 					return nil, err
 				}
 				go func() {
@@ -143,7 +143,7 @@ func TestWebhookCommittedAfterTheComparisonStands(t *testing.T) {
 					saved <- err
 				}()
 				waiting(t, db)
-				return []store.Settlement{{ID: delivery(1, 1).ID, Status: store.DeliveryApplied}}, nil
+				return []store.DeliveryResult{{Status: store.DeliveryApplied}}, nil
 			})
 			if err != nil {
 				t.Fatal(err)

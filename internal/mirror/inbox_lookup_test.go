@@ -16,7 +16,8 @@ func TestUnknownMeterIsAskedForOnce(t *testing.T) {
 	org := w.orgs[0].ID
 	w.backfill()
 	meter := must1(w.sim.AddMeter(org, "brand new"))
-	inbox, heard := w.inbox()
+	inbox, reported := w.inbox()
+	l := w.listen(`SELECT 'x'`)
 	seen := map[uuid.UUID]bool{}
 	for _, r := range w.sim.Listed(org) {
 		if !seen[r.CustomerID] && len(seen) < 30 {
@@ -27,7 +28,7 @@ func TestUnknownMeterIsAskedForOnce(t *testing.T) {
 	}
 	w.sim.ForgetRequests()
 	w.applying(inbox)
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	w.same()
 	if got := w.sim.RequestCount(); got != 1 {
 		t.Errorf("%d requests for one unknown meter of 30 customers", got)
@@ -35,10 +36,12 @@ func TestUnknownMeterIsAskedForOnce(t *testing.T) {
 	if got := w.value(`SELECT concat_ws(' ', count(*), sum(attempts), count(error)) FROM polar.webhook_events`); got != "30 30 0" {
 		t.Errorf("deliveries, attempts, errors: %s, want 30 30 0", got)
 	}
-	if got := heard.first(w, 30); len(got) != 30 {
-		t.Errorf("told of %d deliveries, want 30", len(got))
+	if got := reported.first(w, 30); len(got) != 30 {
+		t.Errorf("reported %d results, want 30", len(got))
 	}
-	heard.changedRows(w, 30)
+	if h := l.total(30); h.RowsInserted != 30 || h.RowsUpdated != 0 {
+		t.Errorf("listeners were told %+v, want 30 inserted rows", h)
+	}
 }
 
 // TestArchivedMeterThatNoWalkHasSeenArrives: the state has customer meters that
@@ -57,7 +60,7 @@ func TestArchivedMeterThatNoWalkHasSeenArrives(t *testing.T) {
 			w.deliver(inbox, r.CustomerID, polarsim.CustomerStateChanged)
 		}
 	}
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	w.becomes(fmt.Sprint(len(w.sim.Snapshot(org))), `SELECT count(*)::text FROM polar.customer_meters`)
 	w.backfill()
 	w.same()
@@ -115,13 +118,13 @@ func TestDeliveryIsGivenUpInTheEndAndKeptWithItsError(t *testing.T) {
 	row := w.sim.Listed(org)[5]
 	meter := must1(w.sim.AddMeter(org, "new"))
 	must1(w.sim.AddCustomerMeter(org, polarsim.NewCustomerMeter{CustomerID: row.CustomerID, MeterID: meter.ID}))
-	inbox, heard := w.inbox(w.locksOut)
+	inbox, reported := w.inbox(w.locksOut)
 	id := w.deliver(inbox, row.CustomerID, polarsim.CustomerStateChanged)
 	w.exec(`UPDATE polar.webhook_events SET attempts = $1`, maxAttempts-1)
 	w.applying(inbox)
 	w.becomes("failed t t", `SELECT concat_ws(' ', status, error LIKE 'meter %', payload IS NOT NULL) FROM polar.webhook_events WHERE webhook_id = $1`, id)
-	if got := heard.first(w, 1); len(got) != 1 || got[0].Status != store.DeliveryFailed || got[0].Error == "" {
-		t.Errorf("told of %+v", got)
+	if got := reported.first(w, 1); len(got) != 1 || got[0].Status != store.DeliveryFailed || got[0].Error == "" {
+		t.Errorf("reported %+v", got)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-// TestDeliveriesOfAnyBytesAreKeptAndSettled: none is answered with an error, which
+// TestDeliveriesOfAnyBytesAreKeptAndProcessed: none is answered with an error, which
 // would have Polar disable the endpoint, or holds up the next.
-func TestDeliveriesOfAnyBytesAreKeptAndSettled(t *testing.T) {
+func TestDeliveriesOfAnyBytesAreKeptAndProcessed(t *testing.T) {
 	t.Parallel()
 	w := small(t, 50)
 	w.backfill()
@@ -47,7 +47,7 @@ func TestDeliveriesOfAnyBytesAreKeptAndSettled(t *testing.T) {
 	must1(w.sim.RenameCustomer(rows[9].CustomerID, "changed"))
 	fates[w.deliver(inbox, rows[9].CustomerID, polarsim.CustomerUpdated, `"external_id":`, `"external_id":"`+big+`","old":`)] = "failed"
 	w.applying(inbox)
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	for id, want := range fates {
 		if got, _, _ := strings.Cut(w.value(fate, id), " "); got != want {
 			t.Errorf("%s, want %s", w.value(fate, id), want)
@@ -96,7 +96,7 @@ func TestPoisonEndsWithAnErrorAndHoldsNothingUp(t *testing.T) {
 	foreign := must1(w.sim.CustomerEvent(w.sim.Listed(w.orgs[1].ID)[0].CustomerID, polarsim.CustomerStateChanged))
 	misdirected := w.receive(inbox, "acme", foreign)
 	w.applying(inbox)
-	w.becomes("0", unsettled)
+	w.becomes("0", unprocessed)
 	for id, want := range fates {
 		if got := w.value(fate, id); got != want {
 			t.Errorf("%s: %s, want %s", id, got, want)
@@ -141,7 +141,7 @@ func TestFilterKeepsOutWhatWebhooksTellOf(t *testing.T) {
 			other.deliver(inbox, c.ID, polarsim.CustomerStateChanged)
 		}
 		stop := other.applying(inbox)
-		other.becomes("0", unsettled)
+		other.becomes("0", unprocessed)
 		stop()
 		if got := other.value(`SELECT concat_ws(' ', count(*), bool_and(status IN ('applied', 'ignored')), bool_or(status = 'applied')) FROM polar.webhook_events`); !strings.HasSuffix(got, " t t") {
 			t.Errorf("%s: %s", name, got)
