@@ -322,7 +322,7 @@ func (i *Inbox) acquire(ctx context.Context) (graceful context.Context, release 
 
 // notify tells listeners what was written.
 func (w *inboxWorker) notify(counts store.Counts) {
-	w.inbox.mirror.Changed(Change{Organization: w.org.Name, OrganizationID: w.org.ID, Kind: store.Webhook, Counts: counts})
+	w.inbox.mirror.notify(change{organization: w.org.Name, organizationID: w.org.ID, kind: store.Webhook, counts: counts})
 }
 
 // decode returns what a delivery changes, nil if nothing, and its result if that

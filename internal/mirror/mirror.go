@@ -137,7 +137,7 @@ func (m *Mirror) Backfill(ctx context.Context) error {
 		})
 	}
 	_ = group.Wait() // the functions return nil
-	m.lastNotices(ctx)
+	m.notices.flush(ctx)
 	if ctx.Err() == nil {
 		errs = append(errs, m.store.FinishBackfill(ctx, backfill))
 	}

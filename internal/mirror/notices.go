@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -12,7 +13,7 @@ import (
 )
 
 const (
-	// noticePoll is how long a notice waits before it is tried again, when
+	// noticePoll is how long a notification waits before it is tried again, when
 	// listeners were told within the last second.
 	noticePoll = 250 * time.Millisecond
 	// noticeRetry is how long it waits when the database is lost.
@@ -23,166 +24,146 @@ const (
 	noticeStopTime = 2 * time.Second
 )
 
-// A Change is what was written to an organization's customer meters.
-type Change struct {
-	Organization   string // label
-	OrganizationID uuid.UUID
-	RunID          int64 // 0 if no run wrote it
-	Kind           store.Kind
-	Counts         store.Counts // inserted, updated and deleted rows; nothing else is looked at
+// A change is what was written to an organization's customer meters.
+type change struct {
+	organization   string // label
+	organizationID uuid.UUID
+	runID          int64 // 0 if no run wrote it
+	kind           store.Kind
+	counts         store.Counts // only inserted, updated and deleted rows are looked at
 }
 
-func (c *Change) none() bool {
-	return c.Counts.RowsInserted+c.Counts.RowsUpdated+c.Counts.RowsDeleted == 0
-}
-
-// Changed has the listeners on [store.NotifyChannel] told of a change, at once
-// or as soon as a second has passed since they last were; changes in between
-// are told together. It returns at once, does nothing if nothing changed, and
-// may be called from any goroutine. Call it once the change is committed, so
-// that who listens and then reads sees it.
-func (m *Mirror) Changed(c Change) {
-	if m.notices != nil && !c.none() {
-		m.notices.add(c)
+// notify tells the listeners on [store.NotifyChannel] of a change, at once or as
+// soon as a second has passed since they were last told; changes in between are
+// told together. It returns at once, does nothing if nothing changed, and may be
+// called from any goroutine. Call it once the change is committed, so that who
+// listens and then reads sees it.
+func (m *Mirror) notify(c change) {
+	if m.notices == nil || c.counts.RowsInserted+c.counts.RowsUpdated+c.counts.RowsDeleted == 0 {
+		return
 	}
+	m.notices.add(&store.Notification{
+		Organization:   c.organization,
+		OrganizationID: c.organizationID,
+		RunID:          c.runID,
+		Kind:           c.kind,
+		RowsInserted:   c.counts.RowsInserted,
+		RowsUpdated:    c.counts.RowsUpdated,
+		RowsDeleted:    c.counts.RowsDeleted,
+	})
 }
 
-// reportAbandoned sees to what a dead process left: nobody told of what it wrote.
+// reportAbandoned logs the runs that a dead process left, and notifies listeners
+// of what they wrote, which it may not have done.
 func (m *Mirror) reportAbandoned(dead []store.Abandoned) {
 	for _, a := range dead {
 		m.log.Info("run abandoned", zap.String("organization", a.Organization), zap.Int64("run_id", a.RunID),
 			zap.String("kind", string(a.Kind)), zap.String("reason", "its process ended without finishing it"))
-		m.Changed(Change{Organization: a.Organization, OrganizationID: a.OrganizationID, RunID: a.RunID, Kind: a.Kind, Counts: a.Counts})
+		m.notify(change{organization: a.Organization, organizationID: a.OrganizationID, runID: a.RunID, kind: a.Kind, counts: a.Counts})
 	}
 }
 
-// notices are the changes that listeners have not been told of, one sum for each
-// organization. A goroutine sends those of an organization as long as there are
-// some. A crash loses them; what the dead process wrote is told by whoever
-// abandons its run.
+// notices are the notifications that are still to be sent, one for each
+// organization, which sums up its changes. An organization has a goroutine that
+// sends them as long as there are some. A crash loses them; whoever abandons the
+// dead process's runs notifies listeners of what they wrote.
 type notices struct {
 	store *store.Store
 	log   *zap.Logger
-	turn  chan struct{} // one sender at a time takes a connection from the pool
+	sem   chan struct{} // one sender at a time takes a connection from the pool
 
 	mu      sync.Mutex
-	pending map[uuid.UUID]*store.Notification // nil while a sender has nothing to send
-	idle    chan struct{}                     // closed when no sender is left; nil if there is none
+	pending map[uuid.UUID]*store.Notification // has a key for each sender; nil while that has nothing to send
+	idle    *sync.Cond                        // no sender is left
 	ctx     context.Context                   // of the senders
 	stop    context.CancelFunc
 }
 
 func newNotices(st *store.Store, log *zap.Logger) *notices {
-	return &notices{store: st, log: log, turn: make(chan struct{}, 1), pending: map[uuid.UUID]*store.Notification{}}
+	n := &notices{store: st, log: log, sem: make(chan struct{}, 1), pending: map[uuid.UUID]*store.Notification{}}
+	n.idle = sync.NewCond(&n.mu)
+	n.ctx, n.stop = context.WithCancel(context.Background())
+	return n
 }
 
-func (n *notices) add(c Change) {
+// add has a notification of a new change sent.
+func (n *notices) add(notice *store.Notification) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	sum, sending := n.pending[c.OrganizationID]
-	if sum == nil {
-		sum = &store.Notification{OrganizationID: c.OrganizationID}
+	earlier, sending := n.pending[notice.OrganizationID]
+	n.pending[notice.OrganizationID] = combine(earlier, notice)
+	if !sending {
+		go n.send(n.ctx, notice.OrganizationID)
 	}
-	sum.Organization, sum.Kind = c.Organization, c.Kind
-	if c.RunID != 0 {
-		sum.RunID = c.RunID
-	}
-	sum.RowsInserted += c.Counts.RowsInserted
-	sum.RowsUpdated += c.Counts.RowsUpdated
-	sum.RowsDeleted += c.Counts.RowsDeleted
-	n.pending[c.OrganizationID] = sum
-	if sending {
-		return
-	}
-	if n.idle == nil {
-		n.idle = make(chan struct{})
-		n.ctx, n.stop = context.WithCancel(context.Background())
-	}
-	go n.send(n.ctx, c.OrganizationID)
 }
 
-// send tells of an organization's changes until there are no more, or until ctx
-// ends.
+// combine makes one notification of two, of which either may be nil.
+func combine(earlier, later *store.Notification) *store.Notification {
+	if earlier == nil {
+		return later
+	}
+	if later == nil {
+		return earlier
+	}
+	both := *later
+	both.RunID = cmp.Or(later.RunID, earlier.RunID)
+	both.RowsInserted += earlier.RowsInserted
+	both.RowsUpdated += earlier.RowsUpdated
+	both.RowsDeleted += earlier.RowsDeleted
+	return &both
+}
+
+// send sends an organization's notifications until there are no more. Once ctx
+// has ended it drops them.
 func (n *notices) send(ctx context.Context, organization uuid.UUID) {
 	for {
-		sum := n.take(organization)
-		if sum == nil {
+		notice := n.next(organization)
+		if notice == nil {
 			return
 		}
-		n.turn <- struct{}{}
-		told, err := n.store.Notify(ctx, *sum)
-		<-n.turn
+		n.sem <- struct{}{}
+		sent, err := n.store.Notify(ctx, *notice)
+		<-n.sem
 		wait := noticePoll
 		switch {
-		case err != nil && (ctx.Err() != nil || !store.Broken(err)):
-			if ctx.Err() == nil {
-				n.log.Warn("listeners not told", zap.String("organization", sum.Organization), zap.Error(err))
-			}
+		case err != nil && ctx.Err() != nil:
+			continue
+		case err != nil && !store.Broken(err):
+			n.log.Warn("listeners not told", zap.String("organization", notice.Organization), zap.Error(err))
 			continue
 		case err != nil:
 			wait = noticeRetry
-		case told:
+		case sent:
 			continue
 		}
-		n.putBack(organization, sum)
+		n.mu.Lock()
+		n.pending[organization] = combine(notice, n.pending[organization]) // which may have come meanwhile
+		n.mu.Unlock()
 		_ = sleep(ctx, wait) // if it is cut short, the next try fails at once
 	}
 }
 
-// take returns what there is to send; nil if nothing, and then the sender ends.
-func (n *notices) take(organization uuid.UUID) *store.Notification {
+// next returns the notification to send next; nil if there is none, and then the
+// sender has to end.
+func (n *notices) next(organization uuid.UUID) *store.Notification {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	sum := n.pending[organization]
-	if sum != nil {
+	notice := n.pending[organization]
+	if notice != nil {
 		n.pending[organization] = nil
-		return sum
+		return notice
 	}
 	delete(n.pending, organization)
 	if len(n.pending) == 0 {
-		n.stop()
-		close(n.idle)
-		n.idle = nil
+		n.idle.Broadcast()
 	}
 	return nil
 }
 
-// putBack has sum sent again, together with what came in meanwhile.
-func (n *notices) putBack(organization uuid.UUID, sum *store.Notification) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if newer := n.pending[organization]; newer != nil {
-		newer.RowsInserted += sum.RowsInserted
-		newer.RowsUpdated += sum.RowsUpdated
-		newer.RowsDeleted += sum.RowsDeleted
-		if newer.RunID == 0 {
-			newer.RunID = sum.RunID
-		}
-		return
-	}
-	n.pending[organization] = sum
-}
-
-// drain waits until all is told, or until ctx ends, and then drops what is not.
-func (n *notices) drain(ctx context.Context) {
-	n.mu.Lock()
-	idle, stop := n.idle, n.stop
-	n.mu.Unlock()
-	if idle == nil {
-		return
-	}
-	select {
-	case <-idle:
-	case <-ctx.Done():
-		stop()
-		<-idle
-	}
-}
-
-// lastNotices waits until listeners were told of all changes, not for long once
-// ctx has ended.
-func (m *Mirror) lastNotices(ctx context.Context) {
-	if m.notices == nil {
+// flush waits until listeners were told of all changes, not for long once ctx has
+// ended, and drops what they were not told of by then.
+func (n *notices) flush(ctx context.Context) {
+	if n == nil {
 		return
 	}
 	limit := noticeTime
@@ -191,5 +172,13 @@ func (m *Mirror) lastNotices(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	m.notices.drain(ctx)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	inTime := context.AfterFunc(ctx, n.stop)
+	for len(n.pending) > 0 {
+		n.idle.Wait()
+	}
+	if !inTime() {
+		n.ctx, n.stop = context.WithCancel(context.Background()) // for the changes to come
+	}
 }

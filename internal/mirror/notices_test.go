@@ -117,7 +117,7 @@ func TestListenersAreToldOfWalksTicksAndRepairsOnceTheyCanReadThem(t *testing.T)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.lastNotices(w.Context())
+		m.notices.flush(w.Context())
 	}
 	tick()
 	if h := l.next(); h.Kind != store.Incremental || h.RowsUpdated != 1 || digits(t, h.Read) != digits(t, changed.Units.Consumed) {
@@ -184,12 +184,44 @@ func TestChangesThatFollowEachOtherAreToldTogether(t *testing.T) {
 	l := w.listen(`SELECT 'x'`)
 	m := w.mirror()
 	for range 500 {
-		m.Changed(Change{Organization: "acme", OrganizationID: w.orgs[0].ID, Kind: store.Webhook, Counts: store.Counts{RowsUpdated: 1}})
+		m.notify(change{organization: "acme", organizationID: w.orgs[0].ID, kind: store.Webhook, counts: store.Counts{RowsUpdated: 1}})
 	}
-	m.Changed(Change{Organization: "acme", OrganizationID: w.orgs[0].ID, Kind: store.Full, Counts: store.Counts{RowsUnchanged: 1}})
-	m.lastNotices(t.Context())
+	m.notify(change{organization: "acme", organizationID: w.orgs[0].ID, kind: store.Full, counts: store.Counts{RowsUnchanged: 1}})
+	m.notices.flush(t.Context())
 	if h := l.total(500); h.RowsUpdated != 500 || h.times > 3 {
 		t.Errorf("told of %d changes in %d notifications", h.RowsUpdated, h.times)
+	}
+	l.none()
+}
+
+// TestNotificationThatCannotBeSentDoesNotHoldUpTheEnd, and later ones are sent.
+func TestNotificationThatCannotBeSentDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
+	w := small(t, 10)
+	w.register()
+	l := w.listen(`SELECT 'x'`)
+	m := w.mirror()
+	updated := func(rows int64) change {
+		return change{organization: "acme", organizationID: w.orgs[0].ID, kind: store.Webhook, counts: store.Counts{RowsUpdated: rows}}
+	}
+	lock, err := w.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), `LOCK polar.notifications`); err != nil {
+		t.Fatal(err)
+	}
+	m.notify(updated(1))
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	m.notices.flush(stopped)
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.notify(updated(2))
+	m.notices.flush(t.Context())
+	if h := l.next(); h.RowsUpdated != 2 {
+		t.Errorf("told %+v, want the two rows that were updated last", h)
 	}
 	l.none()
 }

@@ -132,7 +132,7 @@ func (r *Run) notify() {
 		RowsDeleted:  total.RowsDeleted - notified.RowsDeleted,
 	}
 	r.counts.notified.Add(since)
-	r.mirror.Changed(Change{Organization: r.org.Name, OrganizationID: r.org.ID, RunID: r.record.ID, Kind: r.record.Kind, Counts: since})
+	r.mirror.notify(change{organization: r.org.Name, organizationID: r.org.ID, runID: r.record.ID, kind: r.record.Kind, counts: since})
 }
 
 // markDeleted marks rows that Polar, asked for each of them, does not have.

@@ -46,7 +46,7 @@ func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
 	}
 	working.Go(func() { m.maintain(ctx) })
 	working.Wait()
-	m.lastNotices(ctx)
+	m.notices.flush(ctx)
 	return nil
 }
 

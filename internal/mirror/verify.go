@@ -73,7 +73,7 @@ func (m *Mirror) Verify(ctx context.Context, repair bool) ([]Report, error) {
 		}
 		reports = append(reports, *report)
 	}
-	m.lastNotices(ctx)
+	m.notices.flush(ctx)
 	return reports, errors.Join(errs...)
 }
 
