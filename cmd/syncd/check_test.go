@@ -342,15 +342,15 @@ func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 		requests int
 		took     time.Duration
 	}{
-		{"the quota", []seenOrganization{org("a", 10_000, 0, 0)}, quota, 4, 115, 69 * time.Second},
-		{"tokens of their own", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 4, 230, 69 * time.Second},
-		{"a shared token", []seenOrganization{org("a", 10_000, 0, 0), org("a", 10_000, 0, 0)}, quota, 4, 230, 138 * time.Second},
-		{"one at a time", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 1, 230, 138 * time.Second},
-		{"slow answers", []seenOrganization{org("a", 10_000, 12*time.Second, 0)}, quota, 4, 115, 149 * time.Second},
-		{"no quota", []seenOrganization{org("a", 10_000, time.Second, 0)}, none, 4, 115, 12 * time.Second},
-		{"deep pages", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, none, 4, 11_401, 95 * time.Minute},
-		{"deep pages above, the quota below", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, quota, 4, 11_401, 7794 * time.Second},
-		{"hardly anything", []seenOrganization{org("a", 3, 0, 7*us)}, quota, 4, 2, 0},
+		{"the quota", []seenOrganization{org("a", 10_000, 0, 0)}, quota, 4, 114, 69 * time.Second},
+		{"tokens of their own", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 4, 228, 69 * time.Second},
+		{"a shared token", []seenOrganization{org("a", 10_000, 0, 0), org("a", 10_000, 0, 0)}, quota, 4, 228, 138 * time.Second},
+		{"one at a time", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 1, 228, 138 * time.Second},
+		{"slow answers", []seenOrganization{org("a", 10_000, 12*time.Second, 0)}, quota, 4, 114, 137 * time.Second},
+		{"no quota", []seenOrganization{org("a", 10_000, time.Second, 0)}, none, 4, 114, 11 * time.Second},
+		{"deep pages", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, none, 4, 11_400, 2850 * time.Second},
+		{"deep pages and the quota", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, quota, 4, 11_400, 6909 * time.Second},
+		{"hardly anything", []seenOrganization{org("a", 3, 0, 7*us)}, quota, 4, 1, time.Second},
 	}
 	for _, tt := range tests {
 		requests, took := backfillEstimate(tt.seen, tt.polar, tt.atATime)

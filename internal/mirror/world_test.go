@@ -3,6 +3,7 @@ package mirror
 import (
 	"encoding/binary"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"math/big"
@@ -25,6 +26,10 @@ import (
 
 func TestMain(m *testing.M) {
 	defer pgtest.Keep()()
+	flag.Parse()
+	if testing.Short() {
+		must1(0, flag.Set("rapid.checks", "25")) // a quarter: see large
+	}
 	m.Run()
 }
 
