@@ -24,8 +24,6 @@ type distance struct {
 	latency func(offset int) time.Duration
 
 	mu       sync.Mutex
-	flying   int
-	most     int // in flight since inFlight was last called
 	requests int
 	left     int // unanswered
 }
@@ -36,14 +34,7 @@ func (d *distance) RoundTrip(r *http.Request) (*http.Response, error) {
 	limit, _ := strconv.Atoi(query.Get("limit"))
 	d.mu.Lock()
 	d.requests++
-	d.flying++
-	d.most = max(d.most, d.flying)
 	d.mu.Unlock()
-	defer func() {
-		d.mu.Lock()
-		d.flying--
-		d.mu.Unlock()
-	}()
 	if err := sleep(r.Context(), d.latency((page-1)*limit)); err != nil {
 		d.mu.Lock()
 		d.left++
@@ -80,16 +71,6 @@ func (d *distance) reader(t testing.TB, perMinute, inFlight int) *worker {
 		t.Fatal(err)
 	}
 	return m.worker(m.opts.Organizations[0])
-}
-
-// inFlight returns how many requests were in flight side by side since the last
-// call.
-func (d *distance) inFlight() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	most := d.most
-	d.most = d.flying
-	return most
 }
 
 // noisy is what pages take whose latency scatters around a line: start seconds,
