@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/big"
 	"math/rand/v2"
@@ -15,6 +16,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
+
+var killRequests = flag.Int64("kill.requests", 550, "requests until a backfill is killed, at most")
 
 // TestBackfillKilledAtRandomMomentsEndsEqualToTheSource kills syncd with
 // SIGKILL again and again while it backfills 120,000 customer meters of three
@@ -35,7 +38,7 @@ func TestBackfillKilledAtRandomMomentsEndsEqualToTheSource(t *testing.T) {
 
 	kills := 0
 	for {
-		limit.Store(served.Load() + 50 + rand.Int64N(500))
+		limit.Store(served.Load() + *killRequests/10 + rand.Int64N(*killRequests*9/10))
 		done, killed := f.backfillUntil(t, killAt)
 		if done {
 			break
