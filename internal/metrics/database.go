@@ -15,7 +15,6 @@ import (
 // A Database is what scrapes ask; a [store.Store] is one.
 type Database interface {
 	OrgStatus(context.Context, store.OrgStatusQuery) ([]store.OrgStatus, error)
-	Sizes(context.Context, []store.Organization) ([]store.Size, error)
 	PoolStat() store.PoolStat
 }
 
@@ -46,7 +45,7 @@ type databaseCollector struct {
 	db     Database
 	log    *zap.Logger
 	status *recent.Value[[]store.OrgStatus]
-	sizes  *recent.Value[[]store.Size]
+	sizes  *recent.Value[[]store.OrgStatus]
 
 	up, age, success, exact, took, failing *prometheus.Desc
 	live, suspects, rejected               *prometheus.Desc
@@ -58,8 +57,8 @@ func newDatabaseCollector(db Database, organizations []store.Organization, log *
 	c.status = recent.New(recent.Options{Timeout: statusTimeout, Keep: statusKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
 		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
 	})
-	c.sizes = recent.New(recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}, func(ctx context.Context) ([]store.Size, error) {
-		return db.Sizes(ctx, organizations)
+	c.sizes = recent.New(recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
+		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations, CountRows: true})
 	})
 	c.up = desc("database_up", "Whether the database answered: 1 or 0.")
 	c.age = desc("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", "organization")
@@ -134,10 +133,10 @@ func (c *databaseCollector) collectSizes(to chan<- prometheus.Metric) {
 	if !known {
 		return
 	}
-	for _, z := range last.Value {
-		gauge(to, c.live, float64(z.LiveRows), z.Organization)
-		gauge(to, c.suspects, float64(z.Suspects), z.Organization)
-		gauge(to, c.rejected, float64(z.RejectedRows), z.Organization)
+	for _, s := range last.Value {
+		gauge(to, c.live, float64(s.LiveRows), s.Organization)
+		gauge(to, c.suspects, float64(s.Suspects), s.Organization)
+		gauge(to, c.rejected, float64(s.RejectedRows), s.Organization)
 	}
 }
 

@@ -19,23 +19,25 @@ import (
 type fake struct {
 	mu           sync.Mutex
 	status       []store.OrgStatus
-	sizes        []store.Size
 	err          error
 	slow         time.Duration
 	asked, sized int
 }
 
-func (f *fake) OrgStatus(ctx context.Context, _ store.OrgStatusQuery) ([]store.OrgStatus, error) {
+func (f *fake) OrgStatus(ctx context.Context, q store.OrgStatusQuery) ([]store.OrgStatus, error) {
+	if q.CountRows {
+		return f.count(ctx)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked++
 	return f.status, f.wait(ctx)
 }
 
-func (f *fake) Sizes(ctx context.Context, _ []store.Organization) ([]store.Size, error) {
+func (f *fake) count(ctx context.Context) ([]store.OrgStatus, error) {
 	f.mu.Lock()
 	f.sized++
-	slow, sizes := f.slow, f.sizes
+	slow, sizes := f.slow, f.status
 	f.mu.Unlock()
 	select {
 	case <-time.After(slow):
@@ -104,7 +106,7 @@ func TestAgesGoOnGrowingWhileTheDatabaseIsDown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		age := time.Minute
-		db := &fake{status: []store.OrgStatus{{Organization: "acme", Age: &age}}, sizes: []store.Size{{Organization: "acme", LiveRows: 5}}}
+		db := &fake{status: []store.OrgStatus{{Organization: "acme", Age: &age, LiveRows: 5}}}
 		m := New(Options{Organizations: []string{"acme"}})
 		m.WatchDatabase(db, nil)
 		acme := map[string]string{"organization": "acme"}

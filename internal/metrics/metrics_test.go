@@ -28,10 +28,7 @@ func touched(t testing.TB) *Metrics {
 	t.Helper()
 	m := New(Options{Version: "v1", Commit: "abc", Go: "go1", Organizations: []string{"acme"}, MaxLag: time.Hour})
 	age := time.Minute
-	m.WatchDatabase(&fake{
-		status: []store.OrgStatus{{Organization: "acme", Age: &age}},
-		sizes:  []store.Size{{Organization: "acme"}},
-	}, nil)
+	m.WatchDatabase(&fake{status: []store.OrgStatus{{Organization: "acme", Age: &age}}}, nil)
 	m.Ended("acme", store.Full, mirror.Succeeded, time.Second)
 	m.Skipped("acme", mirror.SkipBusy)
 	m.Requested("acme", fetch.Answered, time.Second)

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// An Abandoned is a run whose process ended without a word: what it saved
-// stands, and nobody told of it.
+// An Abandoned is a run whose process ended without finishing it: what it saved
+// remains, and no listener was notified of it.
 type Abandoned struct {
 	OrganizationID uuid.UUID
 	Organization   string // label
@@ -20,8 +20,8 @@ type Abandoned struct {
 	Counts         Counts // of rows inserted, updated and deleted alone
 }
 
-// abandonSQL books the dead runs of an organization whose lock the session or
-// transaction holds, but for those that the session itself opened.
+// abandonSQL ends the runs of dead processes. The session or transaction holds the
+// organization's lock; the runs that the session itself started are excepted.
 const abandonSQL = `
 UPDATE polar.sync_runs r
    SET status = 'abandoned',
@@ -41,20 +41,9 @@ RETURNING
     r.rows_updated,
     r.rows_deleted`
 
-// queueAbandon appends the runs to dead when the batch is done.
-func queueAbandon(batch *pgx.Batch, organization uuid.UUID, open []int64, dead *[]Abandoned) {
-	batch.Queue(abandonSQL, organization, open).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, scanAbandoned)
-		*dead = append(*dead, found...)
-		return err
-	})
-}
-
 func scanAbandoned(row pgx.CollectableRow) (Abandoned, error) {
 	var a Abandoned
-	var kind string
-	err := row.Scan(&a.OrganizationID, &a.Organization, &a.RunID, &kind, &a.Counts.RowsInserted, &a.Counts.RowsUpdated, &a.Counts.RowsDeleted)
-	a.Kind = Kind(kind)
+	err := row.Scan(&a.OrganizationID, &a.Organization, &a.RunID, &a.Kind, &a.Counts.RowsInserted, &a.Counts.RowsUpdated, &a.Counts.RowsDeleted)
 	return a, err
 }
 
@@ -66,27 +55,23 @@ func (s *Session) Abandoned() []Abandoned {
 	return dead
 }
 
-// graceOfRuns is how old a run must be before it is looked whether its process
-// is alive, so that looking seldom stands in the way of one that is.
-const graceOfRuns = 30 * time.Second
+// abandonAge is how old a run must be before AbandonDead tries its organization's
+// lock: for a moment that keeps the lock from others, so it should rarely meet a
+// run that has just begun.
+const abandonAge = 30 * time.Second
 
-// AbandonDead books the runs of dead processes as abandoned, of whichever
-// organization: those that somebody works on are seen to by the next run, those
-// that nobody works on any more by this. A run lives as long as its
-// organization's lock is held.
+// AbandonDead marks runs of dead processes as abandoned, whatever their
+// organization; StartRun does so only for an organization that is still worked
+// on. A run's process is alive as long as the organization's lock is held.
 func (s *Store) AbandonDead(ctx context.Context) ([]Abandoned, error) {
 	const running = `
 SELECT DISTINCT organization_id
   FROM polar.sync_runs
  WHERE status = 'running'
    AND (started_at < now() - $1::interval OR started_at > now())`
-	rows, err := s.pool.Query(ctx, running, graceOfRuns)
+	ids, err := collect(ctx, s.pool, "look for runs of dead processes", pgx.RowTo[uuid.UUID], running, abandonAge)
 	if err != nil {
-		return nil, fmt.Errorf("look for runs of dead processes: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return nil, fmt.Errorf("look for runs of dead processes: %w", err)
+		return nil, err
 	}
 	var all []Abandoned
 	var errs []error
@@ -102,15 +87,11 @@ SELECT DISTINCT organization_id
 
 func (s *Store) abandonDeadOf(ctx context.Context, organization uuid.UUID) (dead []Abandoned, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var dying bool
-		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lockKey(organization)).Scan(&dying); err != nil || !dying {
+		var locked bool
+		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lockKey(organization)).Scan(&locked); err != nil || !locked {
 			return err
 		}
-		rows, err := tx.Query(ctx, abandonSQL, organization, []int64{})
-		if err != nil {
-			return err
-		}
-		dead, err = pgx.CollectRows(rows, scanAbandoned)
+		dead, err = collect(ctx, tx, "mark as abandoned", scanAbandoned, abandonSQL, organization, []int64{})
 		return err
 	})
 	return dead, err

@@ -9,15 +9,15 @@ import (
 )
 
 // A Backfill is one call of syncd --backfill, or several if the first ones were
-// cut short.
+// interrupted.
 type Backfill struct {
 	ID        int64
 	StartedAt time.Time // by the database's clock
 	Resumed   bool      // an earlier call began it
 }
 
-// StartBackfill goes on with the last backfill if that was cut short less than
-// a day ago, and begins one otherwise.
+// StartBackfill resumes the last backfill if it began less than a day ago and was
+// interrupted, and begins one otherwise.
 func (s *Store) StartBackfill(ctx context.Context) (*Backfill, error) {
 	const last = `
 SELECT
@@ -31,24 +31,21 @@ SELECT
 INSERT INTO polar.backfills (started_at)
 VALUES (now())
 RETURNING id, started_at`
-	b := &Backfill{}
-	rows, err := s.pool.Query(ctx, last, cursorLifetime)
+	list, err := collect(ctx, s.pool, "look for an unfinished backfill", pgx.RowToAddrOfStructByPos[Backfill], last, cursorLifetime)
 	if err != nil {
-		return nil, fmt.Errorf("look for a backfill that was cut short: %w", err)
+		return nil, err
 	}
-	if _, err := pgx.ForEachRow(rows, []any{&b.ID, &b.StartedAt, &b.Resumed}, func() error { return nil }); err != nil {
-		return nil, fmt.Errorf("look for a backfill that was cut short: %w", err)
+	if len(list) == 1 && list[0].Resumed {
+		return list[0], nil
 	}
-	if b.Resumed {
-		return b, nil
-	}
+	b := &Backfill{}
 	if err := s.pool.QueryRow(ctx, begin).Scan(&b.ID, &b.StartedAt); err != nil {
 		return nil, fmt.Errorf("begin backfill: %w", err)
 	}
 	return b, nil
 }
 
-// FinishBackfill says that the backfill came to its end.
+// FinishBackfill records that the backfill is complete.
 func (s *Store) FinishBackfill(ctx context.Context, b *Backfill) error {
 	const sql = `
 UPDATE polar.backfills
@@ -61,8 +58,8 @@ UPDATE polar.backfills
 	return nil
 }
 
-// Backfilled reports whether the session's organization has been walked by b:
-// a full run that no schedule asked for began and succeeded since it began.
+// Backfilled reports whether b has walked the session's organization: since it
+// began, a full run without a slot has begun and succeeded.
 func (s *Session) Backfilled(ctx context.Context, b *Backfill) (bool, error) {
 	const sql = `
 SELECT EXISTS (
@@ -76,7 +73,7 @@ SELECT EXISTS (
        AND started_at <= now())`
 	var done bool
 	if err := s.conn.QueryRow(ctx, sql, s.organization, b.StartedAt).Scan(&done); err != nil {
-		return false, fmt.Errorf("look for a finished walk: %w", err)
+		return false, fmt.Errorf("find a finished walk: %w", err)
 	}
 	return done, nil
 }

@@ -14,14 +14,14 @@ import (
 // customer meters that were asked for. Nobody changes it, or its rows, while it
 // is being saved.
 type Block struct {
-	// CustomerMeters with their nested customers and meters, in any order. The
-	// same one may be there more than once; the newest is written.
+	// CustomerMeters with their nested customers and meters, in any order. If one
+	// occurs more than once, the newest is written.
 	CustomerMeters []*polar.CustomerMeter
 	Rejected       []RejectedRow
 
-	// RequestedAt is when the oldest request of the block was begun, by this
-	// machine's clock; zero if nobody knows. Only an answer to a request begun
-	// after a row was marked deleted revives it.
+	// RequestedAt is when the oldest request of the block began, by this machine's
+	// clock; zero if unknown. Only an answer to a request that began after a row
+	// was marked deleted revives it.
 	RequestedAt time.Time
 
 	// Region, if set, is the part of the list that the block shows completely.
@@ -31,13 +31,12 @@ type Block struct {
 	// Cursor, if set, moves with the block.
 	Cursor *Cursor
 
-	// Force writes what differs even if it is older: Polar, asked for that very
-	// row, insists. What was written since the request was begun stands all the
-	// same.
+	// Force writes what differs even if it is older: Polar still had it when asked
+	// for that very row. What was written after the request began stays.
 	Force bool
 
-	// Rewrite writes the nested customers and meters even if their digest says
-	// that they are as stored: the stored columns are not trusted.
+	// Rewrite writes the nested customers and meters even if their digest is the
+	// stored one: the stored columns are not trusted.
 	Rewrite bool
 
 	Counts Counts // of the requests and pages behind the block
@@ -86,7 +85,7 @@ func (b *Block) refusedRow(m *polar.CustomerMeter, err error) RejectedRow {
 type Saved struct {
 	Counts Counts
 	// Older are customer meters that were listed with an older state than the
-	// mirror has, of themselves or of their customer or meter. That state was
-	// not written. One may be there more than once.
+	// mirror has, of themselves or of their customer or meter. That state was not
+	// written. One may occur more than once.
 	Older []uuid.UUID
 }

@@ -12,17 +12,17 @@ import (
 	"polarmirror/internal/polar"
 )
 
-// A comparison is a block beside what is stored, read in one round trip. It only
-// spares work: the statements that write compare again, since another writer may
-// commit in between.
+// A comparison says how a block differs from what is stored, read in one round
+// trip. It only saves work: the statements that write compare again, since another
+// writer may commit in between.
 type comparison struct {
 	comparedAt  time.Time          // by the database's clock, before anything was read
 	requestedAt pgtype.Timestamptz // Block.RequestedAt by the same clock, or earlier
 
 	rows        int                    // customer meters of the block, each once
-	unchanged   int                    // stored just so
-	newRows     []*polar.CustomerMeter // not met: not stored, or outside of the region
-	changedRows []*polar.CustomerMeter // stored otherwise, or marked
+	unchanged   int                    // stored already
+	newRows     []*polar.CustomerMeter // not stored, or outside the region
+	changedRows []*polar.CustomerMeter // stored with another state, or marked
 	missing     []uuid.UUID            // live rows of the region that the block lacks
 	older       []uuid.UUID            // whose customer or meter is older than stored
 
@@ -60,20 +60,20 @@ WHERE s.id = ANY($1::uuid[])`
 func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
 	rows := newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
 	c := &comparison{rows: len(rows)}
-	met := newMetRows(rows, b.Rejected)
-	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, met, c)).Close(); err != nil {
+	stored := newStoredRows(rows, b.Rejected)
+	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, stored, c)).Close(); err != nil {
 		return nil, err
 	}
-	c.sortRows(rows, met.stored)
+	c.sortRows(rows, stored.byID)
 	if b.Region != nil {
-		c.missing = met.missing
+		c.missing = stored.missing
 	}
 	c.findOlder(rows)
 	return c, nil
 }
 
-// comparisonBatch reads what is stored into met and c.
-func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, met *metRows, c *comparison) *pgx.Batch {
+// comparisonBatch reads into stored and c what is stored.
+func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored *storedRows, c *comparison) *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&c.comparedAt)
@@ -83,10 +83,10 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, met *met
 	if r := b.Region; r != nil {
 		low, high := r.bounds()
 		batch.Queue(compareRegionSQL, w.organization, low, r.Low.CustomerID, r.Low.MeterID, high, r.High.CustomerID, r.High.MeterID).
-			Query(met.collect)
+			Query(stored.add)
 	} else if len(rows) > 0 {
 		batch.Queue(compareRowsSQL, column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })).
-			Query(met.collect)
+			Query(stored.add)
 	}
 	customers := nestedCustomers(column(rows, func(m *polar.CustomerMeter) *polar.Customer { return m.Customer }))
 	meters := nestedMeters(column(rows, func(m *polar.CustomerMeter) *polar.Meter { return m.Meter }))
@@ -95,9 +95,9 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, met *met
 	return batch
 }
 
-// requestedAt is when the block's oldest request was begun, by a clock that says
-// now: not later than it was, since the time that the question took counts as
-// part of the time since. Nobody knows a time: before everything.
+// requestedAt is when the block's oldest request began, by a clock that says now,
+// or somewhat earlier: the time to ask that clock counts as time since the
+// request. If unknown, it is before everything.
 func (b *Block) requestedAt(now time.Time) pgtype.Timestamptz {
 	if b.RequestedAt.IsZero() {
 		return pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
@@ -115,45 +115,45 @@ type storedRow struct {
 	extra                   []byte
 }
 
-// metRows are the stored rows that a comparison met: those of the block, and
-// which live ones of unarchived meters the block does not show. A region may hold
-// any number of others, such as those of archived meters; nothing of them is kept.
-type metRows struct {
+// storedRows are what a comparison keeps of the rows it reads: those of the block,
+// and the ids of live ones of unarchived meters that the block lacks. A region may
+// have any number of others, such as those of archived meters.
+type storedRows struct {
 	shown      map[uuid.UUID]bool
-	unarchived map[uuid.UUID]bool // meters that the block shows so, whatever is stored of them
-	stored     map[uuid.UUID]storedRow
+	unarchived map[uuid.UUID]bool // meters that the block shows unarchived, whatever is stored of them
+	byID       map[uuid.UUID]storedRow
 	missing    []uuid.UUID
 }
 
-func newMetRows(rows []*polar.CustomerMeter, rejected []RejectedRow) *metRows {
-	met := &metRows{
+func newStoredRows(rows []*polar.CustomerMeter, rejected []RejectedRow) *storedRows {
+	stored := &storedRows{
 		shown:      make(map[uuid.UUID]bool, len(rows)+len(rejected)),
 		unarchived: map[uuid.UUID]bool{},
-		stored:     make(map[uuid.UUID]storedRow, len(rows)),
+		byID:       make(map[uuid.UUID]storedRow, len(rows)),
 	}
 	for _, m := range rows {
-		met.shown[m.ID] = true
+		stored.shown[m.ID] = true
 		if m.Meter.ArchivedAt.IsZero() {
-			met.unarchived[m.MeterID] = true
+			stored.unarchived[m.MeterID] = true
 		}
 	}
 	for _, r := range rejected {
-		met.shown[r.ID] = true
+		stored.shown[r.ID] = true
 	}
-	return met
+	return stored
 }
 
-func (met *metRows) collect(rows pgx.Rows) error {
+func (stored *storedRows) add(rows pgx.Rows) error {
 	var s storedRow
 	_, err := pgx.ForEachRow(rows, []any{
 		&s.id, &s.customerID, &s.meterID, &s.creditedUnits, &s.createdAt, &s.modifiedAt,
 		&s.consumedUnits, &s.balance, &s.live, &s.archived, &s.extra,
 	}, func() error {
 		switch {
-		case met.shown[s.id.Bytes]:
-			met.stored[s.id.Bytes] = s
-		case s.live && (!s.archived || met.unarchived[s.meterID.Bytes]):
-			met.missing = append(met.missing, s.id.Bytes)
+		case stored.shown[s.id.Bytes]:
+			stored.byID[s.id.Bytes] = s
+		case s.live && (!s.archived || stored.unarchived[s.meterID.Bytes]):
+			stored.missing = append(stored.missing, s.id.Bytes)
 		}
 		s.extra = nil // or the next row would share its memory
 		return nil
@@ -161,8 +161,8 @@ func (met *metRows) collect(rows pgx.Rows) error {
 	return err
 }
 
-// holds reports whether m is stored just so.
-func (s *storedRow) holds(m *polar.CustomerMeter) bool {
+// equals reports whether the stored row is live and has the state of m.
+func (s *storedRow) equals(m *polar.CustomerMeter) bool {
 	return s.live &&
 		s.customerID.Bytes == m.CustomerID &&
 		s.meterID.Bytes == m.MeterID &&
@@ -182,13 +182,13 @@ func sameNumber(stored string, d polar.Decimal) bool {
 	return err == nil && other.Equal(d)
 }
 
-func (c *comparison) sortRows(rows []*polar.CustomerMeter, met map[uuid.UUID]storedRow) {
+func (c *comparison) sortRows(rows []*polar.CustomerMeter, byID map[uuid.UUID]storedRow) {
 	for _, m := range rows {
-		s, stored := met[m.ID]
+		s, stored := byID[m.ID]
 		switch {
 		case !stored:
 			c.newRows = append(c.newRows, m)
-		case s.holds(m):
+		case s.equals(m):
 			c.unchanged++
 		default:
 			c.changedRows = append(c.changedRows, m)
@@ -198,9 +198,9 @@ func (c *comparison) sortRows(rows []*polar.CustomerMeter, met map[uuid.UUID]sto
 	sortByID(c.changedRows, customerMeterID)
 }
 
-// findOlder names one customer meter for each customer and meter that was listed
-// with an older state than is stored. Older states of customer meters are found
-// by the statement that writes them.
+// findOlder finds one customer meter for each customer and meter that was listed
+// with an older state than is stored. The statement that writes customer meters
+// finds older states of those.
 func (c *comparison) findOlder(rows []*polar.CustomerMeter) {
 	for _, m := range rows {
 		if c.customers.older[m.CustomerID] || c.meters.older[m.MeterID] {
@@ -272,18 +272,18 @@ func queueNestedComparison[T any](batch *pgx.Batch, sql string, rows []nested[T]
 			digest    []byte
 			changedAt time.Time
 		}
-		met := make(map[uuid.UUID]state, len(rows))
+		found := make(map[uuid.UUID]state, len(rows))
 		var key pgtype.UUID
 		var s state
 		if _, err := pgx.ForEachRow(stored, []any{&key, &s.digest, &s.changedAt}, func() error {
-			met[key.Bytes] = state{bytes.Clone(s.digest), s.changedAt}
+			found[key.Bytes] = state{bytes.Clone(s.digest), s.changedAt}
 			return nil
 		}); err != nil {
 			return err
 		}
 		changes.older = map[uuid.UUID]bool{}
 		for _, n := range rows {
-			s, ok := met[n.id]
+			s, ok := found[n.id]
 			switch {
 			case ok && !b.Rewrite && bytes.Equal(s.digest, n.digest):
 			case ok && !b.Force && n.changedAt.Before(s.changedAt):
@@ -297,7 +297,7 @@ func queueNestedComparison[T any](batch *pgx.Batch, sql string, rows []nested[T]
 	})
 }
 
-// splitStored parts those that the mirror lacks from the others.
+// splitStored separates those that the mirror lacks from the others.
 func splitStored[T any](all []nested[T]) (added, stored []nested[T]) {
 	for _, n := range all {
 		if n.stored {

@@ -10,32 +10,32 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 const (
 	// connectTimeout bounds one attempt to reach the server.
 	connectTimeout = 10 * time.Second
-	// pingTimeout bounds the look at a pooled connection that has lain idle: one
-	// whose network is gone would be waited for until the kernel gives it up.
+	// pingTimeout bounds the check of a pooled connection that was idle: without
+	// it, one whose network is gone would hang until the kernel gives it up.
 	pingTimeout = 5 * time.Second
 
 	applicationName = "syncd" // unless the URL or the environment names another
 	statementCache  = 512     // prepared statements a connection keeps; as pgx has it
 
-	// A lost peer is noticed within deadAfter, on either side: by probes on a
-	// quiet connection, by what is not acknowledged on a busy one. The server is
-	// told the same in prepareConnection.
+	// Either side notices within deadAfter that its peer is gone: by probes on an
+	// idle connection, by unacknowledged data on a busy one. prepareConnection
+	// sets the same on the server.
 	deadAfter     = 25 * time.Second
 	probeIdle     = 10 * time.Second
 	probeInterval = 5 * time.Second
 	probeCount    = 3
 )
 
-// configure sets how connections are made and when they are given up, whatever
-// the URL says: with another exec mode pgx cannot send the arguments of our
-// statements, and a pool whose connections expire at once has none to lend.
-// Dial is how to reach the network, nil for the usual way.
+// configure sets how connections are made and when they are closed, whatever the
+// URL says: with another exec mode pgx cannot send the arguments of our
+// statements, and a pool whose connections expire at once is of no use.
 func configure(cfg *pgxpool.Config, opts Options, f *failover) {
 	cfg.MaxConns = 8
 	if opts.MaxConnections > 0 {
@@ -139,13 +139,40 @@ SELECT set_config(name, value, false)
 	if _, err := conn.Exec(ctx, sql); err != nil {
 		return fmt.Errorf("prepare connection: %w", err)
 	}
+	conn.TypeMap().RegisterType(&pgtype.Type{
+		Name:  "timestamptz",
+		OID:   pgtype.TimestamptzOID,
+		Codec: timestampCodec{&pgtype.TimestamptzCodec{ScanLocation: time.UTC}},
+	})
 	return nil
 }
 
-// A failover watches for a server that went away or takes no more writes. Its
-// connections are of no more use then, although those to a demoted server still
-// answer: all are closed, and the next ones are made anew, to wherever the
-// address leads by now.
+// A timestampCodec reads null into a time.Time as the zero time, which stands for
+// "never" in the domain, and any other time in UTC.
+type timestampCodec struct{ *pgtype.TimestamptzCodec }
+
+func (c timestampCodec) PlanScan(m *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
+	if _, ok := target.(*time.Time); ok {
+		return timestampPlan{c.TimestamptzCodec.PlanScan(m, oid, format, &pgtype.Timestamptz{})}
+	}
+	return c.TimestamptzCodec.PlanScan(m, oid, format, target)
+}
+
+type timestampPlan struct{ pgtype.ScanPlan }
+
+func (p timestampPlan) Scan(src []byte, target any) error {
+	var t pgtype.Timestamptz
+	err := p.ScanPlan.Scan(src, &t)
+	if err == nil && t.InfinityModifier != pgtype.Finite {
+		err = fmt.Errorf("%v is no time", t.InfinityModifier)
+	}
+	*target.(*time.Time) = t.Time
+	return err
+}
+
+// A failover watches for a server that went away or accepts no more writes. Then
+// all connections to it are closed, although those to a demoted server still
+// answer, and the next ones go wherever the address now leads.
 type failover struct {
 	pool atomic.Pointer[pgxpool.Pool] // nil until it is open
 }
@@ -154,13 +181,13 @@ type failover struct {
 // whether the connection may be kept.
 func (f *failover) onServerError(_ *pgconn.PgConn, err *pgconn.PgError) bool {
 	if err.Code != readOnlyTransaction && !strings.HasPrefix(err.Code, operatorIntervention) {
-		return err.SeverityUnlocalized != "FATAL" // the other is in the server's language
+		return err.SeverityUnlocalized != "FATAL" // Severity is in the server's language
 	}
 	if err.Code == queryCanceled {
-		return true // told by us, or by an administrator who meant one statement
+		return true // canceled by us, or by an administrator who meant one statement
 	}
 	if pool := f.pool.Load(); pool != nil {
-		pool.Reset() // those in use are closed when they are given back
+		pool.Reset() // closes those in use when they are released
 	}
 	return false
 }

@@ -6,12 +6,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
 
-// cursorLifetime is how long an unfinished walk may be taken up again.
+// cursorLifetime is how long an unfinished walk or backfill can be resumed.
 const cursorLifetime = 24 * time.Hour
 
 // A Cursor is where an unfinished walk goes on: every customer meter from Low
@@ -26,10 +25,10 @@ type Cursor struct {
 	Fingerprint  string
 }
 
-// LoadCursor returns the cursor of the organization's unfinished walk, or nil
-// if there is none that fits fingerprint and is known to be young enough. A cursor that is
-// of no use is dropped together with its suspects, so that the walk that begins
-// anew starts from nothing.
+// LoadCursor returns the cursor of the organization's unfinished walk, or nil if
+// there is none that has this fingerprint and is known to be young enough. Any
+// other cursor is dropped together with its suspects, so that the next walk
+// starts from nothing.
 func (s *Session) LoadCursor(ctx context.Context, fingerprint string) (*Cursor, error) {
 	const drop = `
 DELETE FROM polar.walk_cursors
@@ -56,18 +55,15 @@ SELECT
 	batch.Queue(drop, s.organization, fingerprint, cursorLifetime)
 	batch.Queue(dropSuspects, s.organization)
 	batch.Queue(load, s.organization).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			c := &Cursor{Fingerprint: fingerprint}
-			var polarBegan pgtype.Timestamptz
-			if err := rows.Scan(&c.BeganAt, &polarBegan, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
-				&c.Offset, &c.TotalCount, &c.RowsRejected); err != nil {
-				return err
-			}
-			c.PolarBeganAt = polarBegan.Time
-			c.Low.CreatedAt = c.Low.CreatedAt.UTC()
+		c := &Cursor{Fingerprint: fingerprint}
+		_, err := pgx.ForEachRow(rows, []any{
+			&c.BeganAt, &c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
+			&c.Offset, &c.TotalCount, &c.RowsRejected,
+		}, func() error {
 			cursor = c
-		}
-		return rows.Err()
+			return nil
+		})
+		return err
 	})
 	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("load cursor: %w", err)

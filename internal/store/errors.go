@@ -19,8 +19,8 @@ var (
 	ErrBusy = errors.New("organization is being worked on by another syncd")
 	// ErrSlotTaken means that the scheduled time has been answered already.
 	ErrSlotTaken = errors.New("scheduled time has been answered already")
-	// ErrReadOnly means that the server takes no writes: a standby, or a primary
-	// that was demoted.
+	// ErrReadOnly means that the server accepts no writes: it is a standby, or a
+	// primary that was demoted.
 	ErrReadOnly = errors.New("database is read-only: point database.url at the primary server or, if that is it, reset default_transaction_read_only for this role and database")
 )
 
@@ -43,7 +43,7 @@ func (e *UnreachableError) Error() string {
 	}
 }
 
-// An UnsuitableError says that the database answers and is not made for syncd.
+// An UnsuitableError says that the database answers but syncd cannot use it.
 type UnsuitableError struct {
 	Target  string // user@host:port/database
 	Problem string // what is wrong, and the remedy
@@ -53,8 +53,8 @@ func (e *UnsuitableError) Error() string {
 	return fmt.Sprintf("database %s is not suitable: %s", e.Target, e.Problem)
 }
 
-// A SessionError says that a connection is not one server process as long as it
-// lasts, so that the locks of organizations would not hold.
+// A SessionError says that a connection does not keep one server process for as
+// long as it lasts, so that the locks of organizations would not hold.
 type SessionError struct {
 	Target string // user@host:port/database
 	Cause  string // what was found
@@ -65,7 +65,7 @@ func (e *SessionError) Error() string {
 		"set database.url (DATABASE_URL) to the server's direct address, or to the proxy's port that pools by session", e.Target, e.Cause)
 }
 
-// A SchemaError says that the schema can't be made fit for this binary.
+// A SchemaError says that this binary cannot use the schema.
 type SchemaError struct {
 	Problem  string // what is wrong, and the remedy
 	Err      error  // may be nil
@@ -92,9 +92,8 @@ func target(cfg *pgx.ConnConfig) string {
 	return fmt.Sprintf("%s@%s/%s", cfg.User, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)), cfg.Database)
 }
 
-// connectCause says what was observed, and whether that is that nothing answered.
-// What has no words of its own here has those of pgx, which keeps the password
-// out of them.
+// connectCause says what was observed, and whether nothing answered. For other
+// errors it says what pgx says, which keeps the password out.
 func connectCause(err error) (cause string, down bool) {
 	var pgErr *pgconn.PgError
 	var opErr *net.OpError
@@ -102,7 +101,7 @@ func connectCause(err error) (cause string, down bool) {
 	var connectErr *pgconn.ConnectError
 	switch {
 	case errors.As(err, &pgErr):
-		return withCure(fmt.Sprintf("%s (SQLSTATE %s)", oneLine(pgErr.Message), pgErr.Code), pgErr.Code), false
+		return serverCause(pgErr.Message, pgErr.Code), false
 	case errors.As(err, &dnsErr):
 		return "host not found", true
 	case errors.Is(err, context.DeadlineExceeded):
@@ -119,7 +118,11 @@ func connectCause(err error) (cause string, down bool) {
 	return cause, false
 }
 
-// oneLine makes text fit a line: servers and proxies write what they like.
+func serverCause(message, state string) string {
+	return withCure(fmt.Sprintf("%s (SQLSTATE %s)", oneLine(message), state), state)
+}
+
+// oneLine makes one line of text, whatever a server or proxy wrote.
 func oneLine(text string) string {
 	const most = 500
 	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
@@ -132,17 +135,16 @@ func oneLine(text string) string {
 // quoted is what Postgres's messages quote: names of users, databases, hosts, files.
 var quoted = regexp.MustCompile(`"[^"]*"|«[^»]*»|»[^«]*«|„[^“”]*[“”]|“[^”]*”`)
 
-// Cause says on one line what was observed of the database, fit for whoever asks
-// whether syncd is ready: it names no host, user, database or file. It is "" if
-// nothing was observed that could be shown.
+// Cause says on one line what was observed of the database, and may be shown to
+// anyone who asks whether syncd is ready: it names no host, user, database or
+// file. It is "" if there is nothing that may be shown.
 func Cause(err error) string {
 	var pgErr *pgconn.PgError
 	var opErr *net.OpError
 	var dnsErr *net.DNSError
 	switch {
 	case errors.As(err, &pgErr):
-		message := oneLine(quoted.ReplaceAllString(pgErr.Message, "…"))
-		return withCure(fmt.Sprintf("%s (SQLSTATE %s)", message, pgErr.Code), pgErr.Code)
+		return serverCause(quoted.ReplaceAllString(pgErr.Message, "…"), pgErr.Code)
 	case errors.As(err, &dnsErr):
 		return "host not found"
 	case errors.As(err, &opErr):
@@ -151,9 +153,8 @@ func Cause(err error) string {
 	return ""
 }
 
-// cures are what to do about states of the server that end only when somebody does
-// something about them. Nothing here asks for a statement to be canceled: a
-// context that ends closes the connection.
+// cures are the remedies for states of the server that do not end by themselves.
+// syncd itself cancels no statement: a context that ends closes the connection.
 var cures = map[string]string{
 	diskFull: "free space on the disk that holds the database",
 	queryCanceled: "syncd sets statement_timeout to 0, so a proxy, the provider or another program canceled the statement: " +
@@ -182,15 +183,22 @@ func cured(err error) error {
 	return &curedError{err}
 }
 
-// States that say what became of the server:
-// https://www.postgresql.org/docs/current/errcodes-appendix.html
+// SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
-	connectionException  = "08"    // a class
-	operatorIntervention = "57"    // a class: shut down, crashed, starting up
-	queryCanceled        = "57014" // of that class, and the connection is as good as before
-	readOnlyTransaction  = "25006" // after a failover: a standby now
-	tooManyConnections   = "53300"
-	diskFull             = "53100"
+	connectionException   = "08"    // a class
+	operatorIntervention  = "57"    // a class: shut down, crashed, starting up
+	queryCanceled         = "57014" // of that class, but the connection is still good
+	readOnlyTransaction   = "25006" // after a failover: now a standby
+	tooManyConnections    = "53300"
+	diskFull              = "53100"
+	temporaryFileTooLarge = "53400"
+	undefinedTable        = "42P01"
+	undefinedSchema       = "3F000"
+	duplicateSchema       = "42P06"
+	insufficientPrivilege = "42501"
+	uniqueViolation       = "23505"
+	deadlock              = "40P01"
+	featureNotSupported   = "0A000"
 )
 
 // sqlState returns the SQLSTATE of err, or "".
@@ -215,8 +223,8 @@ func Refused(err error) bool {
 	return refusesValue(err) || strings.HasPrefix(sqlState(err), "23") // integrity constraint violation
 }
 
-// Broken reports whether err says that the connection, and with it the lock,
-// is gone or could not be had, or that the server stopped taking writes: the
+// Broken reports whether err says that the connection, and with it the lock, is
+// lost or could not be made, or that the server stopped accepting writes: the
 // session is of no more use, and another attempt needs a new one.
 func Broken(err error) bool {
 	if err == nil {

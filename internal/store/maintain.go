@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// Maintain makes the partitions of the history ahead of time, drops those whose
-// time is over, and forgets runs, rejected rows and webhooks likewise. It is
-// cheap when there is nothing to do; call it at start and a few times a day.
+// Maintain makes the partitions of the history ahead of time, drops expired ones,
+// and removes expired runs, rejected rows and webhooks. It is cheap when there is
+// nothing to do; call it at start and a few times a day.
 func (s *Store) Maintain(ctx context.Context) error {
 	if err := s.ensurePartitions(ctx); err != nil {
 		return fmt.Errorf("make history partitions: %w", cured(err))
@@ -17,14 +17,13 @@ func (s *Store) Maintain(ctx context.Context) error {
 		return fmt.Errorf("drop history older than history.keep: %w", cured(err))
 	}
 	if err := s.forget(ctx); err != nil {
-		return fmt.Errorf("forget old runs: %w", err)
+		return fmt.Errorf("remove old runs: %w", err)
 	}
 	return nil
 }
 
-// forget removes book-keeping whose time is over; see the comments on
-// polar.sync_runs, polar.rejected_rows and polar.webhook_events for
-// the times.
+// forget removes expired runs, rejected rows and webhooks; the comments on their
+// tables say how long each is kept.
 func (s *Store) forget(ctx context.Context) error {
 	const runs = `
 DELETE FROM polar.sync_runs
@@ -35,7 +34,7 @@ DELETE FROM polar.sync_runs
             AND status = 'succeeded'
             AND rows_inserted + rows_updated + rows_deleted + rows_rejected = 0
             AND started_at < now() - interval '7 days'))`
-	// Rows dated by a clock that was ahead stay for the whole time from now on.
+	// Rows dated by a clock that was ahead are kept as long as if they were new.
 	const redateRejected = `
 UPDATE polar.rejected_rows
    SET seen_at = now()
@@ -53,7 +52,7 @@ DELETE FROM polar.webhook_events
 	var errs []error
 	for _, sql := range []string{runs, redateRejected, rejected, redateWebhooks, webhooks} {
 		_, err := s.pool.Exec(ctx, sql)
-		if sqlState(err) != "42P01" { // undefined_table: an older schema
+		if sqlState(err) != undefinedTable { // an older schema lacks it
 			errs = append(errs, err)
 		}
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"time"
@@ -15,11 +14,11 @@ import (
 	"polarmirror/migrations"
 )
 
-// A Migration is one step of the schema and whether this database has taken it.
+// A Migration is one step of the schema and whether it was applied to this database.
 type Migration struct {
 	Version   int64
-	Name      string    // file name
-	Applied   bool      //
+	Name      string // file name
+	Applied   bool
 	AppliedAt time.Time // zero unless applied
 }
 
@@ -76,25 +75,21 @@ func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
 }
 
 func (s *Store) withGoose(use func(*goose.Provider) error) error {
+	versions, err := database.NewStore(database.DialectPostgres, Schema+".goose_db_version")
+	if err != nil {
+		return err
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return err
+	}
 	db := stdlib.OpenDBFromPool(s.pool.Pool)
 	defer db.Close()
-	provider, err := newProvider(db)
+	provider, err := goose.NewProvider("", db, migrations.FS, goose.WithStore(versions), goose.WithSessionLocker(locker))
 	if err != nil {
 		return err
 	}
 	return use(provider)
-}
-
-func newProvider(db *sql.DB) (*goose.Provider, error) {
-	versions, err := database.NewStore(database.DialectPostgres, Schema+".goose_db_version")
-	if err != nil {
-		return nil, err
-	}
-	locker, err := lock.NewPostgresSessionLocker()
-	if err != nil {
-		return nil, err
-	}
-	return goose.NewProvider("", db, migrations.FS, goose.WithStore(versions), goose.WithSessionLocker(locker))
 }
 
 // newestMigration is the number of the last migration in this binary.
@@ -133,9 +128,9 @@ func (s *Store) schemaExists(ctx context.Context) (bool, error) {
 	return exists, nil
 }
 
-// createSchema creates the schema only where it is missing, so that a role
-// without the right to create one can be given it. Two replicas may both find
-// it missing; the loser's error is the proof that it exists.
+// createSchema creates the schema only where it is missing, so that an
+// administrator can create it for a role that may not. Two replicas may both find
+// it missing; the error of the slower one proves that it exists.
 func (s *Store) createSchema(ctx context.Context) error {
 	exists, err := s.schemaExists(ctx)
 	if err != nil || exists {
@@ -144,16 +139,16 @@ func (s *Store) createSchema(ctx context.Context) error {
 	const sql = `CREATE SCHEMA polar`
 	_, err = s.pool.Exec(ctx, sql)
 	switch sqlState(err) {
-	case "42P06", "23505": // duplicate_schema, or both inserted at once
+	case duplicateSchema, uniqueViolation: // another replica was first
 		err = nil
-	case "42501":
+	case insufficientPrivilege:
 		return &SchemaError{Problem: "this role may not create schema polar; let an administrator run: CREATE SCHEMA polar AUTHORIZATION <this role>", Err: err}
 	}
 	if err != nil {
 		return fmt.Errorf("create schema: %w", cured(err))
 	}
 	const comment = `COMMENT ON SCHEMA polar IS 'Customer meters of Polar organizations, mirrored by syncd.'`
-	if _, err := s.pool.Exec(ctx, comment); err != nil && sqlState(err) != "42501" {
+	if _, err := s.pool.Exec(ctx, comment); err != nil && sqlState(err) != insufficientPrivilege {
 		return fmt.Errorf("describe schema: %w", err)
 	}
 	return nil
@@ -193,10 +188,10 @@ SELECT EXISTS (
 	const sql = `SELECT oldest_migration FROM polar.schema_compatibility`
 	var oldest int64
 	err = s.pool.QueryRow(ctx, sql).Scan(&oldest)
-	if sqlState(err) == "42P01" { // undefined_table: an empty schema, or one that is being migrated
+	switch sqlState(err) {
+	case undefinedTable: // an empty schema, or one that is being migrated
 		return nil
-	}
-	if sqlState(err) == "42501" { // insufficient_privilege
+	case insufficientPrivilege:
 		return &SchemaError{Problem: "schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
 	}
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// NotifyChannel is the channel on which listeners are told of changes.
+// NotifyChannel is the channel on which listeners are notified of changes.
 const NotifyChannel = "polar_customer_meters"
 
 // A Notification says what has changed since the last one about the
@@ -23,11 +23,10 @@ type Notification struct {
 	RowsDeleted    int64     `json:"rows_deleted"`
 }
 
-// Notify tells the listeners. Call it after the changes were committed: who
-// listens and then reads sees them. It reports false, and tells nobody, if
-// listeners were told of the organization within the last second, by whichever
-// replica.
-func (s *Store) Notify(ctx context.Context, n Notification) (told bool, err error) {
+// Notify notifies the listeners. Call it after the changes were committed, so that
+// a listener who then reads sees them. It reports false, and notifies nobody, if
+// any replica sent a notification of the organization within the last second.
+func (s *Store) Notify(ctx context.Context, n Notification) (sent bool, err error) {
 	payload, err := json.Marshal(n)
 	if err != nil {
 		return false, fmt.Errorf("encode notification: %w", err)

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -16,20 +15,20 @@ type Organization struct {
 	ID   uuid.UUID // zero: the one of that label that was mirrored last
 }
 
-// An OrgStatus is how one organization stands, by the runs of every replica: a
-// row of the view polar.sync_status, which holds the rules. Times are by the
-// database's clock, and zero where there is nothing to tell.
+// An OrgStatus is the status of one organization by the runs of every replica: a
+// row of the view polar.sync_status, which has the rules. Times are by the
+// database's clock, and zero where there is none.
 //
-// A time that is later than now is zero too. The clock that gave it was ahead
-// and has been corrected since, so that nobody knows when it was, and nothing
-// may be put off because of it.
+// A time later than now is zero too: the clock that gave it was ahead and has
+// been corrected since, so nobody knows when it was, and nothing may wait
+// because of it.
 type OrgStatus struct {
 	OrganizationID uuid.UUID // zero if the database does not know the organization
 	Organization   string    // label
 
-	// DataFrom is the start of the last successful run, which is the oldest
-	// moment that the data may be from, and Age the time since then. Age is nil
-	// if no run ever succeeded, or if it is unknown when; see Undated.
+	// DataFrom is the start of the last successful run, the oldest time that the
+	// data may be from, and Age the time since then. Age is nil if no run ever
+	// succeeded, or if it is unknown when one did; see Undated.
 	DataFrom time.Time
 	Age      *time.Duration
 
@@ -45,7 +44,10 @@ type OrgStatus struct {
 	Running      Kind // of the run under way; "" if there is none
 	RunningSince time.Time
 
-	LiveRows int64 // counted only if asked for
+	// Counted only if asked for:
+	LiveRows     int64 // customer meters that Polar has and the filter lets in
+	Suspects     int64 // of them, those that the full run under way has not found
+	RejectedRows int64 // rows from Polar that could not be mirrored, of the last 30 days
 }
 
 // A LastRun is the last run of some sort; its ID is 0 if there was none.
@@ -70,7 +72,7 @@ type Failure struct {
 	Message string
 }
 
-// Failing reports whether a run failed and nothing has made up for it.
+// Failing reports whether a run failed and no later one has succeeded instead.
 func (s *OrgStatus) Failing() bool { return s.Failed.Kind != "" }
 
 // LastSuccessID is the number of the last successful run; 0 if there was none.
@@ -85,8 +87,8 @@ func (s *OrgStatus) LastSuccess() time.Time {
 	return s.LastFull.Finished
 }
 
-// Undated reports whether a run succeeded and it is unknown when, since it is
-// dated later than now. The data counts as stale then.
+// Undated reports whether a run succeeded but it is unknown when, because it is
+// dated later than now. The data then counts as stale.
 func (s *OrgStatus) Undated() bool { return s.Age == nil && s.LastSuccessID() != 0 }
 
 // An OrgStatusQuery says whose status to look up.
@@ -94,9 +96,9 @@ type OrgStatusQuery struct {
 	// Organizations are those asked about; nil stands for all that the database
 	// knows.
 	Organizations []Organization
-	// CountRows asks for LiveRows, which costs a look at every customer meter;
-	// the rest costs a few index look-ups an organization, however many rows and
-	// runs there are.
+	// CountRows asks for the counts of rows, which read an index entry of every
+	// customer meter: ask seldom. The rest costs a few index look-ups an
+	// organization, however many rows and runs there are.
 	CountRows bool
 }
 
@@ -124,8 +126,10 @@ SELECT
     full_failed_at,
     coalesce(running, ''),
     running_since,
-    CASE WHEN $1::boolean THEN live_rows ELSE 0 END
-  FROM polar.sync_status
+    CASE WHEN $1::boolean THEN live_rows ELSE 0 END,
+    CASE WHEN $1::boolean THEN (SELECT count(*) FROM polar.walk_suspects w WHERE w.organization_id = s.organization_id) ELSE 0 END,
+    CASE WHEN $1::boolean THEN (SELECT count(*) FROM polar.rejected_rows j WHERE j.organization_id = s.organization_id) ELSE 0 END
+  FROM polar.sync_status s
  WHERE $2::uuid[] IS NULL
     OR organization_id = ANY ($2)
  ORDER BY
@@ -133,9 +137,9 @@ SELECT
     greatest(last_full_id, last_incremental_id) NULLS FIRST,
     organization_id`
 
-// OrgStatus returns how each of the organizations asked about stands, in their
-// order; all that the database knows come by label and, of two with one label, as
-// a changed id leaves them, the one mirrored last comes last.
+// OrgStatus returns the status of each of the organizations asked about, in their
+// order. All that the database knows come by label; of two with one label, which
+// a changed id leaves behind, the one mirrored last comes last.
 func (s *Store) OrgStatus(ctx context.Context, q OrgStatusQuery) ([]OrgStatus, error) {
 	return orgStatus(ctx, s.pool, q)
 }
@@ -145,25 +149,19 @@ func (v *View) OrgStatus(ctx context.Context, q OrgStatusQuery) ([]OrgStatus, er
 	return orgStatus(ctx, v.tx, q)
 }
 
-func orgStatus(ctx context.Context, db interface {
-	Query(context.Context, string, ...any) (pgx.Rows, error)
-}, q OrgStatusQuery) ([]OrgStatus, error) {
+func orgStatus(ctx context.Context, db querier, q OrgStatusQuery) ([]OrgStatus, error) {
 	var ids []uuid.UUID // nil: all
 	if byLabel := func(o Organization) bool { return o.ID == uuid.Nil }; !slices.ContainsFunc(q.Organizations, byLabel) {
 		for _, o := range q.Organizations {
 			ids = append(ids, o.ID)
 		}
 	}
-	rows, err := db.Query(ctx, orgStatusSQL, q.CountRows, ids)
-	if err != nil {
-		return nil, statusError(err)
+	all, err := collect(ctx, db, "read status", scanOrgStatus, orgStatusSQL, q.CountRows, ids)
+	if state := sqlState(err); state == undefinedTable || state == undefinedSchema {
+		return nil, &SchemaError{Problem: "nothing has been mirrored here yet; run syncd, or syncd migrate up"}
 	}
-	all, err := pgx.CollectRows(rows, scanOrgStatus)
-	if err != nil {
-		return nil, statusError(err)
-	}
-	if q.Organizations == nil {
-		return all, nil
+	if err != nil || q.Organizations == nil {
+		return all, err
 	}
 	asked := make([]OrgStatus, len(q.Organizations))
 	for i, o := range q.Organizations {
@@ -178,33 +176,13 @@ func orgStatus(ctx context.Context, db interface {
 	return asked, nil
 }
 
-func statusError(err error) error {
-	if state := sqlState(err); state == "42P01" || state == "3F000" {
-		return &SchemaError{Problem: "nothing has been mirrored here yet; run syncd, or syncd migrate up"}
-	}
-	return fmt.Errorf("read status: %w", err)
-}
-
 func scanOrgStatus(row pgx.CollectableRow) (OrgStatus, error) {
 	var s OrgStatus
-	var dataFrom, fullStarted, fullFinished, tickStarted, tickFinished, exactStarted, exactFinished, failedAt, fullFailedAt, since *time.Time
-	var failed, running string
-	err := row.Scan(&s.OrganizationID, &s.Organization, &dataFrom, &s.Age,
-		&s.LastFull.ID, &fullStarted, &fullFinished, &s.FullExact, &s.FullRejected,
-		&s.LastIncremental.ID, &tickStarted, &tickFinished,
-		&s.LastExact.ID, &exactStarted, &exactFinished,
-		&failed, &failedAt, &s.Failed.Message, &s.FullFailures, &fullFailedAt,
-		&running, &since, &s.LiveRows)
-	s.Failed.Kind, s.Running = Kind(failed), Kind(running)
-	fill(&s.DataFrom, dataFrom)
-	fill(&s.LastFull.Started, fullStarted)
-	fill(&s.LastFull.Finished, fullFinished)
-	fill(&s.LastIncremental.Started, tickStarted)
-	fill(&s.LastIncremental.Finished, tickFinished)
-	fill(&s.LastExact.Started, exactStarted)
-	fill(&s.LastExact.Finished, exactFinished)
-	fill(&s.Failed.At, failedAt)
-	fill(&s.FullFailedAt, fullFailedAt)
-	fill(&s.RunningSince, since)
+	err := row.Scan(&s.OrganizationID, &s.Organization, &s.DataFrom, &s.Age,
+		&s.LastFull.ID, &s.LastFull.Started, &s.LastFull.Finished, &s.FullExact, &s.FullRejected,
+		&s.LastIncremental.ID, &s.LastIncremental.Started, &s.LastIncremental.Finished,
+		&s.LastExact.ID, &s.LastExact.Started, &s.LastExact.Finished,
+		&s.Failed.Kind, &s.Failed.At, &s.Failed.Message, &s.FullFailures, &s.FullFailedAt,
+		&s.Running, &s.RunningSince, &s.LiveRows, &s.Suspects, &s.RejectedRows)
 	return s, err
 }

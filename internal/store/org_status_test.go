@@ -237,7 +237,7 @@ SELECT
 	}
 }
 
-func TestSizesCountLiveSuspectAndRejectedRows(t *testing.T) {
+func TestOrgStatusCountsLiveSuspectAndRejectedRows(t *testing.T) {
 	t.Parallel()
 	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
@@ -256,12 +256,19 @@ func TestSizesCountLiveSuspectAndRejectedRows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := st.Sizes(t.Context(), []store.Organization{{Name: "empty"}, {Name: "acme", ID: organization}, {Name: "acme"}, {Name: "nobody"}})
+	list, err := st.OrgStatus(t.Context(), store.OrgStatusQuery{
+		Organizations: []store.Organization{{Name: "empty"}, {Name: "acme", ID: organization}, {Name: "acme"}, {Name: "nobody"}},
+		CountRows:     true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	acme := store.Size{Organization: "acme", LiveRows: 3, Suspects: 2, RejectedRows: 1}
-	want := []store.Size{{Organization: "empty"}, acme, acme, {Organization: "nobody"}}
+	var got []string
+	for _, s := range list {
+		got = append(got, fmt.Sprintf("%s: %d live, %d suspects, %d rejected", s.Organization, s.LiveRows, s.Suspects, s.RejectedRows))
+	}
+	acme := "acme: 3 live, 2 suspects, 1 rejected"
+	want := []string{"empty: 0 live, 0 suspects, 0 rejected", acme, acme, "nobody: 0 live, 0 suspects, 0 rejected"}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}

@@ -18,15 +18,14 @@ const (
 	partitionMonth  = "2006_01" // what follows the prefix: the month, in UTC
 )
 
-// ensurePartitions works by the server's clock, which dates the history's rows.
+// ensurePartitions goes by the server's clock, which dates the history's rows.
 func (s *Store) ensurePartitions(ctx context.Context) error {
-	var now time.Time
-	if err := s.pool.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+	var month time.Time
+	if err := s.pool.QueryRow(ctx, `SELECT date_trunc('month', now())`).Scan(&month); err != nil {
 		return err
 	}
-	first := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
 	for i := range monthsAhead + 1 {
-		if err := s.ensurePartition(ctx, first.AddDate(0, i, 0)); err != nil {
+		if err := s.ensurePartition(ctx, month.AddDate(0, i, 0)); err != nil {
 			return err
 		}
 	}
@@ -35,8 +34,11 @@ func (s *Store) ensurePartitions(ctx context.Context) error {
 
 // ensurePartition makes the partition of one month as a table of its own and
 // then attaches it: CREATE TABLE … PARTITION OF would wait for every reader of
-// the history, and hold up all who come after it. The transaction-level lock
-// lets one replica work at a time; a crash here leaves nothing.
+// the history, and block all that come after it. The transaction-level lock lets
+// one replica work at a time; a crash here leaves nothing.
+//
+// Data definition takes no parameters; names and bounds are made from a date
+// alone.
 func (s *Store) ensurePartition(ctx context.Context, month time.Time) error {
 	name := partitionPrefix + month.Format(partitionMonth)
 	const exists = `
@@ -50,50 +52,37 @@ SELECT EXISTS (
 		if err := tx.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
 			return err
 		}
-		const guard = `SELECT pg_advisory_xact_lock($1), set_config('lock_timeout', '10s', true)`
-		if _, err := tx.Exec(ctx, guard, partitionLock); err != nil {
+		const lock = `SELECT pg_advisory_xact_lock($1), set_config('lock_timeout', '10s', true)`
+		if _, err := tx.Exec(ctx, lock, partitionLock); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
 			return err
 		}
-		return createPartition(ctx, tx, name, month)
+		table := partitionTable(name)
+		from, to := month.Format(time.DateOnly), month.AddDate(0, 1, 0).Format(time.DateOnly)
+		for _, sql := range []string{
+			`CREATE TABLE ` + table + ` (LIKE polar.customer_meter_history INCLUDING ALL)`,
+			`ALTER TABLE polar.customer_meter_history ATTACH PARTITION ` + table +
+				` FOR VALUES FROM ('` + from + ` 00:00:00+00') TO ('` + to + ` 00:00:00+00')`,
+			`COMMENT ON TABLE ` + table + ` IS 'Changes of customer meters seen from ` + from + ` until before ` + to + ` (UTC).'`,
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("partition %s: %w", name, err)
+			}
+		}
+		return nil
 	})
 }
 
-// createPartition runs data definition, which takes no parameters; name and
-// bounds are made from a date alone.
-func createPartition(ctx context.Context, tx pgx.Tx, name string, month time.Time) error {
-	table := pgx.Identifier{Schema, name}.Sanitize()
-	from, to := month.Format(time.DateOnly), month.AddDate(0, 1, 0).Format(time.DateOnly)
-	for _, sql := range []string{
-		`CREATE TABLE ` + table + ` (LIKE polar.customer_meter_history INCLUDING ALL)`,
-		`ALTER TABLE polar.customer_meter_history ATTACH PARTITION ` + table +
-			` FOR VALUES FROM ('` + from + ` 00:00:00+00') TO ('` + to + ` 00:00:00+00')`,
-		`COMMENT ON TABLE ` + table + ` IS 'Changes of customer meters seen from ` + from + ` until before ` + to + ` (UTC).'`,
-	} {
-		if _, err := tx.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("partition %s: %w", name, err)
-		}
-	}
-	return nil
-}
+// partitionTable is the quoted name of a partition, for data definition.
+func partitionTable(name string) string { return pgx.Identifier{Schema, name}.Sanitize() }
 
-// A partition is one month of the history.
-type partition struct {
-	name     string
-	attached bool
-	pending  bool // a concurrent detach was interrupted
-}
-
-// table is the quoted name, for data definition.
-func (p *partition) table() string { return pgx.Identifier{Schema, p.name}.Sanitize() }
-
-// dropExpired drops the months that ended longer ago than history.keep. Before,
-// the last state of each row in them is carried over to the first month that
-// stays, so that balances_at keeps answering for rows that have not changed
-// since. Each step can be repeated, and the oldest month goes first, so that
-// what a crash leaves still ends with the last states.
+// dropExpired drops the months that ended longer ago than history.keep. First it
+// carries the last state of each row in them over to the first month that stays,
+// so that balances_at still has it for rows that have not changed since. Each
+// step can be repeated, and the oldest month goes first, so that what a crash
+// leaves still ends with the last states.
 func (s *Store) dropExpired(ctx context.Context) error {
 	if s.keep <= 0 {
 		return nil
@@ -105,7 +94,7 @@ func (s *Store) dropExpired(ctx context.Context) error {
 	defer conn.Release()
 	var locked bool
 	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, dropLock).Scan(&locked); err != nil || !locked {
-		return err // another replica is at it
+		return err // another replica is doing it
 	}
 	defer s.unlockDrop(conn)
 	expired, kept, err := expiredPartitions(ctx, conn, s.keep)
@@ -119,8 +108,8 @@ func (s *Store) dropExpired(ctx context.Context) error {
 		return fmt.Errorf("carry last states forward: %w", err)
 	}
 	for _, p := range expired {
-		if err := drop(ctx, conn, p); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		if err := p.drop(ctx, conn); err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
 		}
 	}
 	return nil
@@ -130,55 +119,56 @@ func (s *Store) unlockDrop(conn *pgxpool.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	if _, err := conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, dropLock); err != nil {
-		_ = conn.Conn().Close(ctx) // which gives the lock back as well
+		_ = conn.Conn().Close(ctx) // which releases the lock as well
 	}
+}
+
+// A partition is one month of the history.
+type partition struct {
+	Name     string
+	Attached bool
+	Pending  bool // a concurrent detach was interrupted
 }
 
 // expiredPartitions returns the months to drop, oldest first, and the first
 // month that stays.
 func expiredPartitions(ctx context.Context, conn *pgxpool.Conn, keep time.Duration) (expired []partition, kept time.Time, err error) {
+	if err := conn.QueryRow(ctx, `SELECT date_trunc('month', now() - $1::interval)`, keep).Scan(&kept); err != nil {
+		return nil, kept, err
+	}
 	const sql = `
 SELECT
-    c.relname,
+    c.relname::text,
     i.inhparent IS NOT NULL,
-    coalesce(i.inhdetachpending, false),
-    date_trunc('month', now() - $1::interval)
+    coalesce(i.inhdetachpending, false)
   FROM pg_catalog.pg_class c
   LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
  WHERE c.relnamespace = 'polar'::regnamespace
    AND c.relkind = 'r'
    AND c.relname ~ '^customer_meter_history_[0-9]{4}_[0-9]{2}$'
+   AND c.relname < $1
  ORDER BY c.relname`
-	rows, err := conn.Query(ctx, sql, keep)
-	if err != nil {
-		return nil, kept, err
-	}
-	var p partition
-	_, err = pgx.ForEachRow(rows, []any{&p.name, &p.attached, &p.pending, &kept}, func() error {
-		if p.name < partitionPrefix+kept.UTC().Format(partitionMonth) {
-			expired = append(expired, p)
-		}
-		return nil
-	})
-	return expired, kept.UTC(), err
+	expired, err = collect(ctx, conn, "find expired months", pgx.RowToStructByPos[partition], sql, partitionPrefix+kept.Format(partitionMonth))
+	return expired, kept, err
 }
 
-// drop detaches p without holding up readers (which no transaction may do) and
-// removes it. The table's name is made from a date alone.
-func drop(ctx context.Context, conn *pgxpool.Conn, p partition) error {
+// drop detaches p without blocking readers, which no transaction may do, and
+// removes it.
+func (p *partition) drop(ctx context.Context, conn *pgxpool.Conn) error {
 	detach := ""
 	switch {
-	case p.pending:
+	case p.Pending:
 		detach = `FINALIZE`
-	case p.attached:
+	case p.Attached:
 		detach = `CONCURRENTLY`
 	}
+	table := partitionTable(p.Name)
 	if detach != "" {
-		if _, err := conn.Exec(ctx, `ALTER TABLE polar.customer_meter_history DETACH PARTITION `+p.table()+` `+detach); err != nil {
+		if _, err := conn.Exec(ctx, `ALTER TABLE polar.customer_meter_history DETACH PARTITION `+table+` `+detach); err != nil {
 			return err
 		}
 	}
-	_, err := conn.Exec(ctx, `DROP TABLE `+p.table())
+	_, err := conn.Exec(ctx, `DROP TABLE `+table)
 	return err
 }
 

@@ -10,87 +10,74 @@ import (
 )
 
 const (
-	// fullWait is how long a connection is waited for that the server refuses
-	// because it, the database or the role has as many as it may. It is bounded,
-	// because those that hold connections may be waiting for further ones.
+	// fullWait is how long to wait for a connection that the server refuses because
+	// it, the database or the role has no more to give. It is bounded, because
+	// those that hold connections may be waiting for more of them.
 	fullWait = 15 * time.Second
 	fullPoll = 100 * time.Millisecond
 )
 
-// A pool is a pgxpool.Pool that waits where the server grants fewer connections
+// A pool is a pgxpool.Pool that waits where the server allows fewer connections
 // than the pool may open: pgxpool opens another one whenever none is idle and
-// fails with the server's error, although one of its own may be given back the
-// next moment. The methods that are not here open no connection.
+// fails with the server's error, although one of its own may be released the next
+// moment. The methods that are not here open no connection.
 type pool struct{ *pgxpool.Pool }
 
-// patiently calls op until the server does not refuse the connection for it. A
+// whileFull calls op until the server no longer refuses the connection for it. A
 // server refuses for this reason only before it sees a statement, so nothing is
 // done twice.
-func patiently(ctx context.Context, op func() error) error {
+func whileFull[T any](ctx context.Context, op func() (T, error)) (T, error) {
 	end := time.Now().Add(fullWait)
 	for {
-		err := op()
+		result, err := op()
 		if sqlState(err) != tooManyConnections || time.Now().After(end) {
-			return err
+			return result, err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return result, err
 		case <-time.After(fullPoll):
 		}
 	}
 }
 
-func (p *pool) Acquire(ctx context.Context) (conn *pgxpool.Conn, err error) {
-	err = patiently(ctx, func() error {
-		conn, err = p.Pool.Acquire(ctx)
-		return err
-	})
-	return conn, err
+func (p *pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	return whileFull(ctx, func() (*pgxpool.Conn, error) { return p.Pool.Acquire(ctx) })
 }
 
 func (p *pool) Ping(ctx context.Context) error {
-	return patiently(ctx, func() error { return p.Pool.Ping(ctx) })
+	_, err := whileFull(ctx, func() (any, error) { return nil, p.Pool.Ping(ctx) })
+	return err
 }
 
-func (p *pool) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
-	err = patiently(ctx, func() error {
-		tag, err = p.Pool.Exec(ctx, sql, args...)
-		return err
-	})
-	return tag, err
+func (p *pool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return whileFull(ctx, func() (pgconn.CommandTag, error) { return p.Pool.Exec(ctx, sql, args...) })
 }
 
-func (p *pool) Query(ctx context.Context, sql string, args ...any) (rows pgx.Rows, err error) {
-	err = patiently(ctx, func() error {
-		rows, err = p.Pool.Query(ctx, sql, args...)
-		return err
-	})
-	return rows, err
+func (p *pool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return whileFull(ctx, func() (pgx.Rows, error) { return p.Pool.Query(ctx, sql, args...) })
 }
 
 func (p *pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return scanner(func(into ...any) error {
-		return patiently(ctx, func() error { return p.Pool.QueryRow(ctx, sql, args...).Scan(into...) })
+		_, err := whileFull(ctx, func() (any, error) { return nil, p.Pool.QueryRow(ctx, sql, args...).Scan(into...) })
+		return err
 	})
 }
 
-// A scanner is a row that is asked for when it is scanned.
+// A scanner is a row whose query runs when it is scanned.
 type scanner func(into ...any) error
 
 func (scan scanner) Scan(into ...any) error { return scan(into...) }
 
 func (p *pool) Begin(ctx context.Context) (pgx.Tx, error) { return p.BeginTx(ctx, pgx.TxOptions{}) }
 
-func (p *pool) BeginTx(ctx context.Context, opts pgx.TxOptions) (tx pgx.Tx, err error) {
-	err = patiently(ctx, func() error {
-		tx, err = p.Pool.BeginTx(ctx, opts)
-		return err
-	})
-	return tx, err
+func (p *pool) BeginTx(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error) {
+	return whileFull(ctx, func() (pgx.Tx, error) { return p.Pool.BeginTx(ctx, opts) })
 }
 
 // send runs a batch and closes its results.
 func (p *pool) send(ctx context.Context, batch *pgx.Batch) error {
-	return patiently(ctx, func() error { return p.Pool.SendBatch(ctx, batch).Close() })
+	_, err := whileFull(ctx, func() (any, error) { return nil, p.Pool.SendBatch(ctx, batch).Close() })
+	return err
 }

@@ -24,7 +24,7 @@ func (s *Store) Serviceable(ctx context.Context) error {
 	const sql = `SELECT coalesce(max(version_id), 0) FROM polar.goose_db_version WHERE is_applied`
 	var applied int64
 	err = s.pool.QueryRow(ctx, sql).Scan(&applied)
-	if state := sqlState(err); state == "42P01" || state == "3F000" { // undefined_table, invalid_schema_name
+	if state := sqlState(err); state == undefinedTable || state == undefinedSchema {
 		applied, err = 0, nil
 	}
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *Store) probeWrite(ctx context.Context) error {
 	switch sqlState(err) {
 	case readOnlyTransaction:
 		return ErrReadOnly
-	case "53400": // configuration_limit_exceeded: a temp_file_limit below 160 kB says nothing of the disk
+	case temporaryFileTooLarge: // a temp_file_limit below 160 kB says nothing about the disk
 		return nil
 	}
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -69,15 +68,7 @@ const rowColumns = `
 // deleted ones and those out of scope included.
 func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) ([]Row, error) {
 	const sql = `SELECT` + rowColumns + ` WHERE m.id = ANY($1::uuid[])`
-	rows, err := s.pool.Query(ctx, sql, column(ids, id))
-	if err != nil {
-		return nil, fmt.Errorf("read %d rows: %w", len(ids), err)
-	}
-	list, err := pgx.CollectRows(rows, scanRow)
-	if err != nil {
-		return nil, fmt.Errorf("read %d rows: %w", len(ids), err)
-	}
-	return list, nil
+	return collect(ctx, s.pool, fmt.Sprintf("read %d rows", len(ids)), scanRow, sql, column(ids, id))
 }
 
 // RegionRows returns the live rows of a region.
@@ -90,34 +81,23 @@ func (s *Store) RegionRows(ctx context.Context, organization uuid.UUID, region R
    AND (m.created_at, m.customer_id, m.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)`
 	lowAt, highAt := region.bounds()
 	low, high := region.Low, region.High
-	rows, err := s.pool.Query(ctx, sql, organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID)
-	if err != nil {
-		return nil, fmt.Errorf("read region: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, scanRow)
-	if err != nil {
-		return nil, fmt.Errorf("read region: %w", err)
-	}
-	return list, nil
+	return collect(ctx, s.pool, "read region", scanRow, sql,
+		organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID)
 }
 
 func scanRow(from pgx.CollectableRow) (Row, error) {
 	r := Row{CustomerMeter: polar.CustomerMeter{Customer: &polar.Customer{}, Meter: &polar.Meter{}}}
 	c, t := r.Customer, r.Meter
 	var consumed, balance string
-	var modified, deleted, scope, customerModified, customerDeleted, meterModified, archived pgtype.Timestamptz
-	err := from.Scan(&r.ID, &r.CustomerID, &r.MeterID, &consumed, &r.CreditedUnits, &balance, &r.CreatedAt, &modified, &r.Extra,
-		&r.FirstSeenAt, &r.LastChangedAt, &deleted, &scope,
+	err := from.Scan(&r.ID, &r.CustomerID, &r.MeterID, &consumed, &r.CreditedUnits, &balance, &r.CreatedAt, &r.ModifiedAt, &r.Extra,
+		&r.FirstSeenAt, &r.LastChangedAt, &r.DeletedAt, &r.OutOfScopeAt,
 		&c.OrganizationID, &c.ExternalID, &c.Type, &c.Email, &c.EmailVerified, &c.Name, &c.BillingName, &c.Metadata,
-		&c.CreatedAt, &customerModified, &customerDeleted, &c.Raw,
-		&t.OrganizationID, &t.Name, &t.Unit, &t.Aggregation, &t.Filter, &t.Metadata, &t.CreatedAt, &meterModified, &archived, &t.Raw)
+		&c.CreatedAt, &c.ModifiedAt, &c.DeletedAt, &c.Raw,
+		&t.OrganizationID, &t.Name, &t.Unit, &t.Aggregation, &t.Filter, &t.Metadata, &t.CreatedAt, &t.ModifiedAt, &t.ArchivedAt, &t.Raw)
 	if err != nil {
 		return r, err
 	}
 	c.ID, t.ID = r.CustomerID, r.MeterID
-	r.ModifiedAt, r.DeletedAt, r.OutOfScopeAt = modified.Time, deleted.Time, scope.Time
-	c.ModifiedAt, c.DeletedAt = customerModified.Time, customerDeleted.Time
-	t.ModifiedAt, t.ArchivedAt = meterModified.Time, archived.Time
 	if r.ConsumedUnits, err = polar.ParseDecimal(consumed); err != nil {
 		return r, err
 	}

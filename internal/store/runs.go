@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -13,13 +14,12 @@ import (
 // A Kind says what a run does.
 type Kind string
 
-// The kinds of runs; their texts stand in sync_runs.kind and, as its source,
-// in the history.
+// The kinds of runs, as in sync_runs.kind and in the history's source.
 const (
 	Full        Kind = "full"        // every page
 	Incremental Kind = "incremental" // what changed
 	Repair      Kind = "repair"      // rows that verify found different
-	Webhook     Kind = "webhook"     // told by Polar; no run, but a source in the history
+	Webhook     Kind = "webhook"     // sent by Polar; no run, but a source in the history
 )
 
 // A Run is one organization's walk or tick: one row of polar.sync_runs.
@@ -72,27 +72,20 @@ WHERE o.name IS DISTINCT FROM excluded.name`
 }
 
 // OrganizationID returns the id registered for the label name, or false.
-// A label without a configured id resolves to the organization it stood for
-// before, even while Polar lists nothing.
+// A label without a configured id then means the same organization as before,
+// even while Polar lists nothing.
 func (s *Store) OrganizationID(ctx context.Context, name string) (uuid.UUID, bool, error) {
 	const sql = `SELECT id FROM polar.organizations WHERE name = $1`
-	rows, err := s.pool.Query(ctx, sql, name)
-	if err != nil {
-		return uuid.Nil, false, fmt.Errorf("look up organization %s: %w", name, err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return uuid.Nil, false, fmt.Errorf("look up organization %s: %w", name, err)
-	}
-	if len(ids) != 1 {
-		return uuid.Nil, false, nil
+	ids, err := collect(ctx, s.pool, "look up organization "+name, pgx.RowTo[uuid.UUID], sql, name)
+	if err != nil || len(ids) != 1 {
+		return uuid.Nil, false, err
 	}
 	return ids[0], true, nil
 }
 
-// StartRun opens a run. Runs of the organization that are still called running
-// belong to processes that died, since the lock is ours, unless this session
-// opened them: they become abandoned; see [Session.Abandoned].
+// StartRun starts a run. Other runs of the organization with the status running,
+// unless this session started them, belong to processes that died, since this
+// session holds the lock: they become abandoned; see [Session.Abandoned].
 // A slot (zero for none) that has been answered before is [ErrSlotTaken]. A full
 // run stays due until it is done, so a slot whose full run failed is free again,
 // as is one that was answered by a clock that was ahead; see [Store.AcquireSlot].
@@ -119,25 +112,23 @@ ON CONFLICT ON CONSTRAINT sync_runs_slot_key DO NOTHING
 RETURNING id, started_at`
 	run := &Run{Kind: kind}
 	batch := &pgx.Batch{}
-	queueAbandon(batch, s.organization, s.open, &s.dead)
+	batch.Queue(abandonSQL, s.organization, s.open).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, scanAbandoned)
+		s.dead = append(s.dead, found...)
+		return err
+	})
 	if !slot.IsZero() {
 		batch.Queue(free, s.organization, string(kind), slot)
 	}
-	found := false
-	batch.Queue(start, s.organization, string(kind), timestamp(slot)).Query(func(rows pgx.Rows) error {
-		for rows.Next() {
-			found = true
-			if err := rows.Scan(&run.ID, &run.StartedAt); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
+	batch.Queue(start, s.organization, string(kind), timestamp(slot)).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&run.ID, &run.StartedAt)
 	})
-	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("start %s run: %w", kind, cured(err))
-	}
-	if !found {
+	err := s.conn.SendBatch(ctx, batch).Close()
+	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrSlotTaken
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start %s run: %w", kind, cured(err))
 	}
 	s.open = append(s.open, run.ID)
 	return run, nil
@@ -145,27 +136,32 @@ RETURNING id, started_at`
 
 // An Outcome is how a run ended.
 type Outcome struct {
-	Counts Counts // what is not counted by a saved block yet
+	Counts Counts // what no saved block has counted yet
 	Exact  *bool  // nil for runs that do not try
 	Err    error  // nil if the run succeeded
-	// Stopped says that Err is no failure: the run was told to stop, and is
-	// booked as abandoned.
+	// Stopped says that Err is no failure: the run was asked to stop, and becomes
+	// abandoned.
 	Stopped bool
 	Floor   time.Time // when the run began by Polar's clock; zero if unknown
 	// NullRows is the number of rows without modified_at that a tick found; nil if
-	// it did not look.
+	// it did not count them.
 	NullRows *int
 	Walked   bool // the walk is finished: its cursor and suspects are dropped
 }
 
-// FinishRun closes the run and, if it succeeded, moves the tick's floor to
-// o.Floor. A walk never moves it backward, since ticks between its blocks have
-// looked later than it began; a tick does, since only a clock set back at Polar
-// can make it begin before the last one.
+// FinishRun ends the run and, if it succeeded, moves the tick's floor to o.Floor.
+// A walk never moves it backward, since ticks between its blocks began after it;
+// a tick does, since only a clock set back at Polar can make it begin before the
+// last one.
 //
-// All of it happens or nothing: a crash before leaves the run to be called
-// abandoned, and the cursor where it is. What is reported as done is on disk:
-// this transaction waits for it, and with it for all blocks before.
+// All of it happens or nothing: a crash before leaves the run to be abandoned, and
+// the cursor where it is. What is reported as done is on disk: this transaction
+// waits for the disk, and so for all blocks before it.
+//
+// A run that was asked to stop while it waited for the database lost its
+// connection with the statement that was given up, and with it the lock. It is
+// finished on another connection, unless a process that has the lock by now has
+// already abandoned it.
 func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	status, text := "succeeded", (*string)(nil)
 	if o.Err != nil {
@@ -174,9 +170,6 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	}
 	if o.Stopped {
 		status = "abandoned"
-	}
-	if o.Stopped && s.conn.Conn().IsClosed() {
-		return s.bookStopped(ctx, run, o, text)
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
@@ -189,31 +182,14 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	if o.Err == nil && !o.Floor.IsZero() {
 		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, o.NullRows)
 	}
-	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
+	send := func() error { return s.conn.SendBatch(ctx, batch).Close() }
+	if o.Stopped && s.conn.Conn().IsClosed() {
+		send = func() error { return s.pool.send(ctx, batch) }
+	}
+	if err := send(); err != nil {
 		return fmt.Errorf("finish run %d: %w", run.ID, cured(err))
 	}
 	s.open = slices.DeleteFunc(s.open, func(id int64) bool { return id == run.ID })
-	return nil
-}
-
-// bookStopped books a run that was told to stop while it waited for an answer of
-// the database: the question, given up, took the connection with it. The lock is
-// gone too, so another process may have found the run and booked it already.
-func (s *Session) bookStopped(ctx context.Context, run *Run, o Outcome, text *string) error {
-	const sql = `
-UPDATE polar.sync_runs
-   SET status = 'abandoned',
-       exact = $2,
-       error = $3,
-       finished_at = clock_timestamp()
- WHERE id = $1
-   AND status = 'running'`
-	batch := &pgx.Batch{}
-	queueCounts(batch, run.ID, o.Counts)
-	batch.Queue(sql, run.ID, o.Exact, text)
-	if err := s.pool.send(ctx, batch); err != nil {
-		return fmt.Errorf("finish run %d: %w", run.ID, err)
-	}
 	return nil
 }
 
@@ -224,7 +200,8 @@ UPDATE polar.sync_runs
        method = CASE WHEN $3 THEN 'walk' END,
        error = $4,
        finished_at = clock_timestamp()
- WHERE id = $1`
+ WHERE id = $1
+   AND status = 'running'`
 
 const moveFloorSQL = `
 INSERT INTO polar.tick_floors AS f (organization_id, floor_at, null_rows)
@@ -247,8 +224,8 @@ UPDATE polar.sync_runs
        rate_limited = rate_limited + $11
  WHERE id = $1`
 
-// addCounts adds to what the run has done, in the transaction that did it. What
-// webhooks bring is counted for no run.
+// addCounts adds to what the run has done, in the transaction that did it. Changes
+// by webhooks belong to no run.
 func addCounts(ctx context.Context, tx pgx.Tx, runID int64, c Counts) error {
 	batch := &pgx.Batch{}
 	if queueCounts(batch, runID, c); batch.Len() == 0 {

@@ -7,17 +7,17 @@ import (
 	"github.com/google/uuid"
 )
 
-// A Scope is what the configured filter lets in; empty lists let in everything.
+// A Scope is the configured filter; an empty list matches everything.
 type Scope struct {
 	CustomerIDs         []uuid.UUID
 	ExternalCustomerIDs []string
 	MeterIDs            []uuid.UUID
 }
 
-// Scope marks the organization's rows that the filter no longer lets in as out
-// of scope: they are no longer kept current, and nothing is concluded from their
-// absence, so they are no suspects either. Rows that are let in again become
-// current when they are next seen.
+// Scope marks the organization's rows that the filter no longer matches as out of
+// scope: they are no longer kept current, and their absence means nothing, so
+// they are no suspects either. Rows that match again become current when they are
+// next seen.
 func (s *Session) Scope(ctx context.Context, scope Scope) error {
 	const sql = `
 WITH marked AS (

@@ -20,11 +20,11 @@ const (
 	partitionLock = lockNamespace<<8 | 1
 	// dropLock lets one replica at a time drop partitions.
 	dropLock = lockNamespace<<8 | 2
-	// lockPoll is how often a waiting Acquire asks for the lock again. Asking
-	// holds no snapshot between two questions, as a blocked one would.
+	// lockPoll is how often a waiting Acquire tries the lock again. Unlike a
+	// statement that waits for the lock, this holds no snapshot in between.
 	lockPoll = 500 * time.Millisecond
-	// releaseTimeout bounds giving a lock back; past it the connection is cut,
-	// which gives the lock back as well.
+	// releaseTimeout bounds the release of a lock; after it the connection is
+	// closed, which releases the lock as well.
 	releaseTimeout = 3 * time.Second
 )
 
@@ -32,9 +32,9 @@ const (
 // holds the organization's advisory lock. It is not safe for concurrent use.
 type Session struct {
 	Writer
-	pool *pool   // for what must be said after conn is gone
-	open []int64 // runs started and not finished, a walk and a tick between its blocks at most
-	dead []Abandoned
+	pool *pool       // for the end of a run whose connection is lost
+	open []int64     // runs started and not finished: at most a walk and a tick between its blocks
+	dead []Abandoned // runs of dead processes
 }
 
 func lockKey(organization uuid.UUID) int64 {
@@ -43,7 +43,7 @@ func lockKey(organization uuid.UUID) int64 {
 	return int64(high ^ low ^ lockNamespace)
 }
 
-// Acquire takes the organization's lock. If another session holds it, Acquire
+// Acquire acquires the organization's lock. If another session holds it, Acquire
 // waits until ctx ends when wait is set, and returns [ErrBusy] otherwise.
 func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) (*Session, error) {
 	for {
@@ -59,23 +59,21 @@ func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) 
 	}
 }
 
-// AcquireSlot takes the organization's lock for a run of kind that answers slot.
-// It returns [ErrSlotTaken] if there is such a run (a full one only if it
-// succeeded), which it finds out without asking for the lock, and [ErrBusy] if
-// another session holds it. Either costs one round trip, as many replicas may ask
-// about one slot. An answer that a clock gave which was ahead does not count: the
-// run began more than a minute before the slot, or a later one is dated later
-// than now.
+// AcquireSlot acquires the organization's lock for a run of kind that answers
+// slot. It returns [ErrSlotTaken] if there is such a run (a full one only if it
+// succeeded), without trying the lock, and [ErrBusy] if another session holds it.
+// Either costs one round trip, as many replicas may ask about one slot. A run
+// started by a clock that was ahead does not count: it began more than a minute
+// before the slot, or a later one is dated later than now.
 func (s *Store) AcquireSlot(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
 	return s.tryAcquire(ctx, organization, kind, slot)
 }
 
-// tryAcquire also turns off the plans that fit a small or unanalyzed table and
-// ruin a large one: on this connection blocks meet the tables by index. And it
-// lets blocks commit without waiting for the disk, or for a standby: should the
-// server crash, the last of them are lost together with the cursor that says
-// that they were saved, and are read again. The end of a run waits; see
-// FinishRun.
+// tryAcquire also turns off plans that suit a small or unanalyzed table but are
+// ruinous for a large one: this connection reads the tables by index. And it lets
+// blocks commit without waiting for the disk or a standby: if the server crashes,
+// the last of them are lost together with the cursor that says they were saved,
+// and are read again. The end of a run waits; see FinishRun.
 func (s *Store) tryAcquire(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -90,7 +88,7 @@ WITH run AS MATERIALIZED (
            AND r.kind = $3
            AND r.slot = $4::timestamptz
            AND (r.kind <> 'full' OR r.status = 'succeeded') -- which stays due until it is done
-           -- A clock was ahead: the slot was answered before its time.
+           -- The clock was ahead that answered the slot before its time.
            AND r.slot <= r.started_at + interval '1 minute'
            AND NOT EXISTS (
                SELECT
@@ -123,20 +121,19 @@ SELECT
 	switch {
 	case err != nil:
 		cut(conn)
-		return nil, fmt.Errorf("take organization's lock: %w", err)
+		return nil, fmt.Errorf("acquire organization's lock: %w", err)
 	case held:
 		return &Session{Writer: Writer{conn: conn, organization: organization}, pool: s.pool, open: []int64{}}, nil
 	}
-	conn.Release() // nothing of it was changed
+	conn.Release() // its settings are unchanged
 	if taken {
 		return nil, ErrSlotTaken
 	}
 	return nil, ErrBusy
 }
 
-// Release gives the lock back. A connection whose state is in doubt is cut
-// instead of being reused, which gives the lock back just the same. Releasing
-// twice does nothing.
+// Release releases the lock. A connection in an unknown state is closed instead
+// of reused, which releases the lock as well. Releasing twice does nothing.
 func (s *Session) Release() {
 	conn := s.conn
 	if conn == nil {
@@ -169,5 +166,5 @@ func cut(conn *pgxpool.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	raw := conn.Hijack()
-	_ = raw.Close(ctx) // the connection is given up either way
+	_ = raw.Close(ctx) // either way the connection is no longer used
 }

@@ -16,17 +16,15 @@ SELECT max(slot)
  WHERE organization_id = $1
    AND kind = $2
    AND slot <= now() + interval '1 minute'`
-	var last time.Time
-	var slot *time.Time
+	var slot time.Time
 	if err := s.conn.QueryRow(ctx, sql, s.organization, string(kind)).Scan(&slot); err != nil {
-		return time.Time{}, fmt.Errorf("look for the last slot: %w", err)
+		return time.Time{}, fmt.Errorf("find the last slot: %w", err)
 	}
-	fill(&last, slot)
-	return last, nil
+	return slot, nil
 }
 
-// WhySkipped returns why no run answered the scheduled times from first to last:
-// another run was under way, or there is none to name.
+// WhySkipped says why no run answered the scheduled times from first to last:
+// another run was under way, or the database knows no reason.
 func (s *Session) WhySkipped(ctx context.Context, first, last time.Time) (string, error) {
 	const sql = `
 SELECT coalesce((
@@ -52,7 +50,7 @@ SELECT coalesce((
 ), 'no syncd was running, or each was busy with other organizations or logged a reason of its own')`
 	var reason string
 	if err := s.conn.QueryRow(ctx, sql, s.organization, first, last).Scan(&reason); err != nil {
-		return "", fmt.Errorf("look for the run that kept the schedule from being met: %w", err)
+		return "", fmt.Errorf("find the run that kept the schedule from being met: %w", err)
 	}
 	return reason, nil
 }

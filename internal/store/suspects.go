@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // suspectAge is how long ago a row must have been seen first before it can be
@@ -38,11 +37,11 @@ func (w *Writer) queueSuspects(batch *pgx.Batch, missing []uuid.UUID) {
 }
 
 // A SuspectMeter is a meter with customer meters that a walk did not find, or
-// that it can't find.
+// can't find because the meter is archived.
 type SuspectMeter struct {
 	MeterID uuid.UUID
 	Count   int         // of suspects
-	Samples []uuid.UUID // a few of the suspects
+	Samples []uuid.UUID // a few of the customer meters
 }
 
 // CustomerSuspects are the suspects of one customer.
@@ -62,27 +61,16 @@ SELECT
  WHERE organization_id = $1
  GROUP BY meter_id
  ORDER BY meter_id`
-	rows, err := s.conn.Query(ctx, sql, s.organization)
-	if err != nil {
-		return nil, fmt.Errorf("group suspects by meter: %w", err)
-	}
-	meters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (SuspectMeter, error) {
-		var m SuspectMeter
-		err := row.Scan(&m.MeterID, &m.Count, &m.Samples)
-		return m, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("group suspects by meter: %w", err)
-	}
-	return meters, nil
+	return collect(ctx, s.conn, "group suspects by meter", pgx.RowToStructByPos[SuspectMeter], sql, s.organization)
 }
 
-// ArchivedMeters returns up to limit of the meters that are archived, with a few
-// of their live rows: any of those meters, so that all have their turn in time.
+// ArchivedMeters returns up to limit of the archived meters, chosen at random so
+// that in time each is, with a few of their live rows.
 func (s *Session) ArchivedMeters(ctx context.Context, limit int) ([]SuspectMeter, error) {
 	const sql = `
 SELECT
     t.id,
+    0,
     ARRAY(
         SELECT m.id
           FROM polar.customer_meters m
@@ -97,19 +85,7 @@ SELECT
    AND t.archived_at IS NOT NULL
  ORDER BY random()
  LIMIT $2`
-	rows, err := s.conn.Query(ctx, sql, s.organization, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list archived meters: %w", err)
-	}
-	meters, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (SuspectMeter, error) {
-		var m SuspectMeter
-		err := row.Scan(&m.MeterID, &m.Samples)
-		return m, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list archived meters: %w", err)
-	}
-	return meters, nil
+	return collect(ctx, s.conn, "list archived meters", pgx.RowToStructByPos[SuspectMeter], sql, s.organization, limit)
 }
 
 // SuspectMeter makes every live row of a meter a suspect.
@@ -134,7 +110,7 @@ ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
 }
 
 // Suspects returns up to limit suspects with ids above after, in id order,
-// leaving out those seen first too short a time ago.
+// except those that were first seen too recently; see suspectAge.
 func (s *Session) Suspects(ctx context.Context, after uuid.UUID, limit int) ([]uuid.UUID, error) {
 	const sql = `
 SELECT w.customer_meter_id
@@ -143,18 +119,10 @@ SELECT w.customer_meter_id
  WHERE w.organization_id = $1
    AND w.customer_meter_id > $2
    AND m.deleted_at IS NULL
-   AND (m.first_seen_at < now() - $3::interval OR m.first_seen_at > now()) -- a time to come is unknown
+   AND (m.first_seen_at < now() - $3::interval OR m.first_seen_at > now()) -- a time later than now is unknown
  ORDER BY w.customer_meter_id
  LIMIT $4`
-	rows, err := s.conn.Query(ctx, sql, s.organization, after, suspectAge, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list suspects: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return nil, fmt.Errorf("list suspects: %w", err)
-	}
-	return ids, nil
+	return collect(ctx, s.conn, "list suspects", pgx.RowTo[uuid.UUID], sql, s.organization, after, suspectAge, limit)
 }
 
 // SuspectsByCustomer returns the suspects of up to limit customers with ids above
@@ -171,15 +139,7 @@ SELECT
  GROUP BY m.customer_id
  ORDER BY m.customer_id
  LIMIT $3`
-	rows, err := s.conn.Query(ctx, sql, s.organization, after, limit)
-	if err != nil {
-		return nil, fmt.Errorf("group suspects by customer: %w", err)
-	}
-	customers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[CustomerSuspects])
-	if err != nil {
-		return nil, fmt.Errorf("group suspects by customer: %w", err)
-	}
-	return customers, nil
+	return collect(ctx, s.conn, "group suspects by customer", pgx.RowToStructByPos[CustomerSuspects], sql, s.organization, after, limit)
 }
 
 // DropMeterSuspects clears the suspects of one meter: it is archived.
@@ -209,9 +169,9 @@ SELECT count(*)
 	return n, nil
 }
 
-// MarkDeleted marks customer meters for which Polar answered that it has them
-// no longer, writes that into the history and counts them for the run. Rows
-// that are marked already stay as they are.
+// MarkDeleted marks customer meters that, by its own word, Polar no longer has,
+// adds that to the history and counts them for the run. Rows that are already
+// marked stay as they are.
 func (s *Session) MarkDeleted(ctx context.Context, run *Run, ids []uuid.UUID) (int, error) {
 	const sql = `
 WITH marked AS (
@@ -259,15 +219,14 @@ logged AS (
         $3::text
     FROM marked w
 ),
-booked AS (
+counted AS (
     UPDATE polar.sync_runs r
        SET rows_deleted = r.rows_deleted + (SELECT count(*) FROM marked)
      WHERE r.id = $4
 )
 SELECT count(*) FROM marked`
-	list := column(ids, func(u uuid.UUID) pgtype.UUID { return id(u) })
 	var n int
-	if err := s.conn.QueryRow(ctx, sql, list, s.organization, string(run.Kind), run.ID).Scan(&n); err != nil {
+	if err := s.conn.QueryRow(ctx, sql, column(ids, id), s.organization, string(run.Kind), run.ID).Scan(&n); err != nil {
 		return 0, fmt.Errorf("mark %d rows deleted: %w", len(ids), cured(err))
 	}
 	return n, nil

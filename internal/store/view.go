@@ -13,9 +13,9 @@ import (
 // write nothing and agree with each other.
 type View struct{ tx pgx.Tx }
 
-// View calls use with a snapshot. A statement that takes longer than limit is
-// ended by the server: one left to run on would burden the mirror long after
-// whoever asked has gone.
+// View calls use with a snapshot. The server ends a statement that takes longer
+// than limit: otherwise it would go on and burden the mirror long after whoever
+// asked has gone.
 func (s *Store) View(ctx context.Context, limit time.Duration, use func(*View) error) error {
 	const bounds = `
 SELECT
@@ -30,22 +30,20 @@ SELECT
 	})
 }
 
-// collect runs a query and scans its rows.
-func collect[T any](ctx context.Context, v *View, what, sql string, scan func(pgx.CollectableRow) (T, error), args ...any) ([]T, error) {
-	rows, err := v.tx.Query(ctx, sql, args...)
+// A querier is the pool, a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// collect returns the rows of a query; operation is what errors begin with.
+func collect[T any](ctx context.Context, db querier, operation string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", operation, err)
 	}
 	list, err := pgx.CollectRows(rows, scan)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", what, err)
+		return nil, fmt.Errorf("%s: %w", operation, err)
 	}
 	return list, nil
-}
-
-// fill copies what is not null, in UTC.
-func fill(to *time.Time, from *time.Time) {
-	if from != nil {
-		*to = from.UTC()
-	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,21 +11,23 @@ import (
 
 // An Activity is what is being done for one organization.
 type Activity struct {
-	Running  []Running // a walk, and a tick between its blocks, at most; the walk first
-	Requests float64   // sent to Polar within the last minute, runs taken to send theirs evenly
+	Running  []Running // at most a walk and a tick between its blocks; the walk first
+	Requests float64   // sent to Polar within the last minute, as if each run sent its own evenly
 }
 
-// A Running is a run that is booked as under way.
+// A Running is a run whose status is running.
 type Running struct {
-	ID        int64
-	Kind      Kind
-	StartedAt time.Time // zero if it is dated later than now
-	Counts    Counts    // booked so far, with the last block
-	Held      bool      // somebody holds the organization's lock; else the run's process is gone
+	OrganizationID uuid.UUID
+	ID             int64
+	Kind           Kind
+	StartedAt      time.Time // zero if it is dated later than now
+	Counts                   // up to the last saved block
 
 	// Where the last block of a walk ended, of the rows that Polar counted when
 	// it began; Total is 0 before the first block, and for what is no walk.
 	Remaining, Total int64
+
+	Held bool `db:"-"` // somebody holds the organization's lock; else the run's process is gone
 }
 
 // Activity returns what is being done, by organization.
@@ -33,15 +36,15 @@ func (v *View) Activity(ctx context.Context) (map[uuid.UUID]Activity, error) {
 	if err != nil {
 		return nil, err
 	}
+	type requests struct {
+		OrganizationID uuid.UUID
+		Count          float64
+	}
+	list, err := collect(ctx, v.tx, "count requests of the last minute", pgx.RowToStructByPos[requests], requestsSQL)
 	found := map[uuid.UUID]Activity{}
-	_, err = collect(ctx, v, "requests of the last minute", requestsSQL, func(row pgx.CollectableRow) (struct{}, error) {
-		var organization uuid.UUID
-		var a Activity
-		err := row.Scan(&organization, &a.Requests)
-		a.Running = running[organization]
-		found[organization] = a
-		return struct{}{}, err
-	})
+	for _, r := range list {
+		found[r.OrganizationID] = Activity{Running: running[r.OrganizationID], Requests: r.Count}
+	}
 	return found, err
 }
 
@@ -88,17 +91,7 @@ SELECT
     r.organization_id,
     r.id,
     r.kind,
-    CASE WHEN r.started_at <= now() THEN r.started_at END,
-    r.requests,
-    r.pages,
-    r.rows_seen,
-    r.rows_inserted,
-    r.rows_updated,
-    r.rows_unchanged,
-    r.rows_deleted,
-    r.rows_rejected,
-    r.retries,
-    r.rate_limited,
+    CASE WHEN r.started_at <= now() THEN r.started_at END,` + countColumns + `,
     CASE WHEN r.kind = 'full' THEN coalesce(c.low_offset, 0) ELSE 0 END,
     CASE WHEN r.kind = 'full' THEN coalesce(c.total_count, 0) ELSE 0 END
   FROM polar.sync_runs r
@@ -106,11 +99,11 @@ SELECT
  WHERE r.status = 'running'
  ORDER BY r.organization_id, r.kind = 'full' DESC, r.id DESC`
 
-// running returns the runs under way by organization. A process that was killed
-// leaves its run booked as running until the next one begins, but never its
-// lock, so that the locks tell the two apart. The halves of an advisory lock's
-// key stand in pg_locks as classid and objid (source: Postgres's documentation
-// of pg_locks).
+// running returns the running runs by organization. A process that was killed
+// leaves its run with the status running until the next one begins, but never
+// its lock, so the locks tell the two apart. The halves of an advisory lock's key
+// are classid and objid in pg_locks (source: Postgres's documentation of
+// pg_locks).
 func (v *View) running(ctx context.Context) (map[uuid.UUID][]Running, error) {
 	const locks = `
 SELECT (l.classid::bigint << 32) | l.objid::bigint
@@ -119,27 +112,15 @@ SELECT (l.classid::bigint << 32) | l.objid::bigint
    AND l.objsubid = 1
    AND l.granted
    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())`
-	keys, err := collect(ctx, v, "locks", locks, pgx.RowTo[int64])
+	keys, err := collect(ctx, v.tx, "read locks", pgx.RowTo[int64], locks)
 	if err != nil {
 		return nil, err
 	}
-	held := make(map[int64]bool, len(keys))
-	for _, k := range keys {
-		held[k] = true
-	}
+	list, err := collect(ctx, v.tx, "read running runs", pgx.RowToStructByPos[Running], runningSQL)
 	found := map[uuid.UUID][]Running{}
-	_, err = collect(ctx, v, "runs under way", runningSQL, func(row pgx.CollectableRow) (struct{}, error) {
-		var r Running
-		var organization uuid.UUID
-		var kind string
-		var started *time.Time
-		c := &r.Counts
-		err := row.Scan(&organization, &r.ID, &kind, &started, &c.Requests, &c.Pages, &c.RowsSeen, &c.RowsInserted,
-			&c.RowsUpdated, &c.RowsUnchanged, &c.RowsDeleted, &c.RowsRejected, &c.Retries, &c.RateLimited, &r.Remaining, &r.Total)
-		r.Kind, r.Held = Kind(kind), held[lockKey(organization)]
-		fill(&r.StartedAt, started)
-		found[organization] = append(found[organization], r)
-		return struct{}{}, err
-	})
+	for _, r := range list {
+		r.Held = slices.Contains(keys, lockKey(r.OrganizationID))
+		found[r.OrganizationID] = append(found[r.OrganizationID], r)
+	}
 	return found, err
 }

@@ -15,9 +15,9 @@ type Customer struct {
 	Type         string
 	BillingName  string
 	CreatedAt    time.Time
-	ModifiedAt   time.Time // zero if never
-	DeletedAt    time.Time // zero if Polar has it
-	Meters       []CustomerMeter
+	ModifiedAt   time.Time       // zero if never
+	DeletedAt    time.Time       // zero if Polar has it
+	Meters       []CustomerMeter `db:"-"`
 }
 
 // A CustomerMeter is a row of the mirror for people to read.
@@ -54,16 +54,7 @@ SELECT
   FROM polar.customers c
   JOIN polar.organizations o ON o.id = c.organization_id
  WHERE c.id = $1`
-	list, err := collect(ctx, v, "customer", sql, func(row pgx.CollectableRow) (*Customer, error) {
-		c := &Customer{}
-		var created, modified, deleted *time.Time
-		err := row.Scan(&c.ID, &c.Name, &c.Email, &c.ExternalID, &c.Deleted, &c.Organization, &c.Type, &c.BillingName,
-			&created, &modified, &deleted)
-		fill(&c.CreatedAt, created)
-		fill(&c.ModifiedAt, modified)
-		fill(&c.DeletedAt, deleted)
-		return c, err
-	}, customer)
+	list, err := collect(ctx, v.tx, "read customer", pgx.RowToAddrOfStructByPos[Customer], sql, customer)
 	if err != nil || len(list) == 0 {
 		return nil, false, err
 	}
@@ -90,61 +81,41 @@ SELECT
   JOIN polar.meters t ON t.id = m.meter_id
  WHERE m.customer_id = $1
  ORDER BY m.deleted_at IS NOT NULL, m.out_of_scope_at IS NOT NULL, t.archived_at IS NOT NULL, t.name, m.id`
-	return collect(ctx, v, "customer's meters", sql, func(row pgx.CollectableRow) (CustomerMeter, error) {
-		var m CustomerMeter
-		var changed, seen, deleted, scope *time.Time
-		err := row.Scan(&m.ID, &m.MeterID, &m.MeterName, &m.Unit, &m.Archived, &m.Consumed, &m.Credited, &m.Balance,
-			&changed, &seen, &deleted, &scope)
-		fill(&m.ChangedAt, changed)
-		fill(&m.FirstSeenAt, seen)
-		fill(&m.DeletedAt, deleted)
-		fill(&m.OutOfScopeAt, scope)
-		return m, err
-	}, customer)
+	return collect(ctx, v.tx, "read customer's meters", pgx.RowToStructByPos[CustomerMeter], sql, customer)
 }
 
 // A BalancePoint is a balance as it was at a moment, as far as it had been seen.
 type BalancePoint struct {
 	CustomerMeterID uuid.UUID
 	At              time.Time
-	Balance         string // "" before the first sight and while Polar had no such row
+	Balance         string // "" before it was first seen and while Polar had no such row
 }
 
 // Balances returns each customer meter's balance at so many moments, evenly
-// spread from from to to, both included: as many index look-ups, however long
-// the history.
+// spread from from to to, both included: a few index look-ups for each, however
+// long the history.
 func (v *View) Balances(ctx context.Context, customerMeters []uuid.UUID, from, to time.Time, moments int) ([]BalancePoint, error) {
 	const sql = `
 SELECT
     w.id,
     a.at,
-    coalesce(CASE WHEN NOT b.deleted THEN b.balance END::text, '')
+    coalesce(b.balance::text, '')
   FROM unnest($1::uuid[]) AS w (id)
  CROSS JOIN (
       SELECT $2::timestamptz + ($3::timestamptz - $2::timestamptz) * n::double precision / ($4::int - 1) AS at
         FROM generate_series(0, $4::int - 1) AS n
   ) a
   LEFT JOIN LATERAL (
-      SELECT
-          h.deleted,
-          h.balance
-        FROM polar.customer_meter_history h
-       WHERE h.customer_meter_id = w.id
-         AND h.observed_at <= a.at
-       ORDER BY h.observed_at DESC
-       LIMIT 1
+      SELECT s.balance
+        FROM polar.balances_at(a.at) s
+       WHERE s.customer_meter_id = w.id
   ) b ON true
  ORDER BY w.id, a.at`
-	return collect(ctx, v, "balances", sql, func(row pgx.CollectableRow) (BalancePoint, error) {
-		var p BalancePoint
-		err := row.Scan(&p.CustomerMeterID, &p.At, &p.Balance)
-		p.At = p.At.UTC()
-		return p, err
-	}, column(customerMeters, id), from, to, max(moments, 2))
+	return collect(ctx, v.tx, "read balances", pgx.RowToStructByPos[BalancePoint], sql, column(customerMeters, id), from, to, max(moments, 2))
 }
 
-// A BookedChange is a row of the history beside the state before it.
-type BookedChange struct {
+// A HistoryRow is a row of the history beside the state before it.
+type HistoryRow struct {
 	CustomerMeterID uuid.UUID
 	ObservedAt      time.Time
 	ModifiedAt      time.Time // at Polar; zero if never
@@ -206,14 +177,6 @@ SELECT
 // Changes returns what changed on some customer meters before a moment (zero:
 // now), the newest first, at most limit. States carried over from a month that
 // was dropped are no changes.
-func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]BookedChange, error) {
-	return collect(ctx, v, "changes", changesSQL, func(row pgx.CollectableRow) (BookedChange, error) {
-		var c BookedChange
-		var modified *time.Time
-		err := row.Scan(&c.CustomerMeterID, &c.ObservedAt, &modified, &c.Source, &c.Deleted, &c.Consumed, &c.Credited, &c.Balance,
-			&c.ConsumedBy, &c.CreditedBy, &c.BalanceBy)
-		c.ObservedAt = c.ObservedAt.UTC()
-		fill(&c.ModifiedAt, modified)
-		return c, err
-	}, column(customerMeters, id), timestamp(before), limit)
+func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]HistoryRow, error) {
+	return collect(ctx, v.tx, "read changes", pgx.RowToStructByPos[HistoryRow], changesSQL, column(customerMeters, id), timestamp(before), limit)
 }

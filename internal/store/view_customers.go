@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -18,18 +19,18 @@ type ListedCustomer struct {
 	ChangedAt    time.Time
 }
 
-// CustomersWanted says which customers to list. They come by what they are
-// called: name, else e-mail address, else id in the seller's system, else id.
+// CustomersWanted says which customers to list. They are ordered by name, else
+// e-mail address, else id in the seller's system, else id.
 type CustomersWanted struct {
 	Organization uuid.UUID // zero: all
 	Text         string    // part of the name, e-mail address or external id, or the whole id; "": all
-	After        uuid.UUID // only those behind this customer; zero: from the start
-	Before       uuid.UUID // only those ahead of this customer, the nearest ones
+	After        uuid.UUID // only those after this customer; zero: from the start
+	Before       uuid.UUID // only those before this customer, the nearest ones
 	Limit        int
 }
 
-// The query has an end for each direction. What is said of each customer's
-// meters is looked up for the few that are listed.
+// The query has an end for each direction. Meters are looked up for the few
+// customers that are listed.
 const (
 	customersSQL = `
 SELECT
@@ -106,8 +107,8 @@ func (v *View) Customers(ctx context.Context, want CustomersWanted) (list []List
 	if want.Before != uuid.Nil {
 		sql, edge = customersBeforeSQL, want.Before
 	}
-	whole, _ := uuid.Parse(strings.TrimSpace(want.Text)) // else zero, which is nobody's
-	list, err = collect(ctx, v, "customers", sql, scanListedCustomer,
+	whole, _ := uuid.Parse(strings.TrimSpace(want.Text)) // else zero, which no customer has
+	list, err = collect(ctx, v.tx, "read customers", pgx.RowToStructByPos[ListedCustomer], sql,
 		id(want.Organization), containing(want.Text), id(whole), id(edge), want.Limit+1)
 	more = len(list) > want.Limit
 	switch {
@@ -117,14 +118,6 @@ func (v *View) Customers(ctx context.Context, want CustomersWanted) (list []List
 		list = list[:want.Limit]
 	}
 	return list, more, err
-}
-
-func scanListedCustomer(row pgx.CollectableRow) (ListedCustomer, error) {
-	var c ListedCustomer
-	var changed *time.Time
-	err := row.Scan(&c.ID, &c.Name, &c.Email, &c.ExternalID, &c.Deleted, &c.Organization, &c.Meters, &c.Overdrawn, &changed)
-	fill(&c.ChangedAt, changed)
-	return c, err
 }
 
 // containing is the pattern of ILIKE for texts that contain s, "" for all.
@@ -137,11 +130,10 @@ func containing(s string) string {
 
 // CountCustomers returns how many customers an organization has, or with a zero
 // id all organizations together.
-func (v *View) CountCustomers(ctx context.Context, organization uuid.UUID) (int64, error) {
+func (v *View) CountCustomers(ctx context.Context, organization uuid.UUID) (n int64, err error) {
 	const sql = `SELECT count(*) FROM polar.customers c WHERE $1::uuid IS NULL OR c.organization_id = $1`
-	list, err := collect(ctx, v, "number of customers", sql, pgx.RowTo[int64], id(organization))
-	if err != nil {
-		return 0, err
+	if err := v.tx.QueryRow(ctx, sql, id(organization)).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count customers: %w", err)
 	}
-	return list[0], nil
+	return n, nil
 }

@@ -57,26 +57,19 @@ SELECT
 // archived ones last, those of many customers first. It reads the whole mirror,
 // some 0.4 s for a million rows.
 func (v *View) Meters(ctx context.Context) ([]Meter, error) {
-	return collect(ctx, v, "meters", metersSQL, func(row pgx.CollectableRow) (Meter, error) {
-		var m Meter
-		var archived *time.Time
-		err := row.Scan(&m.ID, &m.OrganizationID, &m.Organization, &m.Name, &m.Unit, &archived,
-			&m.Customers, &m.Active, &m.Overdrawn, &m.Consumed, &m.Credited)
-		fill(&m.ArchivedAt, archived)
-		return m, err
-	})
+	return collect(ctx, v.tx, "read meters", pgx.RowToStructByPos[Meter], metersSQL)
 }
 
 // A Ranked is a customer meter in a ranking, and whose it is.
 type Ranked struct {
-	MeterID  uuid.UUID
-	Customer Person
+	MeterID uuid.UUID
+	Person
 	Consumed string
 	Credited int64
 	Balance  string
 }
 
-// A Person is how a customer is called; everything but the id may be empty.
+// A Person is what identifies a customer to people; all but the id may be empty.
 type Person struct {
 	ID         uuid.UUID
 	Name       string
@@ -85,8 +78,9 @@ type Person struct {
 	Deleted    bool // at Polar
 }
 
-// rankedSQL is completed by an order. Each meter is a look-up of its own, which
-// holds no more than so many rows, where one ranking over all would sort all.
+// rankedSQL lacks a condition, an order and its end. Each meter is looked up by
+// itself, which keeps few rows in memory; one ranking of all meters would sort
+// all their rows.
 const rankedSQL = `
 SELECT
     k.meter_id,
@@ -113,7 +107,7 @@ SELECT
 `
 
 // LargestConsumption returns, for each meter, the customers that have consumed
-// the most, at most limit and only such as have consumed anything.
+// the most: at most limit, and none that has consumed nothing.
 func (v *View) LargestConsumption(ctx context.Context, meters []uuid.UUID, limit int) (map[uuid.UUID][]Ranked, error) {
 	const sql = rankedSQL + `
          AND m.consumed_units > 0
@@ -126,7 +120,7 @@ func (v *View) LargestConsumption(ctx context.Context, meters []uuid.UUID, limit
 }
 
 // LowestBalance returns, for each meter, the customers whose balance is lowest,
-// at most limit and only such as have ever consumed or been credited anything.
+// at most limit, and none that has never consumed nor been credited anything.
 func (v *View) LowestBalance(ctx context.Context, meters []uuid.UUID, limit int) (map[uuid.UUID][]Ranked, error) {
 	const sql = rankedSQL + `
          AND (m.consumed_units <> 0 OR m.credited_units <> 0 OR m.balance <> 0)
@@ -139,18 +133,10 @@ func (v *View) LowestBalance(ctx context.Context, meters []uuid.UUID, limit int)
 }
 
 func (v *View) ranking(ctx context.Context, sql string, meters []uuid.UUID, limit int) (map[uuid.UUID][]Ranked, error) {
-	list, err := collect(ctx, v, "ranking", sql, func(row pgx.CollectableRow) (Ranked, error) {
-		var r Ranked
-		p := &r.Customer
-		err := row.Scan(&r.MeterID, &p.ID, &p.Name, &p.Email, &p.ExternalID, &p.Deleted, &r.Consumed, &r.Credited, &r.Balance)
-		return r, err
-	}, column(meters, id), limit)
-	if err != nil {
-		return nil, err
-	}
+	list, err := collect(ctx, v.tx, "rank customers", pgx.RowToStructByPos[Ranked], sql, column(meters, id), limit)
 	by := make(map[uuid.UUID][]Ranked, len(meters))
 	for _, r := range list {
 		by[r.MeterID] = append(by[r.MeterID], r)
 	}
-	return by, nil
+	return by, err
 }

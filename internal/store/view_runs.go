@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A BookedRun is a run as it stands in polar.sync_runs.
-type BookedRun struct {
+// A RunRecord is a run as polar.sync_runs has it.
+type RunRecord struct {
 	ID           int64
 	Organization string // label
 	Kind         Kind
@@ -17,30 +17,13 @@ type BookedRun struct {
 	StartedAt    time.Time
 	FinishedAt   time.Time // zero while it runs
 	Slot         time.Time // the scheduled time it answers; zero if none
-	Counts       Counts
-	Exact        *bool  // nil for runs that do not try
-	Error        string // why it failed
+	Counts
+	Exact *bool  // nil for runs that do not try
+	Error string // why it failed
 }
 
-// RunsWanted says which runs to list.
-type RunsWanted struct {
-	Organization uuid.UUID // zero: all
-	Idle         bool      // ticks that found nothing, too
-	Before       int64     // only runs with a lower number; 0: all
-	Limit        int
-}
-
-// Runs returns booked runs, the newest first.
-func (v *View) Runs(ctx context.Context, want RunsWanted) ([]BookedRun, error) {
-	const sql = `
-SELECT
-    r.id,
-    o.name,
-    r.kind,
-    r.status,
-    r.started_at,
-    r.finished_at,
-    r.slot,
+// countColumns are those of sync_runs in the order of [Counts].
+const countColumns = `
     r.requests,
     r.pages,
     r.rows_seen,
@@ -50,7 +33,27 @@ SELECT
     r.rows_deleted,
     r.rows_rejected,
     r.retries,
-    r.rate_limited,
+    r.rate_limited`
+
+// RunsWanted says which runs to list.
+type RunsWanted struct {
+	Organization uuid.UUID // zero: all
+	Idle         bool      // also ticks that found nothing
+	Before       int64     // only runs with a lower number; 0: all
+	Limit        int
+}
+
+// Runs lists runs, the newest first.
+func (v *View) Runs(ctx context.Context, want RunsWanted) ([]RunRecord, error) {
+	const sql = `
+SELECT
+    r.id,
+    o.name,
+    r.kind,
+    r.status,
+    r.started_at,
+    r.finished_at,
+    r.slot,` + countColumns + `,
     r.exact,
     coalesce(r.error, '')
   FROM polar.sync_runs r
@@ -63,19 +66,5 @@ SELECT
    AND ($3::bigint = 0 OR r.id < $3)
  ORDER BY r.id DESC
  LIMIT $4`
-	return collect(ctx, v, "runs", sql, scanBookedRun, id(want.Organization), want.Idle, want.Before, want.Limit)
-}
-
-func scanBookedRun(row pgx.CollectableRow) (BookedRun, error) {
-	var r BookedRun
-	var kind string
-	var started, finished, slot *time.Time
-	c := &r.Counts
-	err := row.Scan(&r.ID, &r.Organization, &kind, &r.Status, &started, &finished, &slot, &c.Requests, &c.Pages, &c.RowsSeen,
-		&c.RowsInserted, &c.RowsUpdated, &c.RowsUnchanged, &c.RowsDeleted, &c.RowsRejected, &c.Retries, &c.RateLimited, &r.Exact, &r.Error)
-	r.Kind = Kind(kind)
-	fill(&r.StartedAt, started)
-	fill(&r.FinishedAt, finished)
-	fill(&r.Slot, slot)
-	return r, err
+	return collect(ctx, v.tx, "read runs", pgx.RowToStructByPos[RunRecord], sql, id(want.Organization), want.Idle, want.Before, want.Limit)
 }

@@ -2,15 +2,16 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
-// A DayOfUse is what was consumed and credited on one meter on one day, by the
-// rules of polar.usage_daily: the sum over its customer meters.
-type DayOfUse struct {
+// A DailyUsage is what was consumed and credited on one meter on one day: the sum
+// of polar.usage_daily over its customer meters.
+type DailyUsage struct {
 	MeterID  uuid.UUID
 	Day      time.Time // midnight UTC
 	Consumed string    // text of a numeric
@@ -94,16 +95,11 @@ FROM (
 GROUP BY d.meter_id, d.day
 ORDER BY d.meter_id, d.day`
 
-// Usage returns one organization's use a day, from the day of from until before
-// that of to, for the days on which changes were seen. It costs what there was
-// to see on these days, not what the history holds.
-func (v *View) Usage(ctx context.Context, organization uuid.UUID, from, to time.Time) ([]DayOfUse, error) {
-	return collect(ctx, v, "usage", usageSQL, func(row pgx.CollectableRow) (DayOfUse, error) {
-		var d DayOfUse
-		err := row.Scan(&d.MeterID, &d.Day, &d.Consumed, &d.Credited, &d.Resets, &d.Changes)
-		d.Day = d.Day.UTC()
-		return d, err
-	}, organization, midnight(from), midnight(to))
+// Usage returns one organization's daily usage, from the day of from until before
+// that of to, for the days on which changes were seen. It reads the history of
+// these days, not all of it.
+func (v *View) Usage(ctx context.Context, organization uuid.UUID, from, to time.Time) ([]DailyUsage, error) {
+	return collect(ctx, v.tx, "read usage", pgx.RowToStructByPos[DailyUsage], usageSQL, organization, midnight(from), midnight(to))
 }
 
 // HistoryBegan returns when the first change of an organization was seen, zero
@@ -115,21 +111,10 @@ SELECT
        FROM polar.sync_runs r
       WHERE r.organization_id = $1 AND r.kind = 'full' AND r.started_at <= now()),
     now()`
-	type answer struct{ began, now time.Time }
-	list, err := collect(ctx, v, "begin of history", sql, func(row pgx.CollectableRow) (answer, error) {
-		var a answer
-		var began *time.Time
-		err := row.Scan(&began, &a.now)
-		fill(&a.began, began)
-		return a, err
-	}, organization)
-	if err != nil {
-		return began, now, err
+	if err := v.tx.QueryRow(ctx, sql, organization).Scan(&began, &now); err != nil {
+		return began, now, fmt.Errorf("read when history began: %w", err)
 	}
-	return list[0].began, list[0].now.UTC(), nil
+	return began, now, nil
 }
 
-func midnight(t time.Time) time.Time {
-	t = t.UTC()
-	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
-}
+func midnight(t time.Time) time.Time { return t.UTC().Truncate(24 * time.Hour) }

@@ -11,15 +11,14 @@ import (
 )
 
 // saveCustomerMetersSQL compares the block with what is stored, row by row
-// through the primary key whatever the planner believes of the table's size,
-// and writes only what is wanted. The same predicate stands again behind
-// ON CONFLICT, because a webhook may have committed since the comparison. The
-// history is written from what was written, with a time that is later than any
-// other of that row, so that its order is the order of the writes.
+// through the primary key whatever the planner estimates the table's size to be,
+// and writes only what is wanted. The predicate is repeated after ON CONFLICT,
+// because a webhook may have committed since the comparison. The history is
+// written from what was written, with a time later than any other of that row, so
+// that its order is the order of the writes.
 //
-// A deletion or change that is dated later than now happened before the request,
-// for all that is known. It does not stand in the way of the answer, unless it is
-// unknown when the request was begun.
+// A deletion or change dated later than now counts as older than the request,
+// unless it is unknown when the request began.
 const saveCustomerMetersSQL = `
 WITH incoming AS MATERIALIZED (
     SELECT
@@ -195,8 +194,8 @@ SELECT
     (SELECT count(*) FROM written w WHERE w.first_seen_at <> w.last_changed_at),
     ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean)`
 
-// queueCustomerMeters writes rows that are not known to be stored just so, and
-// adds what became of them to saved.
+// queueCustomerMeters writes rows that are not known to be stored already, and
+// adds what it did to saved.
 func (w *Writer) queueCustomerMeters(batch *pgx.Batch, run *Run, rows []*polar.CustomerMeter, requestedAt pgtype.Timestamptz, force bool, saved *Saved) {
 	if len(rows) == 0 {
 		return
@@ -230,8 +229,8 @@ func (w *Writer) queueCustomerMeters(batch *pgx.Batch, run *Run, rows []*polar.C
 	})
 }
 
-// minCopiedRows is how many new rows a block must bring for them to be copied:
-// below it the additional round trips cost more than they spare.
+// minCopiedRows is how many new rows a block must have for them to be copied: with
+// fewer, the additional round trips cost more than they save.
 const minCopiedRows = 200
 
 var customerMeterColumns = []string{
@@ -262,9 +261,9 @@ var historyColumns = []string{
 }
 
 // copyRows writes the new rows of a block, and what they refer to, by COPY, which
-// costs Postgres about half of what an INSERT does that looks for each of them
-// first. COPY fails on a key that is there after all, because a webhook brought
-// the row or because it has another place in the mirror than in the list.
+// costs Postgres about half as much as an INSERT that looks for each of them
+// first. COPY fails on a key that exists after all, because a webhook brought the
+// row or because the mirror has it outside the region.
 func (w *Writer) copyRows(ctx context.Context, tx pgx.Tx, run *Run, c *comparison, b *Block) error {
 	added, changed := splitStored(c.customers.wanted)
 	if err := w.copyCustomers(ctx, tx, added); err != nil {
@@ -315,19 +314,11 @@ func (w *Writer) copyRows(ctx context.Context, tx pgx.Tx, run *Run, c *compariso
 	return err
 }
 
-// SQLSTATEs after which a block is saved without COPY: a key is there already; a
-// webhook and the block wait for each other, since new customers are copied
-// before others are updated, whatever their ids; somebody put the tables under
-// row-level security that binds their owner, too, where Postgres has no COPY
-// (source: PostgreSQL documentation, "COPY").
-const (
-	uniqueViolation     = "23505"
-	deadlock            = "40P01"
-	featureNotSupported = "0A000"
-)
-
 // withoutCopy reports whether a block that failed with err may succeed without
-// COPY.
+// COPY: a key exists already; or a webhook and the block wait for each other, as
+// new customers are copied before others are updated, whatever their ids; or the
+// tables have row-level security that binds even their owner, where Postgres has
+// no COPY (source: PostgreSQL documentation, "COPY").
 func withoutCopy(err error) bool {
 	state := sqlState(err)
 	return state == uniqueViolation || state == deadlock || state == featureNotSupported

@@ -14,8 +14,8 @@ import (
 
 // A Writer can write one organization's rows: a connection and an organization.
 // Only the store creates one. A [Session] is a Writer that holds the
-// organization's lock; without the lock a Writer writes only what Polar reports
-// by itself, since there newer wins in whichever order two of them write.
+// organization's lock. Without the lock a Writer writes only what webhooks bring,
+// since there newer wins whatever the order of the writes.
 type Writer struct {
 	conn         *pgxpool.Conn
 	organization uuid.UUID
@@ -42,8 +42,8 @@ func (w *Writer) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, erro
 	return w.saveOnce(ctx, run, &rest)
 }
 
-// saveOnce saves b or nothing of it. What stands in the way of COPY does not
-// stand in the way of the same block without it; see [withoutCopy].
+// saveOnce saves b or nothing of it, and without COPY if COPY fails; see
+// withoutCopy.
 func (w *Writer) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, error) {
 	saved, err := w.save(ctx, run, b, copyNewRows)
 	if withoutCopy(err) {
@@ -55,7 +55,7 @@ func (w *Writer) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, error
 	return saved, nil
 }
 
-// findRefused tells rows that Postgres takes from rows that it refuses.
+// findRefused separates the rows that Postgres accepts from those that it refuses.
 func (w *Writer) findRefused(ctx context.Context, run *Run, b *Block, rows []*polar.CustomerMeter) (accepted []*polar.CustomerMeter, refused []RejectedRow, err error) {
 	_, err = w.save(ctx, run, &Block{CustomerMeters: rows, Force: b.Force, Rewrite: b.Rewrite}, tryRows)
 	switch {
@@ -86,9 +86,9 @@ const (
 
 // save compares b with what is stored and writes what differs.
 //
-// The comparison precedes the transaction. What another writer commits in
-// between is met by the statements that write, which repeat the rule that newer
-// wins, or makes COPY fail on a key.
+// The comparison precedes the transaction. The statements that write therefore
+// repeat the rule that newer wins, for what another writer commits in between; a
+// key that it adds makes COPY fail.
 func (w *Writer) save(ctx context.Context, run *Run, b *Block, mode saveMode) (Saved, error) {
 	c, err := w.compare(ctx, b)
 	if err != nil {
@@ -124,7 +124,7 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *co
 	if err := tx.SendBatch(ctx, w.writeBatch(run, b, c, rows, &saved)).Close(); err != nil {
 		return Saved{}, err
 	}
-	// Last: the statements before have told how many rows they wrote.
+	// Last: the statements before report how many rows they wrote.
 	return saved, addCounts(ctx, tx, run.ID, saved.Counts)
 }
 
@@ -150,8 +150,8 @@ func rollBack(ctx context.Context, tx pgx.Tx) {
 }
 
 // Apply writes customer meters that were read without the organization's lock,
-// in one transaction. The block has neither region nor cursor and is not forced;
-// and it revives nothing, since it may have been on its way for long.
+// in one transaction. The block has neither region nor cursor and is not forced,
+// and it revives nothing, since its answer may be old.
 func (s *Store) Apply(ctx context.Context, organization uuid.UUID, b *Block) (Saved, error) {
 	b.Region, b.Cursor, b.Force = nil, nil, false
 	b.RequestedAt = time.Time{}

@@ -61,7 +61,7 @@ type Page struct {
 	quick, heavy chan struct{}
 
 	orgs      *shelf[struct{}, organizations]
-	runs      *shelf[store.RunsWanted, []store.BookedRun]
+	runs      *shelf[store.RunsWanted, []store.RunRecord]
 	meters    *shelf[struct{}, []store.Meter]
 	rankings  *shelf[rankingWanted, ranking]
 	customers *shelf[store.CustomersWanted, customerList]

@@ -55,7 +55,7 @@ type changeRow struct {
 // A customerView is what the database says of a customer.
 type customerView struct {
 	customer *store.Customer
-	changes  []store.BookedChange
+	changes  []store.HistoryRow
 	balances []store.BalancePoint
 	from, to time.Time // of the balances
 }
@@ -133,7 +133,7 @@ func (p *Page) customerBody(view *customerView, before time.Time) customerBody {
 
 // firstChanges are at most limit of the changes. What was seen at one moment
 // stays together, since the next page begins before a moment.
-func firstChanges(changes []store.BookedChange, limit int) []store.BookedChange {
+func firstChanges(changes []store.HistoryRow, limit int) []store.HistoryRow {
 	n := min(len(changes), limit)
 	for n > 1 && n < len(changes) && changes[n-1].ObservedAt.Equal(changes[n].ObservedAt) {
 		n--

@@ -26,8 +26,8 @@ func (p *Page) loadOrganizations(ctx context.Context, _ struct{}) (organizations
 	})
 }
 
-func (p *Page) loadRuns(ctx context.Context, want store.RunsWanted) ([]store.BookedRun, error) {
-	return seen(ctx, p, p.quick, quickLimit, func(ctx context.Context, v *store.View) ([]store.BookedRun, error) { return v.Runs(ctx, want) })
+func (p *Page) loadRuns(ctx context.Context, want store.RunsWanted) ([]store.RunRecord, error) {
+	return seen(ctx, p, p.quick, quickLimit, func(ctx context.Context, v *store.View) ([]store.RunRecord, error) { return v.Runs(ctx, want) })
 }
 
 func (p *Page) loadMeters(ctx context.Context, _ struct{}) ([]store.Meter, error) {

@@ -255,7 +255,7 @@ func places(ranked []store.Ranked, value func(store.Ranked) string) []place {
 	for _, r := range ranked {
 		x := approximate(value(r))
 		list = append(list, place{
-			Who:      whoIs(r.Customer),
+			Who:      whoIs(r.Person),
 			Value:    grouped(value(r)),
 			From:     decimals2((min(x, 0) - low) * scale),
 			Width:    decimals2(math.Abs(x) * scale),

@@ -26,7 +26,7 @@ type runRow struct {
 	Error                            string
 }
 
-func (p *Page) runRows(runs []store.BookedRun) []runRow {
+func (p *Page) runRows(runs []store.RunRecord) []runRow {
 	now := p.now()
 	var rows []runRow
 	for _, r := range runs {
@@ -49,7 +49,7 @@ func (p *Page) runRows(runs []store.BookedRun) []runRow {
 }
 
 // result is what became of a run, in a word and as a class.
-func result(r *store.BookedRun) (class, word string) {
+func result(r *store.RunRecord) (class, word string) {
 	switch {
 	case r.Status == "running":
 		return "busy", "Running"

@@ -30,7 +30,7 @@ type book struct {
 	began   time.Time // first day of the history
 	from    time.Time // first day that has been counted; every later one has been too
 	to      time.Time // today, when it was last counted
-	days    map[time.Time]map[uuid.UUID]store.DayOfUse
+	days    map[time.Time]map[uuid.UUID]store.DailyUsage
 	settled time.Time // days before it need no second look
 	slow    int       // how often the step had to be halved
 }
@@ -39,12 +39,12 @@ type book struct {
 type usage struct {
 	From, To time.Time // first and last day counted; zero if none was
 	Partial  bool      // older days are still being counted
-	days     map[time.Time]map[uuid.UUID]store.DayOfUse
+	days     map[time.Time]map[uuid.UUID]store.DailyUsage
 }
 
 // on returns the days of one meter, days without a change as zeros: at most
 // the last so many.
-func (u *usage) on(meter uuid.UUID, days int) []store.DayOfUse {
+func (u *usage) on(meter uuid.UUID, days int) []store.DailyUsage {
 	if u.To.IsZero() {
 		return nil
 	}
@@ -52,11 +52,11 @@ func (u *usage) on(meter uuid.UUID, days int) []store.DayOfUse {
 	if first.Before(u.From) {
 		first = u.From
 	}
-	var list []store.DayOfUse
+	var list []store.DailyUsage
 	for at := first; !at.After(u.To); at = at.AddDate(0, 0, 1) {
 		use, ok := u.days[at][meter]
 		if !ok {
-			use = store.DayOfUse{MeterID: meter, Day: at, Consumed: "0", Credited: "0"}
+			use = store.DailyUsage{MeterID: meter, Day: at, Consumed: "0", Credited: "0"}
 		}
 		list = append(list, use)
 	}
@@ -126,7 +126,7 @@ func (b *book) plan(began, today time.Time) (from, to time.Time) {
 		oldest = began
 	}
 	if b.from.IsZero() || b.to.Before(today.AddDate(0, 0, 1-usageDays)) {
-		b.from, b.days, b.settled = time.Time{}, map[time.Time]map[uuid.UUID]store.DayOfUse{}, time.Time{}
+		b.from, b.days, b.settled = time.Time{}, map[time.Time]map[uuid.UUID]store.DailyUsage{}, time.Time{}
 		from = today.AddDate(0, 0, 1-b.step())
 		return laterOf(from, oldest), today.AddDate(0, 0, 1)
 	}
@@ -138,7 +138,7 @@ func (b *book) plan(began, today time.Time) (from, to time.Time) {
 
 // enter books what was counted from from until before to, and reports whether
 // older days are missing.
-func (b *book) enter(list []store.DayOfUse, from, to, now time.Time) (more bool) {
+func (b *book) enter(list []store.DailyUsage, from, to, now time.Time) (more bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for at := from; at.Before(to); at = at.AddDate(0, 0, 1) {
@@ -146,7 +146,7 @@ func (b *book) enter(list []store.DayOfUse, from, to, now time.Time) (more bool)
 	}
 	for _, use := range list {
 		if b.days[use.Day] == nil {
-			b.days[use.Day] = map[uuid.UUID]store.DayOfUse{}
+			b.days[use.Day] = map[uuid.UUID]store.DailyUsage{}
 		}
 		b.days[use.Day][use.MeterID] = use
 	}
@@ -171,7 +171,7 @@ func (b *book) enter(list []store.DayOfUse, from, to, now time.Time) (more bool)
 func (b *book) snapshot() usage {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	u := usage{From: b.from, To: b.to, days: make(map[time.Time]map[uuid.UUID]store.DayOfUse, len(b.days))}
+	u := usage{From: b.from, To: b.to, days: make(map[time.Time]map[uuid.UUID]store.DailyUsage, len(b.days))}
 	for at, meters := range b.days {
 		u.days[at] = meters // never written to again: enter replaces them
 	}

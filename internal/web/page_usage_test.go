@@ -47,10 +47,10 @@ func TestBookCountsEveryDayOnceItIsSettled(t *testing.T) {
 func fillBookFrom(b *book, truth map[time.Time]int64, meter uuid.UUID, began, now time.Time) (looks int) {
 	for again := true; again; looks++ {
 		from, to := b.plan(midnight(began), midnight(now))
-		var list []store.DayOfUse
+		var list []store.DailyUsage
 		for at := from; at.Before(to); at = at.Add(day) {
 			if n := truth[at]; n > 0 {
-				list = append(list, store.DayOfUse{MeterID: meter, Day: at, Consumed: strconv.FormatInt(n, 10), Credited: "0"})
+				list = append(list, store.DailyUsage{MeterID: meter, Day: at, Consumed: strconv.FormatInt(n, 10), Credited: "0"})
 			}
 		}
 		again = b.enter(list, from, to, now)
