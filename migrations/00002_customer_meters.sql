@@ -23,6 +23,7 @@ CREATE TABLE polar.customers (
     billing_name    text,
     metadata        jsonb,
     raw             jsonb       NOT NULL,
+    last_changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT customers_pkey PRIMARY KEY (id)
 );
 
@@ -43,6 +44,7 @@ COMMENT ON COLUMN polar.customers.name IS 'Name of the customer.';
 COMMENT ON COLUMN polar.customers.billing_name IS 'Name on invoices.';
 COMMENT ON COLUMN polar.customers.metadata IS 'Key-value pairs the seller attached to the customer.';
 COMMENT ON COLUMN polar.customers.raw IS 'The whole customer as Polar sent it, fields unknown to syncd included.';
+COMMENT ON COLUMN polar.customers.last_changed_at IS 'When syncd last wrote the customer.';
 
 CREATE TABLE polar.meters (
     id              uuid        NOT NULL,
@@ -57,6 +59,7 @@ CREATE TABLE polar.meters (
     filter          jsonb,
     metadata        jsonb,
     raw             jsonb       NOT NULL,
+    last_changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT meters_pkey PRIMARY KEY (id)
 );
 
@@ -73,6 +76,7 @@ COMMENT ON COLUMN polar.meters.aggregation IS 'How events become units.';
 COMMENT ON COLUMN polar.meters.filter IS 'Which events count.';
 COMMENT ON COLUMN polar.meters.metadata IS 'Key-value pairs the seller attached to the meter.';
 COMMENT ON COLUMN polar.meters.raw IS 'The whole meter as Polar sent it, fields unknown to syncd included.';
+COMMENT ON COLUMN polar.meters.last_changed_at IS 'When syncd last wrote the meter.';
 
 CREATE TABLE polar.customer_meters (
     id              uuid        NOT NULL,

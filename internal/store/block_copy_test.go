@@ -45,8 +45,8 @@ SELECT string_agg(line, E'\n' ORDER BY line) FROM (
     SELECT 'history ' || (to_jsonb(h) - 'observed_at')::text || (h.observed_at = m.last_changed_at)
       FROM polar.customer_meter_history h
       JOIN polar.customer_meters m ON m.id = h.customer_meter_id
-    UNION ALL SELECT 'customer ' || to_jsonb(c)::text FROM polar.customers c
-    UNION ALL SELECT 'meter ' || to_jsonb(t)::text FROM polar.meters t
+    UNION ALL SELECT 'customer ' || (to_jsonb(c) - 'last_changed_at')::text FROM polar.customers c
+    UNION ALL SELECT 'meter ' || (to_jsonb(t) - 'last_changed_at')::text FROM polar.meters t
     UNION ALL SELECT 'run ' || concat_ws(' ', rows_seen, rows_inserted, rows_updated, rows_unchanged) FROM polar.sync_runs
 ) AS all_of_it`
 	return lookup(t, db, sql)

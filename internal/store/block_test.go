@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,36 @@ func TestNewerWinsAndOlderIsReported(t *testing.T) {
 	save(t, s, run, &store.Block{CustomerMeters: rows(older), Force: true, RequestedAt: time.Now()})
 	if got := lookup(t, db, units, newer.ID); got != "10" {
 		t.Errorf("the state that Polar insists on was not written: %s units", got)
+	}
+}
+
+func TestForcedAnswerLeavesACustomerAndAMeterThatChangedAfterTheRequest(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	state := func(name string, age time.Duration) *polar.CustomerMeter {
+		m := sample(t, 1)
+		customer, meter := *m.Customer, *m.Meter
+		customer.Name, meter.Name = &name, name
+		customer.ModifiedAt, meter.ModifiedAt = epoch.Add(-age), epoch.Add(-age)
+		customer.Raw, meter.Raw = fmt.Appendf(nil, `{"name":%q}`, name), fmt.Appendf(nil, `{"name":%q}`, name)
+		m.Customer, m.Meter = &customer, &meter
+		return m
+	}
+	const names = `SELECT c.name || ' ' || t.name FROM polar.customers c, polar.meters t`
+	save(t, s, run, &store.Block{CustomerMeters: rows(state("new", time.Hour))})
+	older := &store.Block{CustomerMeters: rows(state("old", 2*time.Hour)), Force: true, RequestedAt: time.Now().Add(-time.Minute)}
+	save(t, s, run, older)
+	if got := lookup(t, db, names); got != "new new" {
+		t.Errorf("an answer to a request from before replaced the newer states: %s", got)
+	}
+	older.RequestedAt = time.Now()
+	for _, table := range []string{"customers", "meters"} {
+		exec(t, db, `UPDATE polar.`+table+` SET last_changed_at = last_changed_at - interval '1 minute'`)
+	}
+	save(t, s, run, older)
+	if got := lookup(t, db, names); got != "old old" {
+		t.Errorf("the states that Polar insists on were not written: %s", got)
 	}
 }
 

@@ -78,7 +78,7 @@ func (c *Claim) Apply(ctx context.Context, changes []*Change) (Counts, []Effect,
 	saved := Saved{Counts: Counts{RowsSeen: int64(len(rows))}}
 	var b Block // requested at a time that nobody knows: it revives nothing
 	batch := &pgx.Batch{}
-	c.writer.queueCustomers(batch, nestedCustomers(customers), b.Force, b.Rewrite)
+	c.writer.queueCustomers(batch, nestedCustomers(customers), b.requestedAt(time.Now()), b.Force, b.Rewrite)
 	c.writer.queueCustomerMeters(batch, &Run{Kind: Webhook}, rows, b.requestedAt(time.Now()), b.Force, &saved)
 	if batch.Len() == 0 {
 		return Counts{}, effects, nil

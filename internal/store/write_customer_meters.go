@@ -270,8 +270,8 @@ func (w *Writer) copyRows(ctx context.Context, tx pgx.Tx, run *Run, c *compariso
 		return err
 	}
 	batch := &pgx.Batch{}
-	w.queueCustomers(batch, changed, b.Force, b.Rewrite)
-	w.queueMeters(batch, c.meters.wanted, b.Force, b.Rewrite)
+	w.queueCustomers(batch, changed, c.requestedAt, b.Force, b.Rewrite)
+	w.queueMeters(batch, c.meters.wanted, c.requestedAt, b.Force, b.Rewrite)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}

@@ -10,7 +10,9 @@ import (
 )
 
 // saveCustomersSQL writes customers in the order of the arrays, which is that of
-// their ids: all writers lock rows in one order.
+// their ids: all writers lock rows in one order. A forced answer replaces a newer
+// state only if that was written before the request began; a time later than now
+// was given by a clock that was ahead, and counts as before.
 const saveCustomersSQL = `
 INSERT INTO polar.customers AS c (
     id,
@@ -84,11 +86,13 @@ ON CONFLICT (id) DO UPDATE SET
     name = excluded.name,
     billing_name = excluded.billing_name,
     metadata = excluded.metadata,
-    raw = excluded.raw
-WHERE ($16::boolean OR c.digest <> excluded.digest)
-  AND ($15::boolean OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(c.modified_at, c.created_at))`
+    raw = excluded.raw,
+    last_changed_at = clock_timestamp()
+WHERE ($17::boolean OR c.digest <> excluded.digest)
+  AND (($16::boolean AND (c.last_changed_at < $15::timestamptz OR c.last_changed_at > clock_timestamp()))
+       OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(c.modified_at, c.created_at))`
 
-func (w *Writer) queueCustomers(batch *pgx.Batch, customers []nested[polar.Customer], force, rewrite bool) {
+func (w *Writer) queueCustomers(batch *pgx.Batch, customers []nested[polar.Customer], requestedAt pgtype.Timestamptz, force, rewrite bool) {
 	if len(customers) == 0 {
 		return
 	}
@@ -108,6 +112,7 @@ func (w *Writer) queueCustomers(batch *pgx.Batch, customers []nested[polar.Custo
 		column(rows, func(c *polar.Customer) []byte { return c.Metadata }),
 		column(rows, func(c *polar.Customer) []byte { return c.Raw }),
 		w.organization,
+		requestedAt,
 		force,
 		rewrite,
 	)

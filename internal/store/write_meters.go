@@ -71,11 +71,13 @@ ON CONFLICT (id) DO UPDATE SET
     aggregation = excluded.aggregation,
     filter = excluded.filter,
     metadata = excluded.metadata,
-    raw = excluded.raw
-WHERE ($14::boolean OR t.digest <> excluded.digest)
-  AND ($13::boolean OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(t.modified_at, t.created_at))`
+    raw = excluded.raw,
+    last_changed_at = clock_timestamp()
+WHERE ($15::boolean OR t.digest <> excluded.digest)
+  AND (($14::boolean AND (t.last_changed_at < $13::timestamptz OR t.last_changed_at > clock_timestamp()))
+       OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(t.modified_at, t.created_at))`
 
-func (w *Writer) queueMeters(batch *pgx.Batch, meters []nested[polar.Meter], force, rewrite bool) {
+func (w *Writer) queueMeters(batch *pgx.Batch, meters []nested[polar.Meter], requestedAt pgtype.Timestamptz, force, rewrite bool) {
 	if len(meters) == 0 {
 		return
 	}
@@ -93,6 +95,7 @@ func (w *Writer) queueMeters(batch *pgx.Batch, meters []nested[polar.Meter], for
 		column(rows, func(t *polar.Meter) []byte { return t.Metadata }),
 		column(rows, func(t *polar.Meter) []byte { return t.Raw }),
 		w.organization,
+		requestedAt,
 		force,
 		rewrite,
 	)

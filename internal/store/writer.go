@@ -131,8 +131,8 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *co
 // writeBatch writes rows and whatever else of b has changed.
 func (w *Writer) writeBatch(run *Run, b *Block, c *comparison, rows []*polar.CustomerMeter, saved *Saved) *pgx.Batch {
 	batch := &pgx.Batch{}
-	w.queueCustomers(batch, c.customers.wanted, b.Force, b.Rewrite)
-	w.queueMeters(batch, c.meters.wanted, b.Force, b.Rewrite)
+	w.queueCustomers(batch, c.customers.wanted, c.requestedAt, b.Force, b.Rewrite)
+	w.queueMeters(batch, c.meters.wanted, c.requestedAt, b.Force, b.Rewrite)
 	w.queueCustomerMeters(batch, run, rows, c.requestedAt, b.Force, saved)
 	w.queueSuspects(batch, c.missing)
 	w.queueRejected(batch, run, b.Rejected)
