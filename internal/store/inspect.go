@@ -7,21 +7,21 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The versions of Postgres that syncd is made for.
+// The versions of Postgres that syncd supports.
 const (
 	OldestPostgres = 14
 	NewestPostgres = 18
 )
 
-// An Inspection is what a database is like, before anything is asked of it.
+// An Inspection is what a database is like, before syncd changes anything in it.
 type Inspection struct {
 	Version      string // such as 15.18
 	Major        int
 	Role         string
-	ReadOnly     bool // a standby, or set to take no writes
+	ReadOnly     bool // a standby, or set to accept no writes
 	SchemaExists bool
 	MayCreate    bool // the role may create schema polar
-	MayMigrate   bool // the role may make objects in schema polar and owns those that are there
+	MayMigrate   bool // the role may create objects in schema polar and owns the existing ones
 	Pending      int  // migrations not applied yet
 	Limits       []ConnectionLimit
 }
@@ -29,51 +29,53 @@ type Inspection struct {
 // A ConnectionLimit is how many connections something leaves to syncd.
 type ConnectionLimit struct {
 	Left int
-	Of   string // what grants them, such as role "syncd"
-	Cure string // a statement or setting that grants more
+	Of   string // what grants them, such as the role
+	Cure string // what raises the limit
 }
 
-// inspectLimits looks at what bounds the number of connections: the role, the
-// database, and what the server has free beside the connections of syncd itself,
-// by its application_name, which only those of the same role show. Limits of role
-// and database do not bind superusers.
-func (s *Store) inspectLimits(ctx context.Context) ([]ConnectionLimit, error) {
-	const sql = `
-WITH ours AS (
-    SELECT count(*)::int AS n
-      FROM pg_catalog.pg_stat_activity
-     WHERE usename = session_user
-       AND application_name = current_setting('application_name')
+// limitsSQL finds what limits the number of connections: the server, the role and
+// the database. Connections that syncd has already are free to it; they are those
+// with its application_name and its role, as it does not see that name of others'.
+// Limits of roles and databases do not apply to superusers.
+const limitsSQL = `
+WITH us AS (
+    SELECT
+        r.rolsuper,
+        r.rolconnlimit,
+        d.datconnlimit,
+        d.oid AS database,
+        (SELECT count(*)::int
+           FROM pg_catalog.pg_stat_activity
+          WHERE usename = session_user
+            AND application_name = current_setting('application_name')) AS n
+      FROM pg_catalog.pg_roles r
+      JOIN pg_catalog.pg_database d ON d.datname = current_database()
+     WHERE r.rolname = session_user
 )
 SELECT
-    CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper THEN
-        r.rolconnlimit + o.n - (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE usename = session_user) END,
-    CASE WHEN d.datconnlimit >= 0 AND NOT r.rolsuper THEN
-        d.datconnlimit + o.n - (SELECT numbackends FROM pg_catalog.pg_stat_database WHERE datid = d.oid) END,
     current_setting('max_connections')::int
-        - CASE WHEN r.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
+        - CASE WHEN u.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
             + coalesce(current_setting('reserved_connections', true)::int, 0) END
-        + o.n - (SELECT sum(numbackends)::int FROM pg_catalog.pg_stat_database),
-    format('ALTER ROLE %I CONNECTION LIMIT -1', session_user),
-    format('ALTER DATABASE %I CONNECTION LIMIT -1', current_database())
-  FROM ours o
-  JOIN pg_catalog.pg_roles r ON r.rolname = session_user
-  JOIN pg_catalog.pg_database d ON d.datname = current_database()`
-	var role, database *int
-	var server int
-	var roleCure, databaseCure string
-	if err := s.pool.QueryRow(ctx, sql).Scan(&role, &database, &server, &roleCure, &databaseCure); err != nil {
-		return nil, fmt.Errorf("look at the limits of connections: %w", err)
-	}
-	limits := []ConnectionLimit{{server, "the server", "raise the server's max_connections"}}
-	if role != nil {
-		limits = append(limits, ConnectionLimit{*role, "the role", "let an administrator run " + roleCure})
-	}
-	if database != nil {
-		limits = append(limits, ConnectionLimit{*database, "the database", "let an administrator run " + databaseCure})
-	}
-	return limits, nil
-}
+        + u.n - (SELECT sum(numbackends)::int FROM pg_catalog.pg_stat_database),
+    'the server',
+    'raise the server''s max_connections'
+  FROM us u
+ UNION ALL
+SELECT
+    u.rolconnlimit + u.n - (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE usename = session_user),
+    'the role',
+    format('let an administrator run ALTER ROLE %I CONNECTION LIMIT -1', session_user)
+  FROM us u
+ WHERE u.rolconnlimit >= 0
+   AND NOT u.rolsuper
+ UNION ALL
+SELECT
+    u.datconnlimit + u.n - (SELECT numbackends FROM pg_catalog.pg_stat_database WHERE datid = u.database),
+    'the database',
+    format('let an administrator run ALTER DATABASE %I CONNECTION LIMIT -1', current_database())
+  FROM us u
+ WHERE u.datconnlimit >= 0
+   AND NOT u.rolsuper`
 
 // Inspect looks at the database without changing it. An error is a
 // [*SchemaError] if the schema is too new for this binary.
@@ -107,24 +109,27 @@ SELECT
 			return nil, err
 		}
 	}
-	if in.Limits, err = s.inspectLimits(ctx); err != nil {
+	if in.Limits, err = collect(ctx, s.pool, "inspect limits of connections", pgx.RowToStructByPos[ConnectionLimit], limitsSQL); err != nil {
 		return nil, err
 	}
-	in.Pending, err = s.pending(ctx, in)
+	in.Pending, err = s.pending(ctx)
 	return in, err
 }
 
-// pending counts the migrations to come. It reads goose's table itself, since
-// goose would make the table if it is missing.
-func (s *Store) pending(ctx context.Context, in *Inspection) (int, error) {
+// pending counts the migrations that are not applied. It reads goose's table
+// itself, since goose would make the table if it is missing.
+func (s *Store) pending(ctx context.Context) (pending int, err error) {
 	versions, err := embeddedMigrations()
-	if err != nil || !in.SchemaExists {
-		return len(versions), err
+	if err != nil {
+		return 0, err
 	}
-	const sql = `SELECT count(*) FROM unnest($1::bigint[]) AS m (version) WHERE version NOT IN (SELECT version_id FROM polar.goose_db_version WHERE is_applied)`
-	var pending int
+	const sql = `
+SELECT count(*)
+  FROM unnest($1::bigint[]) AS m (version)
+ WHERE m.version NOT IN (SELECT version_id FROM polar.goose_db_version WHERE is_applied)`
 	err = s.pool.QueryRow(ctx, sql, pgx.QueryExecModeExec, versions).Scan(&pending)
-	if state := sqlState(err); state == undefinedTable || state == insufficientPrivilege {
+	switch sqlState(err) {
+	case undefinedTable, undefinedSchema, insufficientPrivilege:
 		return len(versions), nil
 	}
 	if err != nil {

@@ -92,17 +92,8 @@ func (s *Store) withGoose(use func(*goose.Provider) error) error {
 	return use(provider)
 }
 
-// newestMigration is the number of the last migration in this binary.
-func newestMigration() (int64, error) {
-	versions, err := embeddedMigrations()
-	if err != nil {
-		return 0, err
-	}
-	return slices.Max(versions), nil
-}
-
-// embeddedMigrations are the numbers of this binary's migrations. Not every
-// number is one.
+// embeddedMigrations are the numbers of this binary's migrations, which may have
+// gaps.
 func embeddedMigrations() ([]int64, error) {
 	entries, err := migrations.FS.ReadDir(".")
 	if err != nil {
@@ -157,7 +148,7 @@ func (s *Store) createSchema(ctx context.Context) error {
 // checkCompatible refuses a schema that is too new for this binary, or from
 // before the first release: its polar.sync_runs lacks method.
 func (s *Store) checkCompatible(ctx context.Context) error {
-	newest, err := newestMigration()
+	versions, err := embeddedMigrations()
 	if err != nil {
 		return fmt.Errorf("read embedded migrations: %w", err)
 	}
@@ -197,13 +188,13 @@ SELECT EXISTS (
 	if err != nil {
 		return fmt.Errorf("read schema compatibility: %w", err)
 	}
-	if newest < oldest {
+	if newest := slices.Max(versions); newest < oldest {
 		return &SchemaError{Problem: fmt.Sprintf("it needs a syncd that knows migration %d and this one ends at %d; install a newer syncd", oldest, newest)}
 	}
 	return nil
 }
 
-// Rebuild drops the schema with all that is in it and makes it anew.
+// Rebuild drops the schema with all its contents and creates it again.
 func (s *Store) Rebuild(ctx context.Context) error {
 	if _, err := s.pool.Exec(ctx, `DROP SCHEMA polar CASCADE`); err != nil {
 		return fmt.Errorf("drop schema: %w", err)

@@ -9,29 +9,20 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Serviceable reports whether the database can be reached, carries every migration
-// of this binary, and would keep a webhook's delivery now; nil if so. It uses one
+// Serviceable reports whether the database can be reached, has every migration of
+// this binary, and would now store a webhook's delivery; nil if so. It uses one
 // connection of the pool and leaves no row behind. Errors are [ErrReadOnly], a
-// [*SchemaError], or the server's or the connection's own; see [Cause].
+// [*SchemaError], or those of the server or the connection; see [Cause].
 func (s *Store) Serviceable(ctx context.Context) error {
 	if err := s.Ready(ctx); err != nil {
 		return err
 	}
-	newest, err := newestMigration()
+	pending, err := s.pending(ctx)
 	if err != nil {
-		return fmt.Errorf("read embedded migrations: %w", err)
+		return err
 	}
-	const sql = `SELECT coalesce(max(version_id), 0) FROM polar.goose_db_version WHERE is_applied`
-	var applied int64
-	err = s.pool.QueryRow(ctx, sql).Scan(&applied)
-	if state := sqlState(err); state == undefinedTable || state == undefinedSchema {
-		applied, err = 0, nil
-	}
-	if err != nil {
-		return fmt.Errorf("read applied migrations: %w", err)
-	}
-	if applied < newest {
-		return &SchemaError{Problem: fmt.Sprintf("it ends at migration %d and this syncd needs %d; run syncd migrate up", applied, newest)}
+	if pending > 0 {
+		return &SchemaError{Problem: fmt.Sprintf("it lacks %d of this syncd's migrations; run syncd migrate up", pending)}
 	}
 	return s.probeWrite(ctx)
 }
@@ -67,12 +58,12 @@ SELECT
   FROM blocks`
 )
 
-// probeWrite does what keeping a delivery takes, and keeps none: it needs the
+// probeWrite does what storing a delivery takes, and stores none: it needs the
 // right and the lock to write deliveries, space for new blocks, and a commit that
 // waits for the log.
 //
-// An update of a row succeeds on a full disk as long as the row's own block has
-// room. A table that grew with each probe would have to be shrunk. So the space is
+// On a full disk, updating a row succeeds as long as the row's own block has room,
+// and a table that grew with each probe would have to be shrunk. So the space is
 // that of a temporary file of 160 kB, which is gone when the statement ends, and
 // what is committed is a message in the log, of 61 bytes.
 func (s *Store) probeWrite(ctx context.Context) error {

@@ -13,23 +13,22 @@ import (
 )
 
 const (
-	// probeTime bounds the whole look at what keeps a session.
+	// probeTime limits the whole probe.
 	probeTime = 30 * time.Second
-	// secondTime bounds how long a second connection is waited for: a proxy that
-	// pools by session and has no server connection left lets it wait.
+	// secondTime is how long to wait for the second connection: a proxy that pools
+	// by session and has no server connection left makes it wait.
 	secondTime = 10 * time.Second
-	// probeRounds is how often a proxy is asked. One round finds those that hand
-	// out the server process used last; those that take turns are found when
-	// their turns come round.
+	// probeRounds is how often a proxy is tried. One round finds those that assign
+	// the server process used last; those that assign them in turn take more.
 	probeRounds = 8
 )
 
-// probeSession finds out whether a connection is one server process as long as
-// it lasts, and whether a lock that one holds keeps another from it, as the locks
-// of organizations need both. A proxy that pools by transaction hands the process
-// on when a transaction ends: to a second connection, which then holds it while
-// the first one asks again. Some servers that speak Postgres's protocol grant
-// every advisory lock.
+// probeSession finds out whether a connection keeps one server process for as long
+// as it lasts, and whether a lock that one holds excludes another, as the locks of
+// organizations need both. A proxy that pools by transaction passes the process on
+// when a transaction ends: to a second connection, which then has it when the
+// first one asks again. Some servers that speak Postgres's protocol grant every
+// advisory lock.
 //
 // It leaves nothing behind but a setting that no program reads, and uses no
 // prepared statement, which such a proxy may not know.
@@ -73,7 +72,7 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 }
 
 // wrongEncoding refuses a database that cannot hold every character that Polar
-// sends. The locale C goes with any encoding, whatever the server's locale is.
+// sends. The locale C works with any encoding, whatever the server's locale is.
 func wrongEncoding(cfg *pgx.ConnConfig, encoding string) error {
 	name, owner := pgx.Identifier{cfg.Database + "_utf8"}.Sanitize(), pgx.Identifier{cfg.User}.Sanitize()
 	return &UnsuitableError{Target: target(cfg), Problem: fmt.Sprintf("the encoding of database %q is %s, and syncd needs UTF8; "+
@@ -82,7 +81,7 @@ func wrongEncoding(cfg *pgx.ConnConfig, encoding string) error {
 }
 
 // ask runs a statement by the simple protocol and returns its first row as text.
-// It needs none of the settings that pgx asks for, so it works before they are
+// It needs none of the settings that pgx requires, so it works before they are
 // made.
 func ask(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
 	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
@@ -92,15 +91,11 @@ func ask(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
 	if len(results) != 1 || len(results[0].Rows) != 1 {
 		return nil, fmt.Errorf("no row in answer to %s", sql)
 	}
-	var row []string
-	for _, value := range results[0].Rows[0] {
-		row = append(row, string(value))
-	}
-	return row, nil
+	return column(results[0].Rows[0], func(b []byte) string { return string(b) }), nil
 }
 
-// connectSecond makes the second connection and has a server process answer on
-// it, while the first one stands idle.
+// connectSecond makes the second connection and gets an answer on it while the
+// first one is idle.
 func connectSecond(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
 	wait, cancel := context.WithTimeout(ctx, secondTime)
 	defer cancel()
@@ -118,22 +113,22 @@ func connectSecond(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) 
 	return nil, unreachable(cfg, err)
 }
 
-// closeProbe closes conn, also when the time of the probe is up.
+// closeProbe closes conn even if the time of the probe is up.
 func closeProbe(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
-	_ = conn.Close(ctx) // it is given up either way
+	_ = conn.Close(ctx) // either way it is no longer used
 }
 
-// A sessionProbe is two connections that stand by each other's side.
+// A sessionProbe is two connections to one server.
 type sessionProbe struct {
 	first, second *pgx.Conn
-	mark          string // left in the first one's session
+	mark          string // set in the first one's session
 
 	pid, otherPID string // the processes seen behind them; "" before the first round
 }
 
-// sessions returns what shows that the sessions are not kept; "" if nothing does.
+// sessions returns what shows that sessions are not kept; "" if nothing does.
 func (p *sessionProbe) sessions(ctx context.Context) (found string, err error) {
 	for round := range probeRounds {
 		found, err := p.round(ctx)
@@ -141,8 +136,8 @@ func (p *sessionProbe) sessions(ctx context.Context) (found string, err error) {
 			return found, err
 		}
 		if round%2 == 1 {
-			// One statement more, so that a proxy that takes turns does not come
-			// back to where it was at each round.
+			// One statement more, so that a proxy that assigns processes in turn does
+			// not assign the same ones in each round.
 			if _, err := p.second.Exec(ctx, `SELECT`); err != nil {
 				return "", err
 			}
@@ -151,52 +146,47 @@ func (p *sessionProbe) sessions(ctx context.Context) (found string, err error) {
 	return "", nil
 }
 
-// round is one look at both sessions. It leaves no transaction open, which a
-// proxy might lend on.
+// round compares the processes of both sessions while the second one is in a
+// transaction. It leaves no transaction open, which a proxy might pass on.
 func (p *sessionProbe) round(ctx context.Context) (found string, err error) {
-	row, err := ask(ctx, p.first, `SELECT pg_backend_pid(), set_config('syncd.probe', '`+p.mark+`', false)`)
+	before, err := ask(ctx, p.first, `SELECT pg_backend_pid(), set_config('syncd.probe', '`+p.mark+`', false)`)
 	if err != nil {
 		return "", err
 	}
 	if _, err := p.second.Exec(ctx, `BEGIN`); err != nil {
-		if sqlState(err) == "08P01" { // protocol_violation, as PgBouncer has it
+		if sqlState(err) == "08P01" { // protocol_violation, which PgBouncer answers
 			return "transactions are refused", nil
 		}
 		return "", err
 	}
-	found, err = p.compare(ctx, row[0])
-	if _, rollbackErr := p.second.Exec(ctx, `ROLLBACK`); err == nil && found == "" {
-		err = rollbackErr
-	}
-	return found, err
-}
-
-// compare looks at both sessions while the second one is in a transaction.
-func (p *sessionProbe) compare(ctx context.Context, pid string) (found string, err error) {
+	defer func() {
+		if _, rollbackErr := p.second.Exec(ctx, `ROLLBACK`); err == nil && found == "" {
+			err = rollbackErr
+		}
+	}()
 	other, err := ask(ctx, p.second, `SELECT pg_backend_pid()`)
 	if err != nil {
 		return "", err
 	}
-	if pid == other[0] {
+	if before[0] == other[0] {
 		return "two connections share a server process", nil
 	}
-	again, err := ask(ctx, p.first, `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`)
-	if err != nil {
-		return "", err
-	}
+	after, err := ask(ctx, p.first, `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`)
 	switch {
-	case pid != again[0], p.pid != "" && (p.pid != pid || p.otherPID != other[0]):
+	case err != nil:
+		return "", err
+	case before[0] != after[0], p.pid != "" && (p.pid != before[0] || p.otherPID != other[0]):
 		return "its server process changes", nil
-	case again[1] != p.mark:
+	case after[1] != p.mark:
 		return "its settings are lost between two statements", nil
 	}
-	p.pid, p.otherPID = pid, other[0]
+	p.pid, p.otherPID = before[0], other[0]
 	return "", nil
 }
 
-// locks returns what shows that an advisory lock does not exclude, or is not
-// given back; "" if nothing does. The key is new at each call, so that the probes
-// of two processes do not meet.
+// locks returns what shows that an advisory lock does not exclude, or cannot be
+// released; "" if nothing does. The key is new at each call, so that the probes of
+// two processes do not collide.
 func (p *sessionProbe) locks(ctx context.Context) (found string, err error) {
 	key := strconv.FormatInt(rand.Int64(), 10)
 	lock, unlock := `SELECT pg_try_advisory_lock(`+key+`)`, `SELECT pg_advisory_unlock(`+key+`)`
@@ -223,9 +213,9 @@ func (p *sessionProbe) locks(ctx context.Context) (found string, err error) {
 	return "", nil
 }
 
-// direct reports whether both connections lead to the processes that greeted
-// them. A proxy that lends processes out must give keys of its own, or a request
-// to cancel would reach whoever has the process by then.
+// direct reports whether both connections still have the processes that answered
+// first. A proxy that shares processes must give keys of its own, or a request to
+// cancel would reach whoever has the process by then.
 func (p *sessionProbe) direct() bool {
 	return fmt.Sprint(p.first.PgConn().PID()) == p.pid && fmt.Sprint(p.second.PgConn().PID()) == p.otherPID
 }

@@ -12,10 +12,11 @@ import (
 
 // saveCustomerMetersSQL compares the block with what is stored, row by row
 // through the primary key whatever the planner estimates the table's size to be,
-// and writes only what is wanted. The predicate is repeated after ON CONFLICT,
-// because a webhook may have committed since the comparison. The history is
-// written from what was written, with a time later than any other of that row, so
-// that its order is the order of the writes.
+// so that unchanged rows are not even locked. Which of the others are written is
+// decided after ON CONFLICT, where the row is locked: a webhook may have committed
+// since the comparison, so that part of it is repeated. The history is written
+// from what was written, with a time later than any other of that row, so that
+// its order is the order of the writes.
 //
 // A deletion or change dated later than now counts as older than the request,
 // unless it is unknown when the request began.
@@ -66,13 +67,11 @@ compared AS MATERIALIZED (
         i.extra,
         coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older,
         m.id IS NULL
-        OR ((m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz OR m.deleted_at > clock_timestamp() AND $12::timestamptz > '-infinity')
-            AND (($13::boolean AND (m.last_changed_at < $12::timestamptz OR m.last_changed_at > clock_timestamp())) OR coalesce(i.modified_at, i.created_at) >= coalesce(m.modified_at, m.created_at))
-            AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
-                 IS DISTINCT FROM
-                 (i.customer_id, i.meter_id, i.credited_units, i.created_at, i.modified_at, i.consumed_units, i.balance, i.extra)
-                 OR m.deleted_at IS NOT NULL
-                 OR m.out_of_scope_at IS NOT NULL)) AS wanted
+        OR m.deleted_at IS NOT NULL
+        OR m.out_of_scope_at IS NOT NULL
+        OR (m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
+           IS DISTINCT FROM
+           (i.customer_id, i.meter_id, i.credited_units, i.created_at, i.modified_at, i.consumed_units, i.balance, i.extra) AS differs
     FROM incoming i
     LEFT JOIN LATERAL (
         SELECT
@@ -82,7 +81,6 @@ compared AS MATERIALIZED (
             s.credited_units,
             s.created_at,
             s.modified_at,
-            s.last_changed_at,
             s.deleted_at,
             s.out_of_scope_at,
             s.consumed_units,
@@ -134,7 +132,7 @@ written AS (
             w.extra,
             clock_timestamp() AS seen_at
         FROM compared w
-        WHERE w.wanted
+        WHERE w.differs
         ORDER BY w.id
     ) c
     ON CONFLICT (id) DO UPDATE SET
@@ -150,7 +148,8 @@ written AS (
         balance = excluded.balance,
         extra = excluded.extra
     WHERE (m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz OR m.deleted_at > clock_timestamp() AND $12::timestamptz > '-infinity')
-      AND (($13::boolean AND (m.last_changed_at < $12::timestamptz OR m.last_changed_at > clock_timestamp())) OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
+      AND (($13::boolean AND (m.last_changed_at < $12::timestamptz OR m.last_changed_at > clock_timestamp()))
+           OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
       AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
            IS DISTINCT FROM
            (excluded.customer_id, excluded.meter_id, excluded.credited_units, excluded.created_at, excluded.modified_at, excluded.consumed_units, excluded.balance, excluded.extra)
