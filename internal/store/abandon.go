@@ -48,7 +48,7 @@ func scanAbandoned(row pgx.CollectableRow) (Abandoned, error) {
 }
 
 // Abandoned returns the runs of dead processes that the session has found since
-// it was last asked.
+// the last call.
 func (s *Session) Abandoned() []Abandoned {
 	dead := s.dead
 	s.dead = nil
@@ -57,7 +57,7 @@ func (s *Session) Abandoned() []Abandoned {
 
 // abandonAge is how old a run must be before AbandonDead tries its organization's
 // lock: for a moment that keeps the lock from others, so it should rarely meet a
-// run that has just begun.
+// run that has just started.
 const abandonAge = 30 * time.Second
 
 // AbandonDead marks runs of dead processes as abandoned, whatever their

@@ -34,14 +34,14 @@ func unlessEmpty(s string) *string {
 	return &s
 }
 
-// digest is the first half of SHA-256: equal digests are taken for equal JSON.
+// digest is the first half of SHA-256: equal digests mean equal JSON.
 func digest(b []byte) []byte {
 	sum := sha256.Sum256(b)
 	return sum[:16]
 }
 
-// cleanText makes any bytes storable as text: what is no UTF-8, and U+0000,
-// which Postgres refuses, becomes U+FFFD.
+// cleanText makes any bytes storable as text: invalid UTF-8, and U+0000, which
+// Postgres refuses, become U+FFFD.
 func cleanText(s string) string {
 	if !utf8.ValidString(s) {
 		s = strings.ToValidUTF8(s, "\uFFFD")
@@ -49,14 +49,14 @@ func cleanText(s string) string {
 	return strings.ReplaceAll(s, "\x00", "\uFFFD")
 }
 
-// The longest texts kept of what others sent or said, in bytes. docs/security.md
-// finds a rejected row that was cut off by its length.
+// The longest texts that are stored of what others sent, in bytes. docs/security.md
+// finds a truncated rejected row by its length.
 const (
 	maxRaw  = 64 << 10 // of a rejected row
 	maxText = 4 << 10  // of an error, a reason or a type
 )
 
-// storable is cleanText of s, cut off behind most bytes.
+// storable is cleanText of s, truncated to most bytes.
 func storable(s string, most int) string {
 	text := cleanText(s[:min(len(s), most)]) // which can make it longer
 	if len(s) <= most && len(text) <= most {
@@ -74,8 +74,8 @@ func column[T, C any](rows []T, value func(T) C) []C {
 	return c
 }
 
-// newest returns the newest of all entries with the same id. Of equally new ones
-// the last wins.
+// newest returns the newest of all entries with the same id; of equally new ones,
+// the last.
 func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) []*T {
 	kept := make([]*T, 0, len(all))
 	index := make(map[uuid.UUID]int, len(all))

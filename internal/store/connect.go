@@ -81,26 +81,26 @@ func watchedDial(ctx context.Context, network, address string) (net.Conn, error)
 // prepareConnection sets what a role, a database, the URL or the environment may
 // have set otherwise, for each connection before its first use:
 //
-//   - how values are written and read: an encoding, or a form of dates or numbers,
-//     that is not ours stores other digits or stops pgx;
-//   - what a statement does: blocks and webhooks count on seeing, in each
-//     statement, what others committed before it; COPY and policies of row-level
-//     security, on rows being filtered, not refused; retries, on an error ending
-//     the transaction and not the session; names, on an empty search path;
-//   - the limits on time: a run waits for Polar, and a block for another block.
-//     Where a statement needs a limit it sets one for its own transaction;
-//   - what makes the server notice within deadAfter that this host is gone, and
-//     within two seconds that this process is, even while it runs one of its
-//     statements (which only a server on Linux can), so that their locks fall. On a
-//     Unix socket the settings of TCP have no effect.
+//   - how values are written and read: another encoding, or another format of
+//     dates or numbers, stores other digits or makes pgx fail;
+//   - what a statement does: blocks and webhooks rely on each statement seeing
+//     what others committed before it; COPY and policies of row-level security, on
+//     rows being filtered, not refused; retries, on an error ending the transaction
+//     and not the session; names, on an empty search path;
+//   - time limits: a run waits for Polar, and a block for another block. A
+//     statement that needs a limit sets one for its own transaction;
+//   - how soon the server notices that this host is gone (deadAfter) or that this
+//     process is (two seconds, even while it runs one of its statements, which only
+//     a server on Linux can), so that their locks are released. On a Unix socket
+//     the settings of TCP have no effect.
 //
 // A setting that the server does not know (transaction_timeout before Postgres
 // 17) is left out. It is one statement without arguments, which needs nothing of
 // what it sets, and not a part of the startup message, where PgBouncer refuses
 // most settings.
 //
-// The rest is left as it is found. default_transaction_read_only tells a server
-// that takes no writes. role may be what gives the rights. synchronous_commit and
+// The rest stays as it is. default_transaction_read_only marks a server that
+// accepts no writes. role may be what gives the rights. synchronous_commit and
 // session_replication_role are an administrator's decisions about durability and
 // triggers; blocks, deliveries and ends of runs set the former where it matters.
 // Settings of the planner and of memory change how long a statement takes and not

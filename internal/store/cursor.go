@@ -13,7 +13,7 @@ import (
 // cursorLifetime is how long an unfinished walk or backfill can be resumed.
 const cursorLifetime = 24 * time.Hour
 
-// A Cursor is where an unfinished walk goes on: every customer meter from Low
+// A Cursor is where an unfinished walk resumes: every customer meter from Low
 // upward that existed throughout the walk is mirrored.
 type Cursor struct {
 	BeganAt      time.Time // by the database's clock

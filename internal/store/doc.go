@@ -1,13 +1,13 @@
-// Package store is Postgres: the schema's migrations, the lock and the
-// book-keeping of runs, and the blocks of customer meters that runs write.
+// Package store is Postgres: the schema's migrations, the lock and the record of
+// runs, and the blocks of customer meters that runs write.
 //
 // Its invariants:
 //
 //   - All writes to an organization's rows happen on the one connection that
-//     holds that organization's advisory lock (a [Session]). Who loses the
-//     connection loses the lock and the power to write by the same stroke.
-//     Only what webhooks tell of ([Claim], [Store.Apply]) is written without
-//     it, since newer wins in whichever order the two write.
+//     holds that organization's advisory lock (a [Session]). Losing the connection
+//     loses the lock and the ability to write at once. Only what webhooks bring
+//     ([Claim], [Store.Apply]) is written without the lock, since newer wins
+//     whatever the order of the writes.
 //   - Rows, history, suspects, the run's counts and its cursor move in one
 //     transaction, so that a crash leaves all of a block or nothing of it.
 //   - A row is written only if it is newer than the stored one, or as old and

@@ -69,7 +69,7 @@ func (e *SessionError) Error() string {
 type SchemaError struct {
 	Problem  string // what is wrong, and the remedy
 	Err      error  // may be nil
-	Obsolete bool   // it is from before the first release, and can only be made anew
+	Obsolete bool   // it is from before the first release, and can only be dropped
 }
 
 func (e *SchemaError) Error() string {

@@ -16,15 +16,15 @@ func (s *Store) Maintain(ctx context.Context) error {
 	if err := s.dropExpired(ctx); err != nil {
 		return fmt.Errorf("drop history older than history.keep: %w", cured(err))
 	}
-	if err := s.forget(ctx); err != nil {
+	if err := s.removeExpired(ctx); err != nil {
 		return fmt.Errorf("remove old runs: %w", err)
 	}
 	return nil
 }
 
-// forget removes expired runs, rejected rows and webhooks; the comments on their
+// removeExpired removes expired runs, rejected rows and webhooks; the comments on their
 // tables say how long each is kept.
-func (s *Store) forget(ctx context.Context) error {
+func (s *Store) removeExpired(ctx context.Context) error {
 	const runs = `
 DELETE FROM polar.sync_runs
  WHERE status <> 'running'

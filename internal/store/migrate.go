@@ -114,7 +114,7 @@ func (s *Store) schemaExists(ctx context.Context) (bool, error) {
 	const sql = `SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'polar')`
 	var exists bool
 	if err := s.pool.QueryRow(ctx, sql).Scan(&exists); err != nil {
-		return false, fmt.Errorf("look for schema: %w", err)
+		return false, fmt.Errorf("find schema: %w", err)
 	}
 	return exists, nil
 }
@@ -168,7 +168,7 @@ SELECT EXISTS (
 )`
 	var obsolete bool
 	if err := s.pool.QueryRow(ctx, shape).Scan(&obsolete); err != nil {
-		return fmt.Errorf("look at schema: %w", err)
+		return fmt.Errorf("inspect schema: %w", err)
 	}
 	if obsolete {
 		return &SchemaError{

@@ -45,7 +45,7 @@ type OrgStatus struct {
 	RunningSince time.Time
 
 	// Counted only if asked for:
-	LiveRows     int64 // customer meters that Polar has and the filter lets in
+	LiveRows     int64 // customer meters that Polar has and the filter matches
 	Suspects     int64 // of them, those that the full run under way has not found
 	RejectedRows int64 // rows from Polar that could not be mirrored, of the last 30 days
 }
@@ -93,8 +93,7 @@ func (s *OrgStatus) Undated() bool { return s.Age == nil && s.LastSuccessID() !=
 
 // An OrgStatusQuery says whose status to look up.
 type OrgStatusQuery struct {
-	// Organizations are those asked about; nil stands for all that the database
-	// knows.
+	// Organizations are those asked about; nil means all that the database knows.
 	Organizations []Organization
 	// CountRows asks for the counts of rows, which read an index entry of every
 	// customer meter: ask seldom. The rest costs a few index look-ups an

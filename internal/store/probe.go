@@ -94,8 +94,8 @@ type PoolStat struct {
 	Idle     int
 	Opening  int
 
-	Acquires int64 // connections handed out
-	Waits    int64 // of which those that had to be waited for
+	Acquires int64 // acquisitions
+	Waits    int64 // of which had to wait
 	Canceled int64 // waits given up
 	Waited   time.Duration
 }

@@ -17,7 +17,7 @@ type Row struct {
 	FirstSeenAt   time.Time
 	LastChangedAt time.Time
 	DeletedAt     time.Time // zero if Polar has it
-	OutOfScopeAt  time.Time // zero if the filter lets it in
+	OutOfScopeAt  time.Time // zero if the filter matches it
 }
 
 // Live reports whether the mirror keeps the row current.
@@ -65,7 +65,7 @@ const rowColumns = `
 `
 
 // Rows returns the rows with the given ids that the mirror has, in no order,
-// deleted ones and those out of scope included.
+// including deleted ones and those out of scope.
 func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) ([]Row, error) {
 	const sql = `SELECT` + rowColumns + ` WHERE m.id = ANY($1::uuid[])`
 	return collect(ctx, s.pool, fmt.Sprintf("read %d rows", len(ids)), scanRow, sql, column(ids, id))

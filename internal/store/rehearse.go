@@ -12,10 +12,10 @@ import (
 	"polarmirror/internal/polar"
 )
 
-// Rehearse writes a row of each table and reads it back, in a transaction that
-// it rolls back, as runs and webhooks write theirs: what a run would stumble
-// over, a trigger or a right that is missing, stops it here. The schema must be
-// migrated. Only numbers of runs are used up.
+// Rehearse writes a row to each table as runs and webhooks do and reads it back, in
+// a transaction that it rolls back: whatever would stop a run, such as a trigger or
+// a missing right, stops it here. The schema must be migrated. Only numbers of
+// runs are used up.
 func (s *Store) Rehearse(ctx context.Context) error {
 	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
 		session := &Session{Writer: Writer{conn: conn, organization: uuid.New()}, pool: s.pool, open: []int64{}}
@@ -28,7 +28,7 @@ func (s *Store) Rehearse(ctx context.Context) error {
 	})
 }
 
-// rehearse leaves out what begins or ends transactions of its own.
+// rehearse omits whatever begins or ends a transaction of its own.
 func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	const text = "Zoë 李 \\ ' \" \U0001F600"

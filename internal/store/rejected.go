@@ -5,7 +5,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// saveRejectedSQL keeps one row per rejected text, however many walks meet it.
+// saveRejectedSQL stores one row per rejected text, however many walks read it.
 const saveRejectedSQL = `
 INSERT INTO polar.rejected_rows AS r (
     organization_id,
@@ -64,7 +64,7 @@ func (w *Writer) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedRo
 	)
 }
 
-// distinct leaves out rows whose text has been there before: pages overlap.
+// distinct omits rows whose text occurred before: pages overlap.
 func distinct(rejected []RejectedRow) []RejectedRow {
 	var kept []RejectedRow
 	known := make(map[string]bool, len(rejected))

@@ -161,7 +161,7 @@ func (s *Session) Release() {
 	conn.Release()
 }
 
-// cut closes the connection and takes it out of the pool.
+// cut closes the connection and removes it from the pool.
 func cut(conn *pgxpool.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()

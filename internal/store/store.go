@@ -33,8 +33,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Open connects to the database and makes sure that it answers, that its encoding
-// is UTF8, that a connection keeps its session, and that locks exclude. It neither
+// Open connects to the database and checks that it answers, that its encoding is
+// UTF8, that a connection keeps its session, and that locks exclude. It neither
 // creates nor migrates anything. An error is an [*UnreachableError] if the
 // server could not be reached or refused the connection, a [*SessionError] if
 // connections don't keep their sessions, and an [*UnsuitableError] for the rest.
@@ -46,8 +46,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	var watch failover
 	configure(cfg, opts, &watch)
-	// Before the pool: what it sets in its connections would stay behind in those
-	// that a proxy lends to other programs.
+	// Before the pool: its settings would remain in connections that a proxy shares
+	// with other programs.
 	if err := probeSession(ctx, cfg.ConnConfig); err != nil {
 		return nil, err
 	}

@@ -9,12 +9,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// suspectAge is how long ago a row must have been seen first before it can be
+// suspectAge is how long ago a row must have been first seen before it can be
 // marked deleted: younger ones wait for the next walk.
 const suspectAge = 10 * time.Minute
 
-// saveSuspectsSQL keeps the live rows of a region that Polar's list lacked.
-// Archived meters explain themselves.
+// saveSuspectsSQL stores the live rows of a region that Polar's list lacked. Rows of
+// archived meters are not listed, so they are no suspects.
 const saveSuspectsSQL = `
 INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id)
 SELECT
@@ -154,7 +154,7 @@ DELETE FROM polar.walk_suspects
 	return nil
 }
 
-// LiveRows counts the organization's rows that Polar has and the filter lets in.
+// LiveRows counts the organization's rows that Polar has and the filter matches.
 func (s *Session) LiveRows(ctx context.Context) (int, error) {
 	const sql = `
 SELECT count(*)

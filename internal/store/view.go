@@ -14,8 +14,8 @@ import (
 type View struct{ tx pgx.Tx }
 
 // View calls use with a snapshot. The server ends a statement that takes longer
-// than limit: otherwise it would go on and burden the mirror long after whoever
-// asked has gone.
+// than limit: otherwise it would burden the mirror long after nobody waits for its
+// result.
 func (s *Store) View(ctx context.Context, limit time.Duration, use func(*View) error) error {
 	const bounds = `
 SELECT

@@ -33,7 +33,7 @@ type CustomerMeter struct {
 	ChangedAt    time.Time // at Polar
 	FirstSeenAt  time.Time
 	DeletedAt    time.Time // zero if Polar has it
-	OutOfScopeAt time.Time // zero if the filter lets it in
+	OutOfScopeAt time.Time // zero if the filter matches it
 }
 
 // Customer returns a customer, or false if the mirror has none of that id.
@@ -114,7 +114,7 @@ SELECT
 	return collect(ctx, v.tx, "read balances", pgx.RowToStructByPos[BalancePoint], sql, column(customerMeters, id), from, to, max(moments, 2))
 }
 
-// A HistoryRow is a row of the history beside the state before it.
+// A HistoryRow is a row of the history and how it differs from the one before.
 type HistoryRow struct {
 	CustomerMeterID uuid.UUID
 	ObservedAt      time.Time

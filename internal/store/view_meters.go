@@ -54,7 +54,7 @@ SELECT
  ORDER BY o.name, t.organization_id, t.archived_at IS NOT NULL, s.customers DESC NULLS LAST, t.name, t.id`
 
 // Meters returns every meter of every organization: by the organization's name,
-// archived ones last, those of many customers first. It reads the whole mirror,
+// archived ones last, those with many customers first. It reads the whole mirror,
 // some 0.4 s for a million rows.
 func (v *View) Meters(ctx context.Context) ([]Meter, error) {
 	return collect(ctx, v.tx, "read meters", pgx.RowToStructByPos[Meter], metersSQL)

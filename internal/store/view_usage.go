@@ -20,10 +20,9 @@ type DailyUsage struct {
 	Changes  int64 // seen
 }
 
-// usageSQL is polar.usage_daily for some days of one organization: the view
-// itself reads the whole history, whatever days are asked of it. The state
-// before the first change in the stretch is looked up, and only for rows that
-// were there before it.
+// usageSQL is polar.usage_daily for some days of one organization: the view itself
+// reads the whole history, whatever days it is asked for. The state before the
+// first change in these days is looked up, and only for rows that existed then.
 const usageSQL = `
 SELECT
     d.meter_id,
