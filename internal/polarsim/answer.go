@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // An answer is a response before it is put on a socket or handed over in
@@ -12,12 +13,13 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	pad    int64    // spaces that follow the body, of a length not announced
-	cut    bool     // the connection breaks in the middle of the body
-	stall  bool     // the body stops in the middle, and the connection stays open
-	drop   bool     // the connection breaks before any of it
-	depth  int      // rows that the server had to read past
-	to     *account // whom the server let in; nil if nobody
+	pad    int64         // spaces that follow the body, of a length not announced
+	cut    bool          // the connection breaks in the middle of the body
+	stall  bool          // the body stops in the middle, and the connection stays open
+	drop   bool          // the connection breaks before any of it
+	depth  int           // rows that the server had to read past
+	took   time.Duration // by its page's statement, simulated
+	to     *account      // whom the server let in; nil if nobody
 }
 
 func newAnswer(status int, contentType string, body []byte) *answer {

@@ -1,8 +1,9 @@
 // Package polarsim is a simulated Polar: the list and get calls for customer
 // meters over HTTP, with seeded data that can be changed while someone reads.
 //
-// Its invariant: every answer is one atomic snapshot of the state, and the
-// state is known exactly. What [Server.Snapshot] returns is what a perfect
+// Its invariant: every answer is one atomic snapshot of the state (but for a
+// page's total_count, should [Server.AfterCount] or [Options].CostScale part
+// them), and the state is known exactly. What [Server.Snapshot] returns is what a perfect
 // mirror holds, digit by digit, because quantities are kept as the literal
 // text that goes over the wire and never become numbers on the way.
 //
@@ -11,6 +12,8 @@
 // Postgres puts them, archived meters vanish, offsets shift under the reader.
 // Faults beyond that (cut bodies, proxies' pages, outages) happen only when
 // asked for, with [Server.FailNext], [Server.FailWhen] and [Server.FailRate].
+//
+// [Server.Cost] says what the requests so far would have cost Polar's database.
 //
 // [Server.StartWebhooks] sends webhooks about changes, as unkindly as it is told:
 // late, twice, in any order, with forged ones among them.

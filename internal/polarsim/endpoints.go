@@ -35,7 +35,7 @@ func (s *Server) hasVersion(version string) bool {
 }
 
 // answer routes, admits and serves a request.
-func (s *Server) answer(r *http.Request, f Fault) *answer {
+func (s *Server) answer(r *http.Request, n int, f Fault) *answer {
 	version := r.Header.Get(versionHeader)
 	if version == "" {
 		version = currentVersion
@@ -43,12 +43,12 @@ func (s *Server) answer(r *http.Request, f Fault) *answer {
 	if !s.hasVersion(version) {
 		return jsonAnswer(http.StatusNotFound, `{"detail":"Not Found"}`)
 	}
-	a := s.route(r, f)
+	a := s.route(r, n, f)
 	a.header.Set(versionHeader, version)
 	return a
 }
 
-func (s *Server) route(r *http.Request, f Fault) *answer {
+func (s *Server) route(r *http.Request, n int, f Fault) *answer {
 	rest, below := strings.CutPrefix(r.URL.Path, listPath)
 	switch {
 	case r.URL.Path+"/" == listPath:
@@ -70,7 +70,7 @@ func (s *Server) route(r *http.Request, f Fault) *answer {
 	}
 	var a *answer
 	if rest == "" {
-		a = s.list(account, r, f)
+		a = s.list(account, r, n, f)
 	} else {
 		a = s.get(account, rest)
 	}
@@ -96,6 +96,7 @@ func (s *Server) get(account *account, text string) *answer {
 	if found != nil {
 		return invalid([]problem{*found})
 	}
+	s.cost.Gets++
 	r := s.rows[id]
 	if r == nil || !slices.Contains(account.Organizations, r.meter.org.ID) {
 		return jsonAnswer(http.StatusNotFound, `{"error":"ResourceNotFound","detail":"Not found"}`)
@@ -103,21 +104,26 @@ func (s *Server) get(account *account, text string) *answer {
 	return newAnswer(http.StatusOK, "application/json", appendRow(make([]byte, 0, bytesPerRow), r))
 }
 
-// list serves one page: the count and the rows of one moment.
-func (s *Server) list(account *account, r *http.Request, f Fault) *answer {
+// list serves one page: the count and the rows of one moment, unless something
+// happens between the two, see [Server.AfterCount].
+func (s *Server) list(account *account, r *http.Request, n int, f Fault) *answer {
 	q, problems := parseQuery(r.URL.Query())
 	if len(problems) > 0 {
 		return invalid(problems)
 	}
 	q.filter.organizations = s.visible(account, q.organizations)
 	if len(q.filter.organizations) == 0 || f == EmptyPages {
+		s.chargeList(0, 0)
 		return page(nil, 0, q.limit)
 	}
 	v := s.view(q.filter, q.sorting)
 	count := v.ordered.size
-	offset := count
+	if s.afterCount(n, r, count) {
+		v = s.view(q.filter, q.sorting)
+	}
+	offset := v.ordered.size
 	if q.page-1 <= (math.MaxInt-maxLimit)/q.limit {
-		offset = min(count, (q.page-1)*q.limit)
+		offset = min(offset, (q.page-1)*q.limit)
 	}
 	var key uint64
 	if !s.options.StableTies {
@@ -126,6 +132,7 @@ func (s *Server) list(account *account, r *http.Request, f Fault) *answer {
 	rows := v.ordered.page(offset, offset+q.limit, v.ties, key)
 	a := page(disorder(rows, f), count, q.limit)
 	a.depth = offset + len(rows)
+	a.took = s.chargeList(count, offset)
 	return a
 }
 

@@ -29,6 +29,13 @@ type Options struct {
 	LatencyPerRow time.Duration // more of it for each row up to the page's end
 	RetryAfter    time.Duration // named by injected 429s, in whole seconds; 0 means one second
 
+	// CostModel is what list requests cost Polar's database, see [Server.Cost].
+	// The zero value stands for what was measured: ListCost, SkippedRowCost and
+	// CountedRowCost. CostScale is the part of that time that a request really
+	// takes, besides the latencies above: 0 for none, 1 for all of it.
+	CostModel CostModel
+	CostScale float64
+
 	// Now is the server's clock, used for the Date header, quotas and the times
 	// of changes; nil means time.Now.
 	Now func() time.Time
@@ -90,6 +97,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RetryAfter <= 0 {
 		o.RetryAfter = time.Second
+	}
+	if o.CostModel == (CostModel{}) {
+		o.CostModel = CostModel{List: ListCost, SkippedRow: SkippedRowCost, CountedRow: CountedRowCost}
 	}
 	if o.HugeBodySize <= 0 {
 		o.HugeBodySize = 64 << 20

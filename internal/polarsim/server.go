@@ -31,6 +31,7 @@ type Server struct {
 	chance        *rand.Rand
 	ties          *rand.Rand
 	webhooks      *Webhooks // nil while none are sent
+	cost          Cost
 
 	watch watch
 }
@@ -132,10 +133,10 @@ func (s *Server) respond(r *http.Request) (*answer, error) {
 	}
 	a := s.disturbed(fault)
 	if a == nil {
-		a = s.answer(r, fault)
+		a = s.answer(r, n, fault)
 		a.spoil(fault)
 	}
-	if err := s.delay(r, a.depth); err != nil {
+	if err := s.delay(r, a); err != nil {
 		return nil, err
 	}
 	a.header.Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
@@ -148,17 +149,6 @@ func (s *Server) respond(r *http.Request) (*answer, error) {
 
 // delay comes after the snapshot was taken, as the slow part of a statement
 // does: a slow answer is an old answer.
-func (s *Server) delay(r *http.Request, depth int) error {
-	wait := s.options.Latency + time.Duration(depth)*s.options.LatencyPerRow
-	if wait <= 0 {
-		return r.Context().Err()
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-r.Context().Done():
-		return r.Context().Err()
-	}
+func (s *Server) delay(r *http.Request, a *answer) error {
+	return sleep(r, s.options.Latency+time.Duration(a.depth)*s.options.LatencyPerRow+s.scaled(a.took))
 }

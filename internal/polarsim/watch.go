@@ -25,15 +25,16 @@ type Request struct {
 // A watch is what tests see of requests and do to them. It has a lock of its
 // own, so that hooks may change the server's data.
 type watch struct {
-	mu      sync.Mutex
-	count   int
-	log     []Request // the last ones
-	before  func(n int, r *http.Request)
-	choose  func(n int, r *http.Request) Fault
-	next    []pending
-	rates   []rate
-	chance  *rand.Rand
-	release chan struct{}
+	mu         sync.Mutex
+	count      int
+	log        []Request // the last ones
+	before     func(n int, r *http.Request)
+	afterCount func(n int, r *http.Request, took time.Duration)
+	choose     func(n int, r *http.Request) Fault
+	next       []pending
+	rates      []rate
+	chance     *rand.Rand
+	release    chan struct{}
 }
 
 type pending struct {

@@ -1,0 +1,106 @@
+package polarsim
+
+import (
+	"net/http"
+	"time"
+)
+
+// What the two statements of a list request take at Polar: something for any
+// request, something for each row that OFFSET skips, and something for each row
+// under the filter, which the count reads.
+const (
+	ListCost       = 2 * time.Millisecond
+	SkippedRowCost = 7 * time.Microsecond
+	CountedRowCost = 700 * time.Nanosecond
+)
+
+// A CostModel says how long the statements of a list request take.
+type CostModel struct {
+	List       time.Duration // any request
+	SkippedRow time.Duration // each row that OFFSET skips
+	CountedRow time.Duration // each row under the filter
+}
+
+// A Cost is what requests cost Polar's database. Requests that were refused or
+// went wrong before they reached it cost nothing.
+type Cost struct {
+	Lists, Gets int           // requests
+	SkippedRows int64         // by OFFSET
+	Statements  time.Duration // of list requests, simulated
+}
+
+// Cost returns what requests have cost since the start or the last
+// [Server.ForgetCost].
+func (s *Server) Cost() Cost {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cost
+}
+
+// ForgetCost counts from zero again.
+func (s *Server) ForgetCost() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cost = Cost{}
+}
+
+// chargeList adds the cost of a list request and returns how long its page took,
+// without the count. The server must be locked.
+func (s *Server) chargeList(counted, skipped int) time.Duration {
+	m := s.options.CostModel
+	page := m.List + time.Duration(skipped)*m.SkippedRow
+	s.cost.Lists++
+	s.cost.SkippedRows += int64(skipped)
+	s.cost.Statements += page + time.Duration(counted)*m.CountedRow
+	return page
+}
+
+// AfterCount makes the server call hook in each list request between the two
+// statements that it consists of: total_count is settled, the page is not read
+// yet. The count took the given time, simulated. This is where a test changes
+// data that the count does not know of. Numbers are those of [Server.Before].
+func (s *Server) AfterCount(hook func(n int, r *http.Request, took time.Duration)) {
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	s.watch.afterCount = hook
+}
+
+// afterCount lets time pass between count and page, and reports whether anything
+// can have happened meanwhile. The server must be locked; only then is it unlocked.
+func (s *Server) afterCount(n int, r *http.Request, counted int) bool {
+	took := time.Duration(counted) * s.options.CostModel.CountedRow
+	s.watch.mu.Lock()
+	hook := s.watch.afterCount
+	s.watch.mu.Unlock()
+	wait := s.scaled(took)
+	if hook == nil && wait <= 0 {
+		return false
+	}
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	if hook != nil {
+		hook(n, r, took)
+	}
+	_ = sleep(r, wait) // should the client have left, the page finds out
+	return true
+}
+
+// scaled is the part of a simulated time that is really waited for.
+func (s *Server) scaled(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * s.options.CostScale)
+}
+
+// sleep waits, unless the client leaves.
+func sleep(r *http.Request, d time.Duration) error {
+	if d <= 0 {
+		return r.Context().Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
+}

@@ -1,0 +1,130 @@
+package polarsim
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+)
+
+func TestCostIsThatOfSkippedAndCountedRows(t *testing.T) {
+	t.Parallel()
+	c := read(rows(1000))
+	all := c.server.Snapshot(c.org.ID)
+	ofCustomer := c.list(t, "limit=1&customer_id="+all[0].CustomerID.String()).Pagination.TotalCount
+	for name, step := range map[string]struct {
+		path string
+		want Cost
+	}{
+		"first page":      {listPath + "?limit=100", Cost{Lists: 1, Statements: ListCost + 1000*CountedRowCost}},
+		"deep page":       {listPath + "?limit=100&page=8", Cost{Lists: 1, SkippedRows: 700, Statements: ListCost + 700*SkippedRowCost + 1000*CountedRowCost}},
+		"beyond the end":  {listPath + "?limit=100&page=99", Cost{Lists: 1, SkippedRows: 1000, Statements: ListCost + 1000*SkippedRowCost + 1000*CountedRowCost}},
+		"of one customer": {listPath + "?customer_id=" + all[0].CustomerID.String(), Cost{Lists: 1, Statements: ListCost + time.Duration(ofCustomer)*CountedRowCost}},
+		"get":             {listPath + all[0].ID.String(), Cost{Gets: 1}},
+		"get of nothing":  {listPath + uuid.NewString(), Cost{Gets: 1}},
+		"wrong request":   {listPath + "?page=0", Cost{}},
+	} {
+		c.server.ForgetCost()
+		c.do(t, step.path)
+		if diff := cmp.Diff(step.want, c.server.Cost()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	c.server.ForgetCost()
+	c.server.FailNext(Unavailable, 1)
+	c.do(t, listPath)
+	if got := c.server.Cost(); got != (Cost{}) {
+		t.Errorf("a request that did not arrive cost %+v", got)
+	}
+}
+
+func TestCostAddsUpUnderAnyModel(t *testing.T) {
+	t.Parallel()
+	o := rows(250)
+	o.CostModel = CostModel{List: time.Second, SkippedRow: time.Minute, CountedRow: time.Hour}
+	c := read(o)
+	c.walk(t, 100, "created_at")
+	want := Cost{Lists: 4, SkippedRows: 100 + 200 + 250,
+		Statements: 4*time.Second + 550*time.Minute + 4*250*time.Hour}
+	if diff := cmp.Diff(want, c.server.Cost()); diff != "" {
+		t.Errorf("a walk (-want +got):\n%s", diff)
+	}
+}
+
+func TestCostIsWaitedForOnlyAsFarAsAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for scale, want := range map[float64]time.Duration{0: 0, 1: 18 * time.Second, 0.5: 9 * time.Second} {
+			o := rows(10)
+			o.CostModel, o.CostScale = CostModel{List: time.Second, SkippedRow: time.Second, CountedRow: time.Second}, scale
+			c := read(o)
+			begun := time.Now()
+			c.list(t, "limit=7&page=2")
+			if took := time.Since(begun); took != want {
+				t.Errorf("scale %v: took %v, want %v", scale, took, want)
+			}
+		}
+	})
+}
+
+// TestCountIsOlderThanItsPage by the time that counting takes.
+func TestCountIsOlderThanItsPage(t *testing.T) {
+	t.Parallel()
+	add := func(c *reader) Row {
+		row, err := c.server.AddCustomerMeter(c.org.ID, NewCustomerMeter{})
+		if err != nil {
+			t.Error(err)
+		}
+		return row
+	}
+	check := func(t *testing.T, page listed) {
+		t.Helper()
+		if len(page.Items) != 11 || page.Pagination.TotalCount != 10 {
+			t.Errorf("a page of everything has %d rows and counts %d, want 11 and 10", len(page.Items), page.Pagination.TotalCount)
+		}
+	}
+	t.Run("hook", func(t *testing.T) {
+		t.Parallel()
+		c := read(rows(10))
+		var told []string
+		c.server.AfterCount(func(n int, _ *http.Request, took time.Duration) {
+			told = append(told, fmt.Sprint(n, " ", took))
+			add(c)
+		})
+		check(t, c.list(t, "limit=100"))
+		c.do(t, listPath+uuid.NewString())
+		c.server.AfterCount(nil)
+		if got := c.list(t, "limit=100"); got.Pagination.TotalCount != 11 {
+			t.Errorf("counted %d rows afterwards, want 11", got.Pagination.TotalCount)
+		}
+		if diff := cmp.Diff([]string{"1 7µs"}, told); diff != "" {
+			t.Errorf("number and time (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("hook, one customer", func(t *testing.T) {
+		t.Parallel()
+		c := read(rows(10))
+		row := add(c)
+		c.server.AfterCount(func(int, *http.Request, time.Duration) { c.server.DeleteCustomerMeter(row.ID) })
+		if got := c.list(t, "customer_id="+row.CustomerID.String()); len(got.Items) != 0 || got.Pagination.TotalCount != 1 {
+			t.Errorf("a page has %d rows and counts %d, want the deleted one counted only", len(got.Items), got.Pagination.TotalCount)
+		}
+	})
+	t.Run("time", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			o := rows(10)
+			o.CostModel, o.CostScale = CostModel{CountedRow: time.Second}, 1
+			c := read(o)
+			go func() {
+				time.Sleep(9 * time.Second) // the count takes ten
+				add(c)
+			}()
+			check(t, c.list(t, "limit=100"))
+		})
+	})
+}
