@@ -3,6 +3,7 @@ package polarsim
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"testing"
 	"time"
 )
@@ -21,7 +22,7 @@ func BenchmarkNew(b *testing.B) {
 // the walk and in the default one, whose ties are shuffled.
 func BenchmarkPage(b *testing.B) {
 	c := read(rows(1_000_000))
-	for _, sorting := range []string{"created_at&sorting=customer_id&sorting=meter_id", "-modified_at"} {
+	for _, sorting := range []string{"created_at&sorting=customer_id&sorting=meter_id", "-created_at&sorting=customer_id&sorting=meter_id", "-modified_at"} {
 		b.Run(sorting, func(b *testing.B) {
 			chance := rand.New(rand.NewPCG(1, 1))
 			c.do(b, listPath+"?sorting="+sorting).Body.Close() // sorts
@@ -29,6 +30,20 @@ func BenchmarkPage(b *testing.B) {
 				c.do(b, fmt.Sprintf("%s?limit=100&page=%d&sorting=%s", listPath, 1+chance.IntN(10_000), sorting)).Body.Close()
 			}
 		})
+	}
+}
+
+// BenchmarkSet reads the rows of 25 customers out of a million rows.
+func BenchmarkSet(b *testing.B) {
+	c := read(rows(1_000_000))
+	customers := c.server.organizations[0].customers
+	for b.Loop() {
+		query := url.Values{"limit": {"100"}, "sorting": {"created_at", "customer_id", "meter_id"}}
+		first := c.server.chance.IntN(len(customers) - 25)
+		for _, customer := range customers[first : first+25] {
+			query.Add("customer_id", customer.id.String())
+		}
+		c.do(b, listPath+"?"+query.Encode()).Body.Close()
 	}
 }
 

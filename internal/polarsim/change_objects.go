@@ -63,17 +63,11 @@ func archive(m *Meter, at time.Time) { m.ArchivedAt, m.ModifiedAt = at, at }
 func unarchive(m *Meter, at time.Time) { m.ArchivedAt, m.ModifiedAt = time.Time{}, at }
 
 func (s *Server) changeMeter(m *meter, at time.Time, f func(m *Meter, at time.Time)) int {
-	var rows []*row
-	for _, r := range m.org.rows {
-		if r.meter == m {
-			rows = append(rows, r)
-		}
-	}
-	s.edit(rows, func() {
+	s.edit(m.rows, func() {
 		f(&m.doc, at)
 		m.json = nil
 	})
-	return len(rows)
+	return len(m.rows)
 }
 
 // RenameCustomer changes the name nested in every row of a customer, and

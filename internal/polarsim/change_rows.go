@@ -192,7 +192,9 @@ func (s *Server) rawCustomer(o *organization, id uuid.UUID, at int64) *customer 
 	if id == uuid.Nil {
 		id = newID(s.chance)
 	}
-	return &customer{id: id, org: o, seed: s.chance.Uint64(), created: at}
+	c := &customer{id: id, org: o, seed: s.chance.Uint64(), created: at}
+	s.rawCustomers = append(s.rawCustomers, c)
+	return c
 }
 
 // rawMeter likewise.
@@ -204,5 +206,7 @@ func (s *Server) rawMeter(o *organization, id uuid.UUID) *meter {
 		id = newID(s.chance)
 	}
 	kind := meterKinds()[0]
-	return &meter{id: id, org: o, kind: kind, doc: Meter{ID: id, OrganizationID: o.ID, Name: kind.name}}
+	m := &meter{id: id, org: o, kind: kind, doc: Meter{ID: id, OrganizationID: o.ID, Name: kind.name}}
+	s.rawMeters = append(s.rawMeters, m)
+	return m
 }

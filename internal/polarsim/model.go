@@ -30,6 +30,7 @@ type row struct {
 	units    Units
 	odd      *oddity // nil for ordinary rows
 	place    int     // index in its organization's rows; -1 while not among them
+	onMeter  int     // index in its meter's rows
 }
 
 // An oddity is what few rows have.
@@ -64,16 +65,25 @@ func (o *organization) attach(r *row) {
 	r.place = len(o.rows)
 	o.rows = append(o.rows, r)
 	r.customer.rows = append(r.customer.rows, r)
+	r.onMeter = len(r.meter.rows)
+	r.meter.rows = append(r.meter.rows, r)
 }
 
 func (o *organization) detach(r *row) {
-	last := o.rows[len(o.rows)-1]
-	o.rows[r.place] = last
-	last.place = r.place
-	o.rows[len(o.rows)-1] = nil
-	o.rows = o.rows[:len(o.rows)-1]
+	o.rows[len(o.rows)-1].place = r.place
+	o.rows = removeAt(o.rows, r.place)
 	r.place = -1
+	m := r.meter
+	m.rows[len(m.rows)-1].onMeter = r.onMeter
+	m.rows = removeAt(m.rows, r.onMeter)
 	r.customer.rows = slices.DeleteFunc(r.customer.rows, func(x *row) bool { return x == r })
+}
+
+// removeAt puts the last row in the place of another.
+func removeAt(rows []*row, i int) []*row {
+	last := len(rows) - 1
+	rows[i], rows[last] = rows[last], nil
+	return rows[:last]
 }
 
 // A customer keeps only its seed until someone looks at it, so that a million
@@ -117,6 +127,7 @@ type meter struct {
 	id   uuid.UUID
 	org  *organization
 	doc  Meter
+	rows []*row     // in no order
 	kind *meterKind // how its quantities look
 	json []byte     // never changed in place; nil: to be rendered
 }

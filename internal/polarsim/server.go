@@ -20,6 +20,8 @@ type Server struct {
 	byID          map[uuid.UUID]*organization
 	customers     map[uuid.UUID]*customer
 	meters        map[uuid.UUID]*meter
+	rawCustomers  []*customer // made up for raw rows, in no map
+	rawMeters     []*meter    // likewise
 	rows          map[uuid.UUID]*row
 	tokens        map[string]*account
 	quotas        map[string]*window

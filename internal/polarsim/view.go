@@ -10,13 +10,14 @@ import (
 
 const (
 	// maxViews bounds the lists kept sorted at a time.
-	maxViews = 12
+	maxViews = 24
 	// maxPatched is how many rows one change may move before sorting anew is
 	// cheaper than moving them.
 	maxPatched = 2000
 )
 
-// A view is one filtered and sorted list, kept up to date by [Server.edit].
+// A view is one filtered and sorted list, kept up to date by [Server.edit] if it
+// is among the server's.
 type view struct {
 	key     string
 	filter  filter
@@ -78,8 +79,12 @@ func (f *filter) key(criteria []criterion) string {
 }
 
 // view returns the list for a filter and order, sorting it if it is not at
-// hand. The server must be locked.
+// hand. Lists of chosen customers are short and many, so they are made for each
+// request and not kept. The server must be locked.
 func (s *Server) view(f filter, criteria []criterion) *view {
+	if len(f.customers) > 0 {
+		return s.newView("", f, criteria)
+	}
 	key := f.key(criteria)
 	if i := slices.IndexFunc(s.views, func(v *view) bool { return v.key == key }); i >= 0 {
 		v := s.views[i]
@@ -87,22 +92,58 @@ func (s *Server) view(f filter, criteria []criterion) *view {
 		s.views[0] = v
 		return v
 	}
-	v := &view{key: key, filter: f, ties: comparison(criteria, s.options.NullsSmallest)}
-	var rows []*row
-	for _, o := range f.organizations {
-		for _, r := range o.rows {
-			if f.match(r) {
-				rows = append(rows, r)
-			}
-		}
-	}
-	v.ordered = newOrdered(rows, total(v.ties))
+	v := s.newView(key, f, criteria)
 	s.views = slices.Insert(s.views, 0, v)
 	if len(s.views) > maxViews {
 		s.views[maxViews] = nil
 		s.views = s.views[:maxViews]
 	}
 	return v
+}
+
+func (s *Server) newView(key string, f filter, criteria []criterion) *view {
+	v := &view{key: key, filter: f, ties: comparison(criteria, s.options.NullsSmallest)}
+	var rows []*row
+	for _, some := range s.candidates(&f) {
+		for _, r := range some {
+			if f.match(r) {
+				rows = append(rows, r)
+			}
+		}
+	}
+	v.ordered = newOrdered(rows, total(v.ties))
+	return v
+}
+
+// candidates returns all rows that can match a filter, none of them twice, and
+// few others: those of the customers or of the meters that it names.
+func (s *Server) candidates(f *filter) [][]*row {
+	var all [][]*row
+	switch {
+	case len(f.customers) > 0:
+		for i, id := range f.customers {
+			if c := s.customers[id]; c != nil && !slices.Contains(f.customers[:i], id) {
+				all = append(all, c.rows)
+			}
+		}
+		for _, c := range s.rawCustomers {
+			all = append(all, c.rows)
+		}
+	case len(f.meters) > 0:
+		for i, id := range f.meters {
+			if m := s.meters[id]; m != nil && !slices.Contains(f.meters[:i], id) {
+				all = append(all, m.rows)
+			}
+		}
+		for _, m := range s.rawMeters {
+			all = append(all, m.rows)
+		}
+	default:
+		for _, o := range f.organizations {
+			all = append(all, o.rows)
+		}
+	}
+	return all
 }
 
 // edit runs change, which may alter the given rows and nothing else that a
