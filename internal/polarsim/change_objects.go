@@ -16,8 +16,7 @@ func (s *Server) AddMeter(organizationID uuid.UUID, name string) (Meter, error) 
 	if o == nil {
 		return Meter{}, fmt.Errorf("add meter: organization %s: %w", organizationID, ErrUnknown)
 	}
-	kinds := meterKinds()
-	kind := kinds[len(o.meters)%len(kinds)]
+	kind := nextKind(o)
 	kind.name = name
 	return s.addMeter(o, kind, s.now(), s.chance).doc, nil
 }

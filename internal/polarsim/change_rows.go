@@ -88,8 +88,21 @@ func (s *Server) meterFor(o *organization, c *customer, n NewCustomerMeter, at i
 	if m := freeMeter(o, c, s.chance); m != nil {
 		return m, nil
 	}
+	return s.addMeter(o, nextKind(o), at, s.chance), nil
+}
+
+// nextKind is that of the organization's next meter.
+func nextKind(o *organization) *meterKind {
 	kinds := meterKinds()
-	return s.addMeter(o, kinds[len(o.meters)%len(kinds)], at, s.chance), nil
+	return kinds[len(o.meters)%len(kinds)]
+}
+
+// attachNew puts a row as Polar makes it in its place.
+func (s *Server) attachNew(c *customer, m *meter, at int64, chance *rand.Rand) *row {
+	r := s.newRow(c, m, at, chance)
+	s.edit([]*row{r}, func() { s.attach(m.org, r) })
+	s.announce(c, CustomerStateChanged)
+	return r
 }
 
 // freeMeter returns a meter in use that the customer does not have, or nil.

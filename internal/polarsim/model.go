@@ -39,12 +39,15 @@ type oddity struct {
 	hasRaw bool
 	extra  string // further members, as JSON text without braces
 	older  *state // as it was before the last change of units
+	hidden bool   // from every list
 }
 
 type state struct {
 	units    Units
 	modified int64
 }
+
+func (r *row) unlisted() bool { return r.odd != nil && r.odd.hidden }
 
 func (r *row) oddity() *oddity {
 	if r.odd == nil {

@@ -52,6 +52,9 @@ func (s *Server) Mutate(chance *rand.Rand) Change {
 	}
 	o := pick(chance, s.organizations)
 	all := mutations()
+	if s.options.Unseen {
+		all = append(all, unseen()...)
+	}
 	weights := 0
 	for _, m := range all {
 		weights += m.weight
@@ -101,19 +104,27 @@ func onCustomer(f func(c *Customer, chance *rand.Rand)) func(*Server, *organizat
 // onMeter changes one of the meters that are archived, or of those that are not.
 func onMeter(archived bool, f func(m *Meter, at time.Time)) func(*Server, *organization, *rand.Rand, int64) Change {
 	return func(s *Server, o *organization, chance *rand.Rand, now int64) Change {
-		var candidates []*meter
-		for _, m := range o.meters {
-			if m.archived() == archived {
-				candidates = append(candidates, m)
-			}
-		}
-		if len(candidates) == 0 {
+		m := someMeter(o, archived, chance)
+		if m == nil {
 			return Change{Kind: "nothing"}
 		}
-		m := pick(chance, candidates)
 		s.changeMeter(m, timeOf(now), f)
 		return Change{MeterID: m.id}
 	}
+}
+
+// someMeter picks one, or nil if there is none.
+func someMeter(o *organization, archived bool, chance *rand.Rand) *meter {
+	var candidates []*meter
+	for _, m := range o.meters {
+		if m.archived() == archived {
+			candidates = append(candidates, m)
+		}
+	}
+	if len(candidates) == 0 {
+		return nil
+	}
+	return pick(chance, candidates)
 }
 
 // useRow consumes a little compared with what its meter's rows hold.
@@ -156,12 +167,9 @@ func (s *Server) addSome(o *organization, chance *rand.Rand, at int64) Change {
 	}
 	m := freeMeter(o, c, chance)
 	if m == nil { // every meter is archived
-		kinds := meterKinds()
-		m = s.addMeter(o, kinds[len(o.meters)%len(kinds)], at, chance)
+		m = s.addMeter(o, nextKind(o), at, chance)
 	}
-	r := s.newRow(c, m, at, chance)
-	s.edit([]*row{r}, func() { s.attach(o, r) })
-	s.announce(c, CustomerStateChanged)
+	r := s.attachNew(c, m, at, chance)
 	return Change{CustomerMeterID: r.id, CustomerMeters: []uuid.UUID{r.id}}
 }
 

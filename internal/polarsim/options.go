@@ -52,6 +52,11 @@ type Options struct {
 	// unless told, and nothing in Polar's documentation says which it is.
 	NullsSmallest bool
 
+	// Unseen lets [Server.Mutate] also do what a mirror overlooks if it asks only
+	// for what it knows and for what is new: old customers and meters appear,
+	// a meter flaps, transactions commit hours late, rows are in no list.
+	Unseen bool
+
 	// HugeBodySize is the length in bytes of a [HugeBody]; 0 means 64 MiB.
 	HugeBodySize int64
 }

@@ -16,7 +16,7 @@ import (
 func TestViewsStaySortedThroughAnyChange(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := New(Options{Seed: rapid.Uint64().Draw(t, "seed"), StableTies: true, NullsSmallest: rapid.Bool().Draw(t, "nulls"),
+		s := New(Options{Seed: rapid.Uint64().Draw(t, "seed"), StableTies: true, NullsSmallest: rapid.Bool().Draw(t, "nulls"), Unseen: rapid.Bool().Draw(t, "unseen"),
 			Organizations: []Organization{{Name: "a", CustomerMeters: rapid.IntRange(0, 60).Draw(t, "a")}, {Name: "b", CustomerMeters: 5}}})
 		var all []criterion
 		for _, property := range properties() {

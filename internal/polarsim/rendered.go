@@ -55,7 +55,7 @@ func (s *Server) Rendered(organizationID uuid.UUID) iter.Seq[Rendered] {
 			return
 		}
 		for _, r := range inWalkOrder(o) {
-			if !r.meter.archived() && !yield(renderedOf(r)) {
+			if !r.meter.archived() && !r.unlisted() && !yield(renderedOf(r)) {
 				return
 			}
 		}

@@ -23,6 +23,7 @@ type Row struct {
 	CustomerDeletedAt time.Time // zero if it was not
 	MeterName         string
 	Archived          bool // its meter is, so that the list leaves it out
+	Unlisted          bool // see [Server.SetUnlisted]
 
 	// Raw says that JSON was put in as text; then it need not agree with the
 	// fields, which only place the row in the list.
@@ -36,7 +37,7 @@ func snapshotOf(r *row) Row {
 	out := Row{
 		OrganizationID: r.meter.org.ID, ID: r.id, CustomerID: r.customer.id, MeterID: r.meter.id,
 		CreatedAt: timeOf(r.created), ModifiedAt: timeOf(r.modified), Units: r.units,
-		CustomerName: r.customer.name, MeterName: r.meter.doc.Name, Archived: r.meter.archived(),
+		CustomerName: r.customer.name, MeterName: r.meter.doc.Name, Archived: r.meter.archived(), Unlisted: r.unlisted(),
 		Raw: r.odd != nil && r.odd.hasRaw, JSON: string(doc),
 	}
 	if r.customer.edited != nil {
@@ -45,7 +46,15 @@ func snapshotOf(r *row) Row {
 	return out
 }
 
-// All yields the rows of an organization, archived ones too, in the order
+func snapshotsOf(rows []*row) []Row {
+	all := make([]Row, len(rows))
+	for i, r := range rows {
+		all[i] = snapshotOf(r)
+	}
+	return all
+}
+
+// All yields the rows of an organization, archived and unlisted ones too, in the order
 // created_at, customer_id, meter_id. It is one snapshot: the server waits while
 // the loop runs, so its methods must not be called in it.
 func (s *Server) All(organizationID uuid.UUID) iter.Seq[Row] {
@@ -82,7 +91,7 @@ func (s *Server) Snapshot(organizationID uuid.UUID) []Row {
 func (s *Server) Listed(organizationID uuid.UUID) []Row {
 	var rows []Row
 	for r := range s.All(organizationID) {
-		if !r.Archived {
+		if !r.Archived && !r.Unlisted {
 			rows = append(rows, r)
 		}
 	}

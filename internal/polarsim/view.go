@@ -35,7 +35,7 @@ type filter struct {
 }
 
 func (f *filter) match(r *row) bool {
-	if !slices.Contains(f.organizations, r.meter.org) {
+	if r.unlisted() || !slices.Contains(f.organizations, r.meter.org) {
 		return false
 	}
 	if len(f.customers) > 0 && !slices.Contains(f.customers, r.customer.id) {

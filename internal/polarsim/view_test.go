@@ -14,6 +14,7 @@ import (
 func TestFiltersFindTheirRowsThroughAnyChange(t *testing.T) {
 	t.Parallel()
 	o := rows(200)
+	o.Unseen = true
 	s := New(o)
 	org := s.organizations[0]
 	chance := rand.New(rand.NewPCG(5, 5))
