@@ -68,11 +68,15 @@ func (s *Server) route(r *http.Request, n int, f Fault) *answer {
 	if refusal != nil {
 		return refusal
 	}
+	seen := *account
+	if f == LostOrganization {
+		seen.Organizations = nil
+	}
 	var a *answer
 	if rest == "" {
-		a = s.list(account, r, n, f)
+		a = s.list(&seen, r, n, f)
 	} else {
-		a = s.get(account, rest)
+		a = s.get(&seen, rest)
 	}
 	a.to = account
 	return a

@@ -11,28 +11,29 @@ type Fault int
 
 // The faults. Those about pages leave other answers alone.
 const (
-	NoFault         Fault = iota
-	TooManyRequests       // 429 with an empty body and Retry-After
-	InternalError         // 500 in Polar's words
-	BadGateway            // 502 with a proxy's page in HTML
-	Unavailable           // 503 with an empty body
-	Dropped               // the connection is closed without an answer
-	CutBody               // the connection breaks half way through the body
-	Stall                 // half the body, then silence until the client leaves or Release
-	Hang                  // no answer until the client leaves or Release; then a good one
-	HugeBody              // 200 with a body of HugeBodySize that begins like a page
-	NotJSON               // 200 with a page in HTML
-	OtherJSON             // 200 with JSON of another shape
-	WrongOrder            // a page with its rows reversed
-	RepeatedRow           // a page whose middle row takes the next one's place too
-	EmptyPages            // an outage behind the API: an empty list, counted as 0
+	NoFault          Fault = iota
+	TooManyRequests        // 429 with an empty body and Retry-After
+	InternalError          // 500 in Polar's words
+	BadGateway             // 502 with a proxy's page in HTML
+	Unavailable            // 503 with an empty body
+	Dropped                // the connection is closed without an answer
+	CutBody                // the connection breaks half way through the body
+	Stall                  // half the body, then silence until the client leaves or Release
+	Hang                   // no answer until the client leaves or Release; then a good one
+	HugeBody               // 200 with a body of HugeBodySize that begins like a page
+	NotJSON                // 200 with a page in HTML
+	OtherJSON              // 200 with JSON of another shape
+	WrongOrder             // a page with its rows reversed
+	RepeatedRow            // a page whose middle row takes the next one's place too
+	EmptyPages             // an outage behind the API: an empty list, counted as 0
+	LostOrganization       // the token no longer sees any: an empty list, counted as 0, and 404 to get
 )
 
 // String names the fault.
 func (f Fault) String() string {
 	names := [...]string{"no fault", "too many requests", "internal error", "bad gateway", "unavailable",
 		"dropped connection", "cut body", "stall", "hang", "huge body", "no JSON", "other JSON",
-		"wrong order", "repeated row", "empty pages"}
+		"wrong order", "repeated row", "empty pages", "lost organization"}
 	if f < 0 || int(f) >= len(names) {
 		return "unknown fault"
 	}

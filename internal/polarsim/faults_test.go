@@ -214,3 +214,40 @@ func TestCancelledContextEndsALatentRequest(t *testing.T) {
 		t.Errorf("got error %v, want that of the context", err)
 	}
 }
+
+func TestTokenLosesItsOrganizationInTheMiddle(t *testing.T) {
+	t.Parallel()
+	c := read(rows(20))
+	known := listPath + c.server.Snapshot(c.org.ID)[0].ID.String()
+	c.server.FailWhen(func(n int, _ *http.Request) Fault {
+		if n >= 3 {
+			return LostOrganization
+		}
+		return NoFault
+	})
+	for n, want := range []struct{ get, rows int }{{200, 20}, {404, 0}} {
+		if got := c.do(t, known).StatusCode; got != want.get {
+			t.Errorf("get, round %d: status %d, want %d", n, got, want.get)
+		}
+		got := c.list(t, "limit=100")
+		if len(got.Items) != want.rows || got.Pagination.TotalCount != want.rows {
+			t.Errorf("list, round %d: %d rows of %d, want %d", n, len(got.Items), got.Pagination.TotalCount, want.rows)
+		}
+	}
+}
+
+func TestChosenAnswersAreCutOff(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, c *reader) {
+		c.server.FailWhen(func(_ int, r *http.Request) Fault {
+			if r.URL.Query().Get("limit") == "3" {
+				return CutBody
+			}
+			return NoFault
+		})
+		c.list(t, "limit=4")
+		if got := c.fetch(t, nil); got.Status != http.StatusOK || !got.Failed || got.Body == 0 {
+			t.Errorf("got %+v, want a 200 that breaks off", got)
+		}
+	})
+}
