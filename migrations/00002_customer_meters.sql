@@ -27,6 +27,8 @@ CREATE TABLE polar.customers (
     CONSTRAINT customers_pkey PRIMARY KEY (id)
 );
 
+-- A sweep takes an organization's customers in the order of their ids.
+CREATE INDEX customers_organization_id_idx ON polar.customers (organization_id, id);
 CREATE INDEX customers_external_id_idx ON polar.customers (organization_id, external_id);
 
 COMMENT ON TABLE polar.customers IS 'Customers as Polar last showed them. Holds personal data.';

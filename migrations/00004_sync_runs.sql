@@ -83,12 +83,16 @@ CREATE TABLE polar.walk_cursors (
     low_offset      bigint      NOT NULL,
     total_count     bigint      NOT NULL,
     rows_rejected   bigint      NOT NULL,
+    meter_id        uuid,
+    customer_id     uuid,
+    method          text        NOT NULL,
     fingerprint     text        NOT NULL,
+    CONSTRAINT walk_cursors_method_check CHECK (method IN ('walk', 'sweep')),
     CONSTRAINT walk_cursors_pkey PRIMARY KEY (organization_id),
     CONSTRAINT walk_cursors_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES polar.organizations (id)
 );
 
-COMMENT ON TABLE polar.walk_cursors IS 'Where an unfinished full run goes on: everything from the key (low_created_at, low_customer_id, low_meter_id) upward is mirrored.';
+COMMENT ON TABLE polar.walk_cursors IS 'Where an unfinished full run goes on. A walk: everything from the key (low_created_at, low_customer_id, low_meter_id) upward is mirrored. A sweep: first the same of one meter, then all customers up to customer_id.';
 COMMENT ON COLUMN polar.walk_cursors.organization_id IS 'Organization being walked.';
 COMMENT ON COLUMN polar.walk_cursors.began_at IS 'When the walk began, pauses included.';
 COMMENT ON COLUMN polar.walk_cursors.polar_began_at IS 'The same moment by Polar''s clock; null if its first answer carried no date.';
@@ -96,15 +100,20 @@ COMMENT ON COLUMN polar.walk_cursors.saved_at IS 'When the last block was saved;
 COMMENT ON COLUMN polar.walk_cursors.low_created_at IS 'Lowest key proven so far: creation time.';
 COMMENT ON COLUMN polar.walk_cursors.low_customer_id IS 'Lowest key proven so far: customer.';
 COMMENT ON COLUMN polar.walk_cursors.low_meter_id IS 'Lowest key proven so far: meter.';
-COMMENT ON COLUMN polar.walk_cursors.low_offset IS 'Offset at which that key was last seen, counted from 0.';
+COMMENT ON COLUMN polar.walk_cursors.low_offset IS 'Offset at which that key was last seen, counted from 0; once customers are swept, how many rows were read.';
 COMMENT ON COLUMN polar.walk_cursors.total_count IS 'Rows that Polar counted when the walk began.';
 COMMENT ON COLUMN polar.walk_cursors.rows_rejected IS 'Rows rejected so far; more than none make the walk not exact.';
+COMMENT ON COLUMN polar.walk_cursors.meter_id IS 'Meter that is walked before the customers are swept; null for a walk of everything.';
+COMMENT ON COLUMN polar.walk_cursors.customer_id IS 'Last customer swept; null before the first.';
+COMMENT ON COLUMN polar.walk_cursors.method IS 'How the run reads: walk or sweep.';
 COMMENT ON COLUMN polar.walk_cursors.fingerprint IS 'What the walk was asked to read (server, filter, versions); another one begins anew.';
 
 CREATE TABLE polar.walk_suspects (
     organization_id   uuid NOT NULL,
     customer_meter_id uuid NOT NULL,
     meter_id          uuid NOT NULL,
+    answer            text,
+    CONSTRAINT walk_suspects_answer_check CHECK (answer IN ('gone', 'unlisted')),
     CONSTRAINT walk_suspects_pkey PRIMARY KEY (organization_id, customer_meter_id)
 );
 
@@ -112,6 +121,7 @@ COMMENT ON TABLE polar.walk_suspects IS 'Live customer meters that the current f
 COMMENT ON COLUMN polar.walk_suspects.organization_id IS 'Organization being walked.';
 COMMENT ON COLUMN polar.walk_suspects.customer_meter_id IS 'Customer meter that was not listed.';
 COMMENT ON COLUMN polar.walk_suspects.meter_id IS 'Its meter; an archived meter explains all its suspects.';
+COMMENT ON COLUMN polar.walk_suspects.answer IS 'What Polar answered when asked for it: gone (404), or unlisted (it has the row, and lists do not show it). Null if it was not asked yet.';
 
 CREATE TABLE polar.tick_floors (
     organization_id uuid        NOT NULL,
@@ -132,6 +142,9 @@ CREATE TABLE polar.rejected_rows (
     run_id            bigint      NOT NULL,
     page              bigint      NOT NULL,
     customer_meter_id uuid,
+    created_at        timestamptz,
+    customer_id       uuid,
+    meter_id          uuid,
     seen_at           timestamptz NOT NULL,
     digest            bytea       NOT NULL,
     reason            text        NOT NULL,
@@ -147,6 +160,9 @@ COMMENT ON COLUMN polar.rejected_rows.organization_id IS 'Organization whose lis
 COMMENT ON COLUMN polar.rejected_rows.run_id IS 'Run that last recorded it.';
 COMMENT ON COLUMN polar.rejected_rows.page IS 'Offset in the list of the page that held it, counted from 0.';
 COMMENT ON COLUMN polar.rejected_rows.customer_meter_id IS 'Id of the customer meter; null if it could not be read.';
+COMMENT ON COLUMN polar.rejected_rows.created_at IS 'When Polar created the customer meter; null if its place in the list could not be read.';
+COMMENT ON COLUMN polar.rejected_rows.customer_id IS 'Its customer; null if its place in the list could not be read.';
+COMMENT ON COLUMN polar.rejected_rows.meter_id IS 'Its meter; null if its place in the list could not be read.';
 COMMENT ON COLUMN polar.rejected_rows.seen_at IS 'When it was last recorded; renewed once a day while Polar keeps sending it.';
 COMMENT ON COLUMN polar.rejected_rows.digest IS 'First 16 bytes of the SHA-256 of the row as sent, so that each walk does not add it again.';
 COMMENT ON COLUMN polar.rejected_rows.reason IS 'Which field was unusable, and why.';

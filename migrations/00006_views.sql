@@ -16,6 +16,7 @@ SELECT
     last_full.started_at AS last_full_started_at,
     last_full.finished_at AS last_full_finished_at,
     last_full.exact AS last_full_exact,
+    last_full.method AS last_full_method,
     last_incremental.started_at AS last_incremental_started_at,
     last_incremental.finished_at AS last_incremental_finished_at,
     now() - CASE
@@ -42,6 +43,7 @@ LEFT JOIN LATERAL (
         CASE WHEN r.started_at <= now() THEN r.started_at END AS started_at,
         CASE WHEN r.finished_at <= now() THEN r.finished_at END AS finished_at,
         r.exact,
+        r.method,
         r.rows_rejected
       FROM polar.sync_runs r
      WHERE r.organization_id = o.id AND r.kind = 'full' AND r.status = 'succeeded'
@@ -128,6 +130,7 @@ COMMENT ON COLUMN polar.sync_status.live_rows IS 'Customer meters that Polar has
 COMMENT ON COLUMN polar.sync_status.last_full_started_at IS 'Start of the last successful full run.';
 COMMENT ON COLUMN polar.sync_status.last_full_finished_at IS 'End of the last successful full run.';
 COMMENT ON COLUMN polar.sync_status.last_full_exact IS 'Whether that run proved that it saw every customer meter.';
+COMMENT ON COLUMN polar.sync_status.last_full_method IS 'How it proved that: walk or sweep, as in sync_runs; null if it did not.';
 COMMENT ON COLUMN polar.sync_status.last_incremental_started_at IS 'Start of the last successful incremental run.';
 COMMENT ON COLUMN polar.sync_status.last_incremental_finished_at IS 'End of the last successful incremental run.';
 COMMENT ON COLUMN polar.sync_status.lag IS 'Age of the data: time since the start of the last successful run; null if there was none, or if it is dated later than now.';

@@ -155,7 +155,7 @@ func TestInterruptedBackfillSaysThatItResumes(t *testing.T) {
 	if got := f.rows(t, "acme"); got != 9000 {
 		t.Errorf("%d rows in the end", got)
 	}
-	if all, got := 9000*115/100/100, f.sim.RequestCount(); got > all-saved/100 {
+	if all, got := 9000*140/100/100+30, f.sim.RequestCount(); got > all-saved/100 {
 		t.Errorf("%d requests after %d rows were saved: it began anew", got, saved)
 	}
 }

@@ -117,7 +117,7 @@ func newFixture(t testing.TB, sizes ...int) *fixture {
 	var orgs []polarsim.Organization
 	for i, n := range sizes {
 		name := []string{"acme", "globex", "initech"}[i]
-		orgs = append(orgs, polarsim.Organization{Name: name, Token: "polar_oat_" + canary + name, CustomerMeters: n})
+		orgs = append(orgs, polarsim.Organization{Name: name, Token: "polar_oat_" + canary + name, CustomerMeters: n, EveryMeter: n > 5000})
 	}
 	sim := polarsim.New(polarsim.Options{Seed: 7, Organizations: orgs})
 	running, err := sim.Start()

@@ -19,6 +19,7 @@ type flags struct {
 	demo            bool
 	backfill        bool
 	acceptDeletions bool
+	walk            bool
 	pprof           string
 }
 
@@ -66,7 +67,7 @@ func (p *program) rootCommand() *cobra.Command {
 		return &usageError{command: cmd.CommandPath(), problem: oneLine(err.Error())}
 	})
 	root.SetHelpCommand(helpCommand(root))
-	root.AddCommand(p.statusCommand(), p.verifyCommand(), p.getCommand(), p.migrateCommand(), p.configCommand(),
+	root.AddCommand(p.statusCommand(), p.verifyCommand(), p.getCommand(), p.refreshCommand(), p.migrateCommand(), p.configCommand(),
 		p.healthcheckCommand(), p.versionCommand())
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
@@ -88,6 +89,7 @@ func (p *program) addFlags(root *cobra.Command) {
 	own.BoolVar(&f.backfill, "backfill", false, "walk every page of every organization once, then exit")
 	own.BoolVar(&f.demo, "demo", false, "a simulated Polar and the embedded database, in .syncd/demo; nothing to configure")
 	own.StringVar(&f.pprof, "pprof", "", "serve Go's profiles at `ADDR`: a port of this machine such as 6060, or host:port")
+	own.BoolVar(&f.walk, "walk", false, "with --backfill and verify: prove by overlapping pages, whatever the size")
 	own.BoolVar(&f.acceptDeletions, "accept-deletions", false, "this run may mark more customer meters deleted than sync.max_delete_fraction allows")
 
 	// An unknown flag name is the only error, and these are known.
@@ -131,6 +133,9 @@ func (p *program) checkFlags(cmd *cobra.Command) error {
 	}
 	if p.flags.demo && p.flags.config != "" {
 		return complain("--demo brings a configuration of its own: leave --config out")
+	}
+	if p.flags.walk && !cmd.HasParent() && !p.flags.backfill {
+		return complain("--walk goes with --backfill and with verify: the service proves large organizations by rank")
 	}
 	if cmd.Flags().Changed("config") && p.flags.config == "" {
 		return complain("--config names no file")

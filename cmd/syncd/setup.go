@@ -133,5 +133,6 @@ func (p *program) newMirror(cfg *config.Config, db *database, source string, pro
 		PagesInFlight:     cfg.Polar.Concurrency,
 		MaxDeleteFraction: cfg.Sync.MaxDeleteFraction,
 		AcceptDeletions:   p.flags.acceptDeletions,
+		Walk:              p.flags.walk,
 	})
 }

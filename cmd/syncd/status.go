@@ -21,8 +21,9 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how current the mirror of each organization is",
-		Long: `Shows for each organization: rows, last success, lag behind Polar, last error,
-and when the schedules next ask for a run. It may be called while the service runs.`,
+		Long: `Shows for each organization: rows, last success, lag behind Polar, how the last
+full run proved that it saw every row (walk: by overlapping pages, sweep: by rank),
+last error, and when the schedules next ask for a run. It may be called while the service runs.`,
 		Example: "  syncd status\n  syncd status --json | jq '.[] | select(.lag_seconds > 300)'\n  syncd status --demo",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -92,6 +93,7 @@ type organizationStatus struct {
 	LastSuccess     *time.Time `json:"last_success"`
 	LastFull        *time.Time `json:"last_full"`
 	LastFullExact   *bool      `json:"last_full_exact"`
+	LastFullMethod  *string    `json:"last_full_method"` // by which it proved that; null if it did not
 	LastIncremental *time.Time `json:"last_incremental"`
 	LagSeconds      *float64   `json:"lag_seconds"`
 	Undated         bool       `json:"undated,omitempty"` // the last success is dated later than now: the lag is unknown
@@ -141,6 +143,7 @@ func describeStatus(st store.OrgStatus) organizationStatus {
 		LastSuccess:     timeOrNil(st.LastSuccess()),
 		LastFull:        timeOrNil(st.LastFull.Finished),
 		LastFullExact:   st.FullExact,
+		LastFullMethod:  orNil(string(st.FullMethod)),
 		Undated:         st.Undated(),
 		LastIncremental: timeOrNil(st.LastIncremental.Finished),
 		Running:         orNil(string(st.Running)),
@@ -181,7 +184,7 @@ func printStatusJSON(out io.Writer, report []organizationStatus) error {
 
 func printStatus(out io.Writer, report []organizationStatus) error {
 	table := console.Table{
-		Columns: []string{"organization", "rows", "last success", "lag", "last error", "next run"},
+		Columns: []string{"organization", "rows", "last success", "lag", "proof", "last error", "next run"},
 		Right:   []string{"rows", "lag"},
 	}
 	for _, o := range report {
@@ -193,7 +196,7 @@ func printStatus(out io.Writer, report []organizationStatus) error {
 			lag = console.Span(time.Duration(*o.LagSeconds * float64(time.Second)))
 		}
 		table.Rows = append(table.Rows, []string{
-			o.Organization, console.Count(o.Rows), showSuccess(o), lag, showError(o), showNext(o),
+			o.Organization, console.Count(o.Rows), showSuccess(o), lag, showProof(o), showError(o), showNext(o),
 		})
 	}
 	return table.Print(out)
@@ -211,6 +214,18 @@ func showSuccess(o organizationStatus) string {
 		text += ", " + *o.Running + " run under way"
 	}
 	return text
+}
+
+// showProof is how the last full run proved that it saw every row.
+func showProof(o organizationStatus) string {
+	switch {
+	case o.LastFullMethod != nil:
+		return *o.LastFullMethod
+	case o.LastFullExact != nil:
+		return "not exact"
+	default:
+		return "none"
+	}
 }
 
 func showError(o organizationStatus) string {

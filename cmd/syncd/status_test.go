@@ -62,7 +62,7 @@ func TestStatusAfterBackfill(t *testing.T) {
 		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
 	}
 	table := call(t, nil, "status", "--config", path)
-	assertContains(t, table.stdout, "acme", "30", "03:17:00Z (full)", "none", "status 401")
+	assertContains(t, table.stdout, "acme", "30", "walk", "03:17:00Z (full)", "none", "status 401")
 
 	list := readStatusJSON(t, call(t, nil, "status", "--json", "--config", path))
 	var keys []string
@@ -70,13 +70,13 @@ func TestStatusAfterBackfill(t *testing.T) {
 		keys = append(keys, key)
 	}
 	want := []string{"organization", "organization_id", "configured", "rows", "last_success", "last_full",
-		"last_full_exact", "last_incremental", "lag_seconds", "running", "running_since", "last_error",
+		"last_full_exact", "last_full_method", "last_incremental", "lag_seconds", "running", "running_since", "last_error",
 		"last_error_at", "next_run", "next_run_kind"}
 	if diff := cmp.Diff(want, keys, sorted()); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
 	acme, globex := list[0], list[1]
-	if acme["organization"] != "acme" || acme["rows"] != 30.0 || acme["last_full_exact"] != true ||
+	if acme["organization"] != "acme" || acme["rows"] != 30.0 || acme["last_full_exact"] != true || acme["last_full_method"] != "walk" ||
 		acme["last_error"] != nil || acme["next_run_kind"] != "full" || acme["organization_id"] != f.orgs[0].ID.String() {
 		t.Errorf("acme: %v", acme)
 	}

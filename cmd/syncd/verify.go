@@ -12,6 +12,7 @@ import (
 
 	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/store"
 )
 
 // maxShown is how many findings of an organization are printed as a table; the
@@ -34,7 +35,7 @@ written and no lock is held, so it may run while the service does; only the
 schema is brought up to date first, as the service does.
 
 Exit code 1 means that a difference was found, also if --repair mended it.`,
-		Example: "  syncd verify\n  syncd verify --organization acme --json\n  syncd verify --repair\n  syncd verify --demo",
+		Example: "  syncd verify\n  syncd verify --walk\n  syncd verify --organization acme --json\n  syncd verify --repair\n  syncd verify --demo",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.verify(cmd.Context(), asJSON, repair)
@@ -42,6 +43,7 @@ Exit code 1 means that a difference was found, also if --repair mended it.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
 	cmd.Flags().BoolVar(&repair, "repair", false, "then mend what was found, row by row as Polar answers")
+	cmd.Flags().BoolVar(&p.flags.walk, "walk", false, "prove by overlapping pages, whatever the size")
 	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, while no syncd --demo runs")
 	return cmd
 }
@@ -202,6 +204,7 @@ type verifyReport struct {
 	Organization string          `json:"organization"`
 	Equal        bool            `json:"equal"`
 	Exact        bool            `json:"exact"`
+	Method       *store.Method   `json:"method"` // by which it is proven; null if it is not exact
 	Rows         int             `json:"rows"`
 	ChangedSince int             `json:"changed_since"`
 	Rejected     int             `json:"rejected"`
@@ -232,6 +235,9 @@ func printVerifyJSON(out io.Writer, reports []mirror.Report) error {
 			Organization: r.Organization, Equal: r.Equal(), Exact: r.Exact, Rows: r.Rows, ChangedSince: r.Behind,
 			Rejected: r.Rejected, Repaired: r.Repaired, Requests: r.Requests, Seconds: r.Elapsed.Seconds(), Unread: r.Unread,
 			Findings: []verifyFinding{},
+		}
+		if r.Exact {
+			v.Method = &r.Method
 		}
 		for _, f := range r.Findings {
 			finding := verifyFinding{ID: f.ID, Kind: f.Kind, Fields: []fieldDifference{}}

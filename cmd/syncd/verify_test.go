@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"polarmirror/internal/store"
 )
 
 func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
@@ -32,7 +34,7 @@ func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &reports); err != nil {
 		t.Fatal(err)
 	}
-	if len(reports) != 2 || reports[0].Equal || !reports[1].Equal || len(reports[0].Findings) != 1 {
+	if len(reports) != 2 || *reports[0].Method != store.Walk || reports[0].Equal || !reports[1].Equal || len(reports[0].Findings) != 1 {
 		t.Errorf("reports %+v", reports)
 	}
 

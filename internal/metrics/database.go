@@ -47,9 +47,9 @@ type databaseCollector struct {
 	status *recent.Value[[]store.OrgStatus]
 	sizes  *recent.Value[[]store.OrgStatus]
 
-	up, age, success, exact, took, failing *prometheus.Desc
-	live, suspects, rejected               *prometheus.Desc
-	pool                                   poolDescs
+	up, age, success, exact, method, took, failing *prometheus.Desc
+	live, suspects, rejected                       *prometheus.Desc
+	pool                                           poolDescs
 }
 
 func newDatabaseCollector(db Database, organizations []store.Organization, log *zap.Logger) *databaseCollector {
@@ -65,6 +65,7 @@ func newDatabaseCollector(db Database, organizations []store.Organization, log *
 	c.success = desc("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", "organization", "kind")
 	c.took = desc("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", "organization", "kind")
 	c.exact = desc("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", "organization")
+	c.method = desc("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", "organization", "method")
 	c.failing = desc("failing", "Whether a run failed and none has made up for it since: 1 or 0.", "organization")
 	c.live = desc("live_rows", "Customer meters that Polar has and the configured filter lets in.", "organization")
 	c.suspects = desc("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", "organization")
@@ -79,7 +80,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe is of [prometheus.Collector].
 func (c *databaseCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.up, c.age, c.success, c.took, c.exact, c.failing, c.live, c.suspects, c.rejected} {
+	for _, d := range []*prometheus.Desc{c.up, c.age, c.success, c.took, c.exact, c.method, c.failing, c.live, c.suspects, c.rejected} {
 		to <- d
 	}
 	c.pool.describe(to)
@@ -112,6 +113,9 @@ func (c *databaseCollector) collectStatus(to chan<- prometheus.Metric) {
 		c.collectRun(to, name, store.Full, s.LastFull)
 		c.collectRun(to, name, store.Incremental, s.LastIncremental)
 		gauge(to, c.exact, oneIf(s.FullExact != nil && *s.FullExact), name)
+		for _, method := range []store.Method{store.Walk, store.Sweep} {
+			gauge(to, c.method, oneIf(s.FullMethod == method), name, string(method))
+		}
 		gauge(to, c.failing, oneIf(s.Failing()), name)
 	}
 }

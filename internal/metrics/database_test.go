@@ -67,7 +67,7 @@ func TestScrapeShowsTheDatabasesState(t *testing.T) {
 	id := uuid.New()
 	for _, sql := range []string{
 		`INSERT INTO polar.organizations (id, name) VALUES ($1, 'acme')`,
-		`INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished_at, exact) VALUES ($1, 'full', 'succeeded', '2026-01-01 00:00:00+00', '2026-01-01 00:00:30+00', true)`,
+		`INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished_at, exact, method) VALUES ($1, 'full', 'succeeded', '2026-01-01 00:00:00+00', '2026-01-01 00:00:30+00', true, 'sweep')`,
 		`INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished_at, error) VALUES ($1, 'incremental', 'failed', now(), now(), 'no')`,
 		`INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id) SELECT $1, gen_random_uuid(), gen_random_uuid() FROM generate_series(1, 7)`,
 	} {
@@ -86,6 +86,8 @@ func TestScrapeShowsTheDatabasesState(t *testing.T) {
 	expect(t, m, "syncd_last_success_timestamp_seconds", map[string]string{"organization": "globex", "kind": "incremental"}, 0)
 	expect(t, m, "syncd_last_full_run_exact", acme, 1)
 	expect(t, m, "syncd_last_full_run_exact", globex, 0)
+	expect(t, m, "syncd_last_full_run_method", map[string]string{"organization": "acme", "method": "sweep"}, 1)
+	expect(t, m, "syncd_last_full_run_method", map[string]string{"organization": "acme", "method": "walk"}, 0)
 	expect(t, m, "syncd_failing", acme, 1)
 	expect(t, m, "syncd_failing", globex, 0)
 	expect(t, m, "syncd_suspect_rows", acme, 7)

@@ -11,8 +11,8 @@ import (
 // the mirror's own count) and felt for from there; should they come last or not
 // at all, the same search ends at page 1.
 
-// maxProbes bounds the search; forty doublings and halvings find any border.
-const maxProbes = 80
+// borderProbes bounds the search; forty doublings and halvings find any border.
+const borderProbes = 80
 
 var errNoBorder = errors.New("the rows that changed cannot be told from those that did not: the list keeps shifting")
 
@@ -71,7 +71,7 @@ func sideOf(page listedPage) (side, int) {
 func (t *tick) findBorder(ctx context.Context, guess int) (listedPage, int, error) {
 	low, high := 0, -1 // the border is known to be above low and not above high (-1: unknown)
 	step := t.pageSize()
-	for range maxProbes {
+	for range borderProbes {
 		page, err := t.list(ctx, around(guess, t.pageSize()), changedOrder())
 		if err != nil {
 			return listedPage{}, -1, err

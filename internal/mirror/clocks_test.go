@@ -20,6 +20,7 @@ func polarsTimes() []string {
 		"customer_meters.created_at", "customer_meters.modified_at",
 		"customers.created_at", "customers.deleted_at", "customers.modified_at",
 		"meters.archived_at", "meters.created_at", "meters.modified_at",
+		"rejected_rows.created_at",
 		"walk_cursors.low_created_at",
 		"webhook_events.sent_at",
 	}
@@ -32,6 +33,7 @@ func clockTimes() []string {
 		"backfills.finished_at", "backfills.started_at",
 		"customer_meter_history.observed_at",
 		"customer_meters.deleted_at", "customer_meters.first_seen_at", "customer_meters.last_changed_at", "customer_meters.out_of_scope_at",
+		"customers.last_changed_at", "meters.last_changed_at",
 		"notifications.sent_at",
 		"organizations.created_at",
 		"rejected_rows.seen_at",
@@ -74,7 +76,7 @@ SELECT c.relname || '.' || a.attname
 }
 
 // move moves the times of one column.
-func (w *world) move(name, by string) {
+func (w *env) move(name, by string) {
 	w.Helper()
 	table, column, _ := strings.Cut(name, ".")
 	if _, err := w.db.Pool.Exec(w.Context(), `UPDATE polar.`+table+` SET `+column+` = `+column+` + $1::text::interval`, by); err != nil {
@@ -82,7 +84,7 @@ func (w *world) move(name, by string) {
 	}
 }
 
-func (w *world) status() store.OrgStatus {
+func (w *env) status() store.OrgStatus {
 	w.Helper()
 	list := must1(w.store.OrgStatus(w.Context(), store.OrgStatusQuery{}))
 	return list[0]
@@ -117,8 +119,8 @@ func TestTimesToComeStopNothing(t *testing.T) {
 			if strings.HasPrefix(name, "walk_cursors.") {
 				half := w.sim.Listed(org)[60]
 				w.exec(`
-INSERT INTO polar.walk_cursors (organization_id, began_at, polar_began_at, saved_at, low_created_at, low_customer_id, low_meter_id, low_offset, total_count, rows_rejected, fingerprint)
-VALUES ($1, now(), now(), now(), $2, $3, $4, 60, 130, 0, $5)`, org, half.CreatedAt, half.CustomerID, half.MeterID, s.worker.fingerprint())
+INSERT INTO polar.walk_cursors (organization_id, began_at, polar_began_at, saved_at, low_created_at, low_customer_id, low_meter_id, low_offset, total_count, rows_rejected, method, fingerprint)
+VALUES ($1, now(), now(), now(), $2, $3, $4, 60, 130, 0, 'walk', $5)`, org, half.CreatedAt, half.CustomerID, half.MeterID, s.worker.fingerprint())
 			}
 			w.deliver(inbox, w.sim.Listed(org)[3].CustomerID, "customer.state_changed")
 			for _, each := range clockTimes() { // all is two hours old

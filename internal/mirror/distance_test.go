@@ -99,19 +99,19 @@ func (d *distance) read(t testing.TB, w *worker, at func(left int) bool) {
 	t.Helper()
 	ctx := context.Background()
 	size := w.mirror.opts.PageSize
-	next := func(s span) (span, bool) {
+	next := func(s request) (request, bool) {
 		switch {
 		case !s.newestFirst:
-			return cover(s.offset, size), s.offset > 0
+			return request{span: cover(s.offset, size)}, s.offset > 0
 		case s.end() > d.rows/2:
-			return cover(d.rows-s.end(), size), true
+			return request{span: cover(d.rows-s.end(), size)}, true
 		}
 		up := coverUp(s.end()-1, size)
 		up.newestFirst = true
-		return up, true
+		return request{span: up}, true
 	}
 	from := w.reader(&fetch.Counters{})
-	for page, err := range from.pages(ctx, Filter{}, span{limit: size, newestFirst: true}, next, w.mirror.opts.PagesInFlight) {
+	for page, err := range from.pages(ctx, request{span: span{limit: size, newestFirst: true}}, next, w.mirror.opts.PagesInFlight) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,10 +9,6 @@ import (
 	"polarmirror/internal/store"
 )
 
-// customersAtOnce is how many customers one list call names: its address stays
-// below 4 KB.
-const customersAtOnce = 75
-
 // scope is the filter as the store needs it, to tell which rows have left it.
 func (f Filter) scope() store.Scope {
 	return store.Scope{
@@ -32,13 +28,13 @@ func (f Filter) empty() bool {
 // customers are listed by Polar's own ids, and what their external ids are now
 // says whose rows are out of scope. A token that sees nothing explains nothing by
 // this.
-func (wk *walk) explainByScope(ctx context.Context) error {
-	if len(wk.run.org.Filter.ExternalCustomerIDs) == 0 {
+func (f *fullRun) explainByScope(ctx context.Context) error {
+	if len(f.run.org.Filter.ExternalCustomerIDs) == 0 {
 		return nil
 	}
 	after := uuid.Nil
 	for {
-		customers, err := wk.run.session.SuspectsByCustomer(ctx, after, customersAtOnce)
+		customers, err := f.run.session.SuspectsByCustomer(ctx, after, customersPerSet)
 		if err != nil {
 			return err
 		}
@@ -46,10 +42,10 @@ func (wk *walk) explainByScope(ctx context.Context) error {
 			return nil // nothing is suspect
 		}
 		if len(customers) == 0 {
-			return wk.run.session.Scope(ctx, wk.run.org.Filter.scope())
+			return f.run.session.Scope(ctx, f.run.org.Filter.scope())
 		}
 		after = customers[len(customers)-1].CustomerID
-		if err := wk.relist(ctx, customers); err != nil {
+		if err := f.relist(ctx, customers); err != nil {
 			return err
 		}
 	}
@@ -57,8 +53,8 @@ func (wk *walk) explainByScope(ctx context.Context) error {
 
 // relist saves what Polar lists of suspects, whatever external ids their
 // customers have.
-func (wk *walk) relist(ctx context.Context, customers []store.CustomerSuspects) error {
-	r := wk.run
+func (f *fullRun) relist(ctx context.Context, customers []store.CustomerSuspects) error {
+	r := f.run
 	filter := Filter{MeterIDs: r.org.Filter.MeterIDs}
 	suspect := map[uuid.UUID]bool{}
 	for _, c := range customers {

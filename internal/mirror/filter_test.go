@@ -11,7 +11,7 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-func (w *world) live() string {
+func (w *env) live() string {
 	w.Helper()
 	return w.value(`SELECT count(*)::text FROM polar.customer_meters WHERE deleted_at IS NULL AND out_of_scope_at IS NULL`)
 }
@@ -79,7 +79,7 @@ func TestRowsOutsideANewFilterAreOutOfScopeNotDeleted(t *testing.T) {
 }
 
 // withExternalIDs are the customers that have one, and a filter that lets in these.
-func (w *world) withExternalIDs() ([]polarsim.Customer, Filter) {
+func (w *env) withExternalIDs() ([]polarsim.Customer, Filter) {
 	var customers []polarsim.Customer
 	var filter Filter
 	for _, c := range w.sim.Customers(w.orgs[0].ID) {
@@ -92,7 +92,7 @@ func (w *world) withExternalIDs() ([]polarsim.Customer, Filter) {
 }
 
 // outOfScope counts rows: marked so, and suspects that are left.
-func (w *world) outOfScope() string {
+func (w *env) outOfScope() string {
 	w.Helper()
 	return w.value(`
 SELECT count(*) || ' out of scope, ' || (SELECT count(*) FROM polar.walk_suspects) || ' suspects'
@@ -105,14 +105,14 @@ SELECT count(*) || ' out of scope, ' || (SELECT count(*) FROM polar.walk_suspect
 // absence under the filter proves nothing, and is no reason to fail.
 func TestRowsWhoseExternalIDIsGoneAreOutOfScope(t *testing.T) {
 	t.Parallel()
-	deleted := func(w *world, id uuid.UUID) int { return len(must1(w.sim.DeleteCustomer(id))) }
-	renamed := func(w *world, id uuid.UUID) int {
+	deleted := func(w *env, id uuid.UUID) int { return len(must1(w.sim.DeleteCustomer(id))) }
+	renamed := func(w *env, id uuid.UUID) int {
 		return len(must1(w.sim.EditCustomer(id, func(c *polarsim.Customer) { c.ExternalID = new("renamed " + *c.ExternalID) })))
 	}
 	for _, c := range []struct {
 		name        string
 		in, leaving int // customers let in by the filter, and those of them that leave it
-		leave       func(w *world, customer uuid.UUID) (rows int)
+		leave       func(w *env, customer uuid.UUID) (rows int)
 	}{
 		{"the only customer", 1, 1, deleted},
 		{"one of many", 1000, 1, deleted},

@@ -21,7 +21,7 @@ import (
 )
 
 // clientWith is a client with another token.
-func (w *world) clientWith(token string) *fetch.Client {
+func (w *env) clientWith(token string) *fetch.Client {
 	c, err := fetch.New(fetch.Options{Organization: "acme", BaseURL: "https://polar.test",
 		Token: fetch.StaticToken(secret.New(token)), Transport: w.sim.Transport(),
 		Retry: fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: 5 * time.Millisecond, MaxElapsedTime: 10 * time.Second}})
@@ -31,9 +31,9 @@ func (w *world) clientWith(token string) *fetch.Client {
 	return c
 }
 
-func two(t testing.TB, rows int) *world {
+func two(t testing.TB, rows int) *env {
 	t.Helper()
-	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{
+	w := newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{
 		{Name: "acme", CustomerMeters: rows}, {Name: "other", CustomerMeters: 50}}})
 	return w
 }
@@ -196,7 +196,7 @@ func TestArchivedMeterIsRecognisedThoughItsFirstSuspectIsGone(t *testing.T) {
 func TestListShrinksByThousandsWhileStopped(t *testing.T) {
 	t.Parallel()
 	large(t)
-	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 12000, Meters: 3}}})
+	w := newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 12000, Meters: 3}}})
 	org := w.orgs[0].ID
 	var once atomic.Bool
 	w.sim.Before(func(n int, _ *http.Request) {
@@ -215,7 +215,7 @@ func TestListShrinksByThousandsWhileStopped(t *testing.T) {
 func TestSixThousandRowsUnarchivedBelow(t *testing.T) {
 	t.Parallel()
 	large(t)
-	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 12000, Meters: 2}}})
+	w := newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 12000, Meters: 2}}})
 	org := w.orgs[0].ID
 	must1(w.sim.ArchiveMeter(w.sim.Meters(org)[0].ID))
 	t.Logf("listed %d", len(w.sim.Listed(org)))

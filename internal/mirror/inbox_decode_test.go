@@ -131,7 +131,7 @@ func TestFilterKeepsOutWhatWebhooksTellOf(t *testing.T) {
 		"both":     {CustomerIDs: []uuid.UUID{rows[0].CustomerID}, MeterIDs: []uuid.UUID{rows[0].MeterID}},
 	} {
 		filtered := func(o *Options) { o.Organizations[0].Filter = filter }
-		other := newWorldLike(t, w)
+		other := newEnvLike(t, w)
 		other.backfill(filtered)
 		before := other.mirrored(org)
 		customers := other.value(`SELECT count(*)::text FROM polar.customers`)
@@ -155,10 +155,10 @@ func TestFilterKeepsOutWhatWebhooksTellOf(t *testing.T) {
 	}
 }
 
-// newWorldLike is another mirror of the same simulated Polar.
-func newWorldLike(t testing.TB, like *world) *world {
+// newEnvLike is another mirror of the same simulated Polar.
+func newEnvLike(t testing.TB, like *env) *env {
 	t.Helper()
-	w := newWorld(t, polarsim.Options{})
+	w := newEnv(t, polarsim.Options{})
 	w.sim, w.orgs = like.sim, like.orgs
 	return w
 }

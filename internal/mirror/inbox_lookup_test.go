@@ -129,4 +129,4 @@ func TestDeliveryIsGivenUpInTheEndAndKeptWithItsError(t *testing.T) {
 }
 
 // locksOut gives a mirror a token that was revoked.
-func (w *world) locksOut(o *Options) { o.Organizations[0].Client = w.clientWith("polar_oat_revoked") }
+func (w *env) locksOut(o *Options) { o.Organizations[0].Client = w.clientWith("polar_oat_revoked") }

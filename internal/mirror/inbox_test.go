@@ -18,7 +18,7 @@ import (
 
 // inbox returns the inbox of a newly started process, and the results that it
 // reports.
-func (w *world) inbox(changes ...func(*Options)) (*Inbox, *reported) {
+func (w *env) inbox(changes ...func(*Options)) (*Inbox, *reported) {
 	w.Helper()
 	r := &reported{}
 	return w.mirror(changes...).Inbox(InboxOptions{Poll: 10 * time.Millisecond, Observe: r.observe}), r
@@ -40,7 +40,7 @@ func (r *reported) observe(_ string, result store.DeliveryResult, delay time.Dur
 
 // first waits until there are so many results and returns all: each is reported
 // after the database shows it.
-func (r *reported) first(w *world, n int) []store.DeliveryResult {
+func (r *reported) first(w *env, n int) []store.DeliveryResult {
 	w.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		r.mu.Lock()
@@ -57,7 +57,7 @@ func (r *reported) first(w *world, n int) []store.DeliveryResult {
 
 // deliver has the inbox receive an event about a customer as it is now, changed
 // by edits of its body, and returns its webhook-id.
-func (w *world) deliver(i *Inbox, customer uuid.UUID, eventType string, edits ...string) string {
+func (w *env) deliver(i *Inbox, customer uuid.UUID, eventType string, edits ...string) string {
 	w.Helper()
 	body := must1(w.sim.CustomerEvent(customer, eventType))
 	if len(edits) > 0 {
@@ -70,7 +70,7 @@ func (w *world) deliver(i *Inbox, customer uuid.UUID, eventType string, edits ..
 	return w.receive(i, w.orgs[0].Name, body)
 }
 
-func (w *world) receive(i *Inbox, organization string, body []byte) string {
+func (w *env) receive(i *Inbox, organization string, body []byte) string {
 	w.Helper()
 	id := "msg_" + uuid.NewString()
 	fresh, err := i.Receive(w.Context(), Delivery{Organization: organization, ID: id, SentAt: time.Now(), Body: body})
@@ -81,7 +81,7 @@ func (w *world) receive(i *Inbox, organization string, body []byte) string {
 }
 
 // applying applies what an inbox has until the test ends.
-func (w *world) applying(i *Inbox) (stop func()) {
+func (w *env) applying(i *Inbox) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() { must1(0, i.Serve(ctx)) })
@@ -94,7 +94,7 @@ func (w *world) applying(i *Inbox) (stop func()) {
 }
 
 // becomes waits until a query says what it should.
-func (w *world) becomes(want, sql string, args ...any) {
+func (w *env) becomes(want, sql string, args ...any) {
 	w.Helper()
 	got := ""
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
@@ -105,7 +105,7 @@ func (w *world) becomes(want, sql string, args ...any) {
 	w.Fatalf("%s: %s, want %s", sql, got, want)
 }
 
-func (w *world) exec(sql string, args ...any) {
+func (w *env) exec(sql string, args ...any) {
 	w.Helper()
 	if _, err := w.db.Pool.Exec(w.Context(), sql, args...); err != nil {
 		w.Fatal(err)

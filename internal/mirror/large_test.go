@@ -25,7 +25,7 @@ func TestTwentyThousandRowsCostFewRequests(t *testing.T) {
 	large(t)
 	const rows, never = 20_000, 12_000
 	offset := -24 * time.Hour
-	w := newWorld(t, polarsim.Options{
+	w := newEnv(t, polarsim.Options{
 		Seed: 13, Epoch: time.Now().UTC().Add(-24 * time.Hour),
 		Now:           func() time.Time { return time.Now().Add(offset) },
 		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows, NeverModified: 0.601}},

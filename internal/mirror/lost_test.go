@@ -16,15 +16,15 @@ import (
 // that failed moves the floor past a change that nobody has read.
 func TestTickLooksFromTheStoredFloor(t *testing.T) {
 	t.Parallel()
-	for name, between := range map[string]func(w *world, other polarsim.Row){
-		"after a webhook": func(w *world, other polarsim.Row) {
+	for name, between := range map[string]func(w *env, other polarsim.Row){
+		"after a webhook": func(w *env, other polarsim.Row) {
 			must1(w.sim.Consume(other.ID, "1"))
 			inbox, _ := w.inbox()
 			w.deliver(inbox, other.CustomerID, polarsim.CustomerStateChanged)
 			w.applying(inbox)
 			w.becomes("0", unprocessed)
 		},
-		"after a tick that failed": func(w *world, _ polarsim.Row) {
+		"after a tick that failed": func(w *env, _ polarsim.Row) {
 			w.sim.FailWhen(func(_ int, r *http.Request) polarsim.Fault {
 				if strings.Contains(r.URL.RawQuery, "modified_at") {
 					return polarsim.NotJSON
@@ -129,7 +129,7 @@ func TestRowsThatBecomeUnusableAreNotMissing(t *testing.T) {
 // longer when its rows are asked for.
 func TestRowsThatOnlyTheListLacksAreNotMarked(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 300, Meters: 6}}})
+	w := newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 300, Meters: 6}}})
 	w.backfill()
 	w.settled()
 	meter := w.sim.Meters(w.orgs[0].ID)[0].ID

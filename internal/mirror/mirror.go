@@ -44,6 +44,9 @@ type Options struct {
 	Source string
 
 	Concurrency       int     // organizations worked at a time; 0 means 4
+	Walk              bool    // full runs and verify walk the whole list, whatever its size
+	WalkedRows        int     // listed rows up to which they do anyway; 0 means 5000
+	WholeRankRows     int     // rows up to which ranks are compared over the whole list; 0 means 3,000,000
 	PageSize          int     // rows a request asks for at most; 0 means Polar's maximum
 	BlockRows         int     // rows saved together; a crash costs twice as many at most; 0 means 2000
 	PagesInFlight     int     // requests in flight per organization; 0 means 8
@@ -90,6 +93,8 @@ func (o *Options) check() error {
 	}
 	o.Concurrency = orDefault(o.Concurrency, 4)
 	o.PagesInFlight = orDefault(o.PagesInFlight, 8)
+	o.WholeRankRows = orDefault(o.WholeRankRows, wholeRankRows)
+	o.WalkedRows = orDefault(o.WalkedRows, walkedRows)
 	o.PageSize = min(orDefault(o.PageSize, polar.MaxPageSize), polar.MaxPageSize)
 	o.BlockRows = orDefault(o.BlockRows, 2000)
 	if o.Log == nil {
@@ -155,7 +160,7 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
 			if backfill.Resumed {
-				done, err := session.Backfilled(ctx, backfill)
+				done, err := session.Backfilled(ctx, backfill, m.opts.Walk)
 				if err != nil || done {
 					if err == nil {
 						w.log.Info("walked already by the backfill that was cut short")
@@ -163,7 +168,7 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 					return err
 				}
 			}
-			return w.backfillWalk(ctx, session)
+			return w.backfillRun(ctx, session)
 		})
 		if err == nil {
 			return nil
@@ -183,11 +188,11 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store
 	}
 }
 
-// backfillWalk walks the organization and, if it went on from where an earlier
-// walk ended, reads what changed since that one began.
-func (w *worker) backfillWalk(ctx context.Context, session *store.Session) error {
-	wk, err := finish(w.walk(ctx, session, walkOptions{kind: store.Full, archivedChecks: allArchivedChecks}))
-	if err == nil && wk.resumed {
+// backfillRun makes a full run and, if it went on from where an earlier one ended,
+// reads what changed since that one began.
+func (w *worker) backfillRun(ctx context.Context, session *store.Session) error {
+	f, err := finish(w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: allArchivedChecks}))
+	if err == nil && f.resumed {
 		err = w.tick(ctx, session, time.Time{}, true)
 	}
 	return err

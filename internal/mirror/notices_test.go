@@ -15,7 +15,7 @@ import (
 // A listener is a program that listens for changes and reads when it is told of
 // one.
 type listener struct {
-	*world
+	*env
 	conn *pgx.Conn
 	read string // what it reads
 }
@@ -27,7 +27,7 @@ type heard struct {
 	times int // notifications that it sums up
 }
 
-func (w *world) listen(read string) *listener {
+func (w *env) listen(read string) *listener {
 	w.Helper()
 	conn, err := pgx.Connect(w.Context(), w.db.URL)
 	if err != nil {

@@ -52,7 +52,7 @@ func (n *notes) Skipped(_ string, why Skip) {
 }
 
 // booked are the counts and ends in sync_runs.
-func (w *world) booked() (counts map[string]store.Counts, ended map[string]int) {
+func (w *env) booked() (counts map[string]store.Counts, ended map[string]int) {
 	w.Helper()
 	counts, ended = map[string]store.Counts{}, map[string]int{}
 	rows, err := w.db.Pool.Query(w.Context(), `
@@ -84,7 +84,7 @@ SELECT o.name, r.kind, r.status, r.requests, r.pages, r.rows_seen, r.rows_insert
 
 func TestObserverIsToldWhatTheRunsAreBookedWith(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Options{Seed: 3, Organizations: []polarsim.Organization{
+	w := newEnv(t, polarsim.Options{Seed: 3, Organizations: []polarsim.Organization{
 		{Name: "acme", CustomerMeters: 900, Meters: 3}, {Name: "globex", CustomerMeters: 40},
 	}})
 	n := newNotes()

@@ -135,15 +135,15 @@ func (p *pace) yielded() {
 	p.last = now
 }
 
-// left is how long it takes to read so many rows if pages go on coming as they
-// do now, or -1 if that is not known yet.
-func (p *pace) left(rows, pageSize int) time.Duration {
+// left is how long so many pages take if they go on coming as they do now, or -1 if
+// that is not known yet.
+func (p *pace) left(pages float64) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.between.n == 0 {
 		return -1
 	}
-	return seconds(p.between.value * pagesOf(rows, pageSize))
+	return seconds(p.between.value * pages)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -133,7 +133,7 @@ func TestTimeLeftIsRightAfterATenthOfTheRows(t *testing.T) {
 				var guesses []guess // after each tenth of the rows
 				d.read(t, w, func(offset int) bool {
 					if offset <= tt.rows*(9-len(guesses))/10 {
-						guesses = append(guesses, guess{w.pace.left(offset, w.mirror.opts.PageSize), time.Now()})
+						guesses = append(guesses, guess{w.pace.left(pagesOf(offset, w.mirror.opts.PageSize)), time.Now()})
 					}
 					time.Sleep(tt.work)
 					return true
@@ -195,7 +195,7 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen := &positions{}
-		m, err := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Progress: seen})
+		m, err := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Progress: seen, Walk: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 		}
 		checkGuess(t, seen.afterTenth, began.Add(took), "after a tenth of the rows")
 	})
-	w := &world{TB: t, store: st, db: db}
+	w := &env{TB: t, store: st, db: db}
 	if got := w.value(`SELECT count(*)::text FROM polar.customer_meters`); got != fmt.Sprint(listed) {
 		t.Errorf("%s rows are mirrored of %d", got, listed)
 	}

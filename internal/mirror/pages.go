@@ -15,10 +15,25 @@ import (
 	"polarmirror/internal/polar"
 )
 
+// A request asks for one page of the rows under a filter.
+type request struct {
+	span
+	filter Filter
+}
+
 // A listedPage is one page of the list with what was asked for.
 type listedPage struct {
-	span
+	request
 	*fetch.Listing
+}
+
+// checkOrder returns an [*OrderError] unless the page is in the order asked for, on
+// which everything rests.
+func (p *listedPage) checkOrder() error {
+	if err := p.Page.CheckOrder(p.newestFirst); err != nil {
+		return &OrderError{Offset: p.offset, Err: err}
+	}
+	return nil
 }
 
 // A reader reads one organization's rows at Polar.
@@ -45,14 +60,14 @@ func (r *reader) list(ctx context.Context, filter Filter, s span, order []string
 	if err != nil {
 		return listedPage{}, err
 	}
-	return listedPage{span: s, Listing: listing}, nil
+	return listedPage{request{s, filter}, listing}, nil
 }
 
-// pages yields the pages under filter from first on, each planned by next from the
-// one before it, in that order, with several requests in flight: up to most, fewer while
+// pages yields the pages from first on, each planned by next from the one before
+// it, in that order, with several requests in flight: up to most, fewer while
 // Polar is slow. It ends after the first error. Whoever stops early cancels the
 // requests under way, and no goroutine outlives the loop.
-func (r *reader) pages(ctx context.Context, filter Filter, first span, next func(span) (span, bool), most int) iter.Seq2[listedPage, error] {
+func (r *reader) pages(ctx context.Context, first request, next func(request) (request, bool), most int) iter.Seq2[listedPage, error] {
 	return func(yield func(listedPage, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
@@ -67,21 +82,21 @@ func (r *reader) pages(ctx context.Context, filter Filter, first span, next func
 		ahead := pagesAhead * most
 		arrived := make(chan answer, ahead)
 		waiting := make(map[int]answer, ahead) // by turn
-		span, more := first, true
+		planned, more := first, true
 		asked, yielded, inFlight := 0, 0, 0
 		r.pace.restart()
 		for {
 			for more && inFlight < min(most, r.pace.concurrency()) && asked-yielded < ahead {
-				s, turn := span, asked
+				q, turn := planned, asked
 				group.Go(func() {
-					page, err := r.list(ctx, filter, s, s.order())
+					page, err := r.list(ctx, q.filter, q.span, q.order())
 					if err == nil {
 						r.pace.observe(r.log, page)
 					}
 					arrived <- answer{turn, page, err}
 				})
 				asked, inFlight = asked+1, inFlight+1
-				span, more = next(s)
+				planned, more = next(q)
 			}
 			if a, here := waiting[yielded]; here {
 				delete(waiting, yielded)
@@ -115,33 +130,47 @@ type provenPage struct {
 }
 
 // provenPages reads the list under filter until p is done, and yields each page
-// that proves something. The first request is sent alone: a token that Polar has not seen for
-// a while is held to few requests until it has been answered.
-func (r *reader) provenPages(ctx context.Context, filter Filter, p *proof) iter.Seq2[provenPage, error] {
+// that proves something. first, if it is not nil, is the page that p asks for first.
+func (r *reader) provenPages(ctx context.Context, filter Filter, p *proof, first *listedPage) iter.Seq2[provenPage, error] {
 	return func(yield func(provenPage, error) bool) {
+		// take yields the page if it proves something, and reports whether to go on
+		// with the pages planned after it.
+		take := func(page listedPage, err error) (more, asPlanned bool) {
+			if err != nil {
+				return yield(provenPage{}, err) && false, false
+			}
+			before := *p
+			verdict, err := p.take(page.span, page.Page)
+			if err != nil {
+				return yield(provenPage{}, err) && false, false
+			}
+			more = true
+			if verdict == accepted {
+				r.rejectForeign(page.Page)
+				more = yield(provenPage{page, before, *p}, nil)
+			}
+			return more, !before.searching() && p.asPlanned(page.span)
+		}
+		if first != nil {
+			if more, _ := take(*first, nil); !more {
+				return
+			}
+		}
+		after := func(q request) (request, bool) {
+			s, planned := p.after(q.span)
+			return request{s, filter}, planned
+		}
 		for !p.done {
 			most := r.opts.PagesInFlight
 			if p.searching() {
 				most = 1
 			}
-			for page, err := range r.pages(ctx, filter, p.next(), p.after, most) {
-				if err != nil {
-					yield(provenPage{}, err)
+			for page, err := range r.pages(ctx, request{p.next(), filter}, after, most) {
+				more, asPlanned := take(page, err)
+				if !more {
 					return
 				}
-				before := *p
-				verdict, err := p.take(page.span, page.Page)
-				if err != nil {
-					yield(provenPage{}, err)
-					return
-				}
-				if verdict == accepted {
-					r.rejectForeign(page.Page)
-					if !yield(provenPage{page, before, *p}, nil) {
-						return
-					}
-				}
-				if before.searching() || !p.asPlanned(page.span) {
+				if !asPlanned {
 					break
 				}
 			}

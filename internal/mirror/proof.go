@@ -85,6 +85,7 @@ type proof struct {
 	back   int       // how much farther back than offset to look; 0 unless the last page left a gap
 	under  int       // oldest first: low lies at no lower offset, while it is searched for; 0 if not searching
 	misses int       // pages that proved nothing; see maxMisses
+	alone  bool      // pages are asked for one at a time, since few are wanted
 	done   bool      // the list is proven from end to end
 }
 
@@ -128,7 +129,7 @@ func (p *proof) remaining() int {
 
 // searching reports whether the next page is a probe whose successors can't be
 // planned yet.
-func (p *proof) searching() bool { return !p.known || p.back > 0 || p.under > 0 }
+func (p *proof) searching() bool { return p.alone || !p.known || p.back > 0 || p.under > 0 }
 
 // next is the page to ask for now.
 func (p *proof) next() span {

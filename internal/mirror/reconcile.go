@@ -46,54 +46,96 @@ func (e *DeletionError) Error() string {
 // reconcile settles the suspects of the whole walk, which survive a crash: a
 // resumed walk has those found before it. It marks nothing that Polar, asked
 // for the very row, does not answer with 404.
-func (wk *walk) reconcile(ctx context.Context) error {
-	if err := wk.explainByScope(ctx); err != nil {
+func (f *fullRun) reconcile(ctx context.Context) error {
+	if err := f.explainByScope(ctx); err != nil {
 		return err
 	}
-	if err := wk.explainByMeter(ctx); err != nil {
+	if err := f.explainByMeter(ctx); err != nil {
 		return err
 	}
-	if err := wk.checkDeletionLimit(ctx); err != nil {
+	if err := f.checkDeletionLimit(ctx); err != nil {
 		return err
 	}
 	after := uuid.Nil
 	for {
-		ids, err := wk.run.session.Suspects(ctx, after, askAtOnce)
-		if err != nil || len(ids) == 0 {
+		suspects, err := f.run.session.Suspects(ctx, after, askAtOnce)
+		if err != nil || len(suspects) == 0 {
 			return err
 		}
-		after = ids[len(ids)-1]
-		gone, err := wk.run.ask(ctx, ids, false)
-		if err == nil {
-			err = wk.run.markDeleted(ctx, gone)
-		}
-		if err != nil {
+		after = suspects[len(suspects)-1].ID
+		if err := f.askSuspects(ctx, suspects); err != nil {
 			return err
 		}
 	}
 }
 
+// askSuspects asks for suspects and marks those that Polar does not have. Young ones
+// wait for the next run, which only a sweep asks for: it has to know whether to count
+// them.
+func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) error {
+	sweep := f.cursor.Method == store.Sweep
+	young := map[uuid.UUID]bool{}
+	var ids []uuid.UUID
+	for _, s := range suspects {
+		young[s.ID] = s.Young
+		if !s.Young || sweep {
+			ids = append(ids, s.ID)
+		}
+	}
+	gone, err := f.run.ask(ctx, ids, false)
+	if err != nil {
+		return err
+	}
+	if len(gone) > 0 {
+		if err := f.checkToken(ctx); err != nil {
+			return err
+		}
+	}
+	old := slices.DeleteFunc(slices.Clone(gone), func(id uuid.UUID) bool { return young[id] })
+	if err := f.run.markDeleted(ctx, old); err != nil || !sweep {
+		return err
+	}
+	there := slices.DeleteFunc(ids, func(id uuid.UUID) bool { return slices.Contains(gone, id) })
+	if err := f.run.session.AnswerSuspects(ctx, gone, store.Gone); err != nil {
+		return err
+	}
+	return f.run.session.AnswerSuspects(ctx, there, store.Unlisted)
+}
+
+// errBlind means that 404s prove nothing.
+var errBlind = errors.New("the token may no longer see the organization: even rows that Polar has just listed answer 404, so nothing was marked deleted; check the organization's id and token (syncd config check)")
+
+// checkToken asks for a row that was listed in this run, after others were answered
+// with 404: a token that has lost the organization gets 404 for every row.
+func (f *fullRun) checkToken(ctx context.Context) error {
+	found, err := f.run.firstThere(ctx, f.listed)
+	if err == nil && found == nil && len(f.listed) > 0 {
+		return errBlind
+	}
+	return err
+}
+
 // explainByMeter asks for a suspect of each meter that Polar still has. If the meter turns out to
 // be archived, none of its rows is listed and all of them still exist: only the
 // meter has changed.
-func (wk *walk) explainByMeter(ctx context.Context) error {
-	meters, err := wk.run.session.SuspectMeters(ctx)
+func (f *fullRun) explainByMeter(ctx context.Context) error {
+	meters, err := f.run.session.SuspectMeters(ctx)
 	if err != nil {
 		return err
 	}
 	for _, meter := range meters {
-		single, err := wk.run.firstThere(ctx, meter.Samples)
+		single, err := f.run.firstThere(ctx, meter.Samples)
 		if err != nil {
 			return err
 		}
 		if single == nil {
 			continue
 		}
-		if err := wk.run.saveSingles(ctx, []*fetch.Single{single}, false); err != nil {
+		if err := f.run.saveSingles(ctx, []*fetch.Single{single}, false); err != nil {
 			return err
 		}
 		if m := single.CustomerMeter; m != nil && !m.Meter.ArchivedAt.IsZero() {
-			if err := wk.run.session.DropMeterSuspects(ctx, meter.MeterID); err != nil {
+			if err := f.run.session.DropMeterSuspects(ctx, meter.MeterID); err != nil {
 				return err
 			}
 		}
@@ -119,23 +161,23 @@ func (r *Run) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, e
 // gone by then, no page would ever tell. A meter of which Polar has none of the
 // rows asked for has all of its rows suspected. It is done before the first
 // block, whose suspects depend on it.
-func (wk *walk) checkArchived(ctx context.Context) error {
-	if wk.checks == 0 {
+func (f *fullRun) checkArchived(ctx context.Context, checks int) error {
+	if checks == 0 {
 		return nil
 	}
-	meters, err := wk.run.session.ArchivedMeters(ctx, wk.checks)
+	meters, err := f.run.session.ArchivedMeters(ctx, checks)
 	if err != nil {
 		return err
 	}
 	for _, meter := range meters {
-		single, err := wk.run.firstThere(ctx, meter.Samples)
+		single, err := f.run.firstThere(ctx, meter.Samples)
 		if err != nil {
 			return err
 		}
 		if single != nil {
-			err = wk.run.saveSingles(ctx, []*fetch.Single{single}, false)
+			err = f.run.saveSingles(ctx, []*fetch.Single{single}, false)
 		} else {
-			err = wk.run.session.SuspectMeter(ctx, meter.MeterID)
+			err = f.run.session.SuspectMeter(ctx, meter.MeterID)
 		}
 		if err != nil {
 			return err
@@ -146,23 +188,23 @@ func (wk *walk) checkArchived(ctx context.Context) error {
 
 // checkDeletionLimit refuses deletions on a scale that a wrong token or an outage
 // explains better.
-func (wk *walk) checkDeletionLimit(ctx context.Context) error {
-	meters, err := wk.run.session.SuspectMeters(ctx)
-	if err != nil || len(meters) == 0 || wk.run.mirror.opts.AcceptDeletions {
+func (f *fullRun) checkDeletionLimit(ctx context.Context) error {
+	meters, err := f.run.session.SuspectMeters(ctx)
+	if err != nil || len(meters) == 0 || f.run.mirror.opts.AcceptDeletions {
 		return err
 	}
 	missing := 0
 	for _, m := range meters {
 		missing += m.Count
 	}
-	live, err := wk.run.session.LiveRows(ctx)
+	live, err := f.run.session.LiveRows(ctx)
 	if err != nil {
 		return err
 	}
 	// A page at offset 0 ends every walk, resumed or not: if even that showed
 	// nothing, the token sees nothing, and its 404s mean nothing.
-	empty := wk.seen == 0
-	if empty || (missing >= fewSuspects && float64(missing) > wk.run.mirror.opts.MaxDeleteFraction*float64(live)) {
+	empty := f.seen == 0
+	if empty || (missing >= fewSuspects && float64(missing) > f.run.mirror.opts.MaxDeleteFraction*float64(live)) {
 		return &DeletionError{Missing: missing, Live: live, Empty: empty}
 	}
 	return nil
@@ -230,14 +272,15 @@ func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 	return err
 }
 
-// fingerprint is what a walk was asked to read. A cursor that belongs to
-// another one is not gone on from.
+// fingerprint is what a full run was asked to read, and whether it has to walk. A
+// cursor that belongs to another one is not gone on from.
 func (w *worker) fingerprint() string {
 	text, _ := json.Marshal(struct { // of strings and uuids: cannot fail
 		Source  string
 		Filter  Filter
+		Walk    bool
 		Decoder int
-	}{w.mirror.opts.Source, w.org.Filter, polar.DecoderVersion})
+	}{w.mirror.opts.Source, w.org.Filter, w.mirror.opts.Walk, polar.DecoderVersion})
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
 }

@@ -12,12 +12,12 @@ import (
 )
 
 // settled makes every row of the mirror old enough to be marked deleted.
-func (w *world) settled() {
+func (w *env) settled() {
 	w.Helper()
 	w.value(`WITH aged AS (UPDATE polar.customer_meters SET first_seen_at = first_seen_at - interval '1 hour' RETURNING 1) SELECT count(*)::text FROM aged`)
 }
 
-func (w *world) deleted() string {
+func (w *env) deleted() string {
 	w.Helper()
 	return w.value(`SELECT count(*)::text FROM polar.customer_meters WHERE deleted_at IS NOT NULL`)
 }

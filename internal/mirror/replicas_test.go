@@ -20,7 +20,7 @@ import (
 
 // slotsOnce fails unless each slot of the ticks, from the first run to the last,
 // is answered by a run or logged as skipped with a reason, and not both.
-func (w *world) slotsOnce(interval time.Duration, logs *observer.ObservedLogs) {
+func (w *env) slotsOnce(interval time.Duration, logs *observer.ObservedLogs) {
 	w.Helper()
 	rows, err := w.db.Pool.Query(w.Context(), `SELECT slot FROM polar.sync_runs WHERE kind = 'incremental' AND slot IS NOT NULL ORDER BY slot`)
 	if err != nil {
@@ -174,7 +174,7 @@ func TestOverdueFullRunIsTakenOverFromADeadProcess(t *testing.T) {
 }
 
 // register makes the organization known and returns its id.
-func (w *world) register() (id [16]byte) {
+func (w *env) register() (id [16]byte) {
 	w.Helper()
 	if err := w.store.RegisterOrganization(w.Context(), w.orgs[0].ID, w.orgs[0].Name); err != nil {
 		w.Fatal(err)
@@ -206,7 +206,7 @@ func TestServiceOutlivesARestartOfPostgresAndLogsItOnce(t *testing.T) {
 	if _, err := st.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{TB: t, sim: polarsim.New(fiveOrganizations()), store: st}
+	w := &env{TB: t, sim: polarsim.New(fiveOrganizations()), store: st}
 	w.orgs = w.sim.Organizations()
 	core, logs := observer.New(zap.DebugLevel)
 	stop := w.serve(Schedules{Incremental: every(200 * time.Millisecond), Full: every(time.Second), RunOnStart: true},

@@ -163,10 +163,16 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 	if err := r.session.FinishRun(last, r.record, outcome); err != nil && !lostDatabase(outcome.Err) {
 		outcome.Err = errors.Join(outcome.Err, err)
 	}
+	r.report(&outcome)
+	return outcome.Err
+}
+
+// report logs the closing line of a run and tells the observer how it ended.
+func (r *Run) report(outcome *store.Outcome) {
 	elapsed := time.Since(r.began)
 	fields := append(countFields(r.counts.total), zap.Duration("elapsed", elapsed))
 	if outcome.Exact != nil {
-		fields = append(fields, zap.Bool("exact", *outcome.Exact))
+		fields = append(fields, zap.Bool("exact", *outcome.Exact), zap.String("method", string(outcome.Method)))
 	}
 	end := Succeeded
 	switch {
@@ -183,7 +189,6 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 		r.log.Info("run finished", fields...)
 	}
 	r.mirror.observer.Ended(r.org.Name, r.record.Kind, end, elapsed)
-	return outcome.Err
 }
 
 // shutdownGrace bounds what is still written after a run was told to stop: the

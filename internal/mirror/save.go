@@ -56,7 +56,7 @@ func (b *block) addProven(page provenPage) {
 	if b.region == nil {
 		// The region begins with that of the first page. What lies above low has
 		// been compared with the blocks before.
-		b.region = &store.Region{}
+		b.region = &store.Region{Customers: page.filter.CustomerIDs, Meters: page.filter.MeterIDs}
 		_, highest, ok := ends(page.span, page.Page)
 		switch {
 		case !before.known && page.provesAbove(page.Page):
@@ -70,6 +70,15 @@ func (b *block) addProven(page provenPage) {
 	b.region.Low = after.low
 	b.region.FromStart = after.done
 	b.region.LowestOffset = page.offset
+}
+
+// addSet adds the page of a set of customers that shows all their listed rows.
+func (b *block) addSet(page listedPage) {
+	b.add(page, nil)
+	if b.region == nil {
+		b.region = &store.Region{FromStart: true, ToEnd: true}
+	}
+	b.region.Customers = append(b.region.Customers, page.filter.CustomerIDs...)
 }
 
 // take empties the block and returns what it held.

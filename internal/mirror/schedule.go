@@ -219,12 +219,12 @@ func (s *scheduler) waitsForRetry(last store.OrgStatus) bool {
 // after a wait that grows.
 func (s *scheduler) fullWithTicks(ctx context.Context, session *store.Session, failures int) (err error) {
 	s.tried = true
-	var wk *walk
-	for wk, err = range s.worker.walk(ctx, session, walkOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks}) {
+	var f *fullRun
+	for f, err = range s.worker.full(ctx, session, fullOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks}) {
 		if err != nil {
 			break
 		}
-		if !wk.finished && s.incremental.due(time.Now()) && wk.waitForSave(ctx) == nil { // the walk returns its error
+		if !f.finished && s.incremental.due(time.Now()) && f.waitForSave(ctx) == nil { // the walk returns its error
 			_ = s.tickOn(ctx, session, true) // the next block meets its error too
 		}
 	}

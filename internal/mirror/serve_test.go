@@ -24,7 +24,7 @@ func (e every) Next(t time.Time) time.Time {
 }
 
 // eventually waits for something that must happen, however slow the machine.
-func (w *world) eventually(what string, happened func() bool) {
+func (w *env) eventually(what string, happened func() bool) {
 	w.Helper()
 	eventually(w, what, happened)
 }
@@ -40,7 +40,7 @@ func eventually(t testing.TB, what string, happened func() bool) {
 	t.Fatalf("%s: not within two minutes", what)
 }
 
-func (w *world) ticks() int {
+func (w *env) ticks() int {
 	w.Helper()
 	n := 0
 	for _, r := range w.runs() {
@@ -53,7 +53,7 @@ func (w *world) ticks() int {
 
 // serve runs replicas until the returned function is called, which waits for
 // them to end.
-func (w *world) serve(schedules Schedules, replicas ...*Mirror) (stop func()) {
+func (w *env) serve(schedules Schedules, replicas ...*Mirror) (stop func()) {
 	w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
@@ -71,7 +71,7 @@ func (w *world) serve(schedules Schedules, replicas ...*Mirror) (stop func()) {
 }
 
 // scheduler is the scheduler of the first organization, as it is before it has begun.
-func (w *world) scheduler(schedules Schedules, changes ...func(*Options)) *scheduler {
+func (w *env) scheduler(schedules Schedules, changes ...func(*Options)) *scheduler {
 	w.Helper()
 	m := w.mirror(changes...)
 	return newScheduler(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), schedules)

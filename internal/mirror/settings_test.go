@@ -119,7 +119,7 @@ func TestMirrorIsExactWhateverTheEnvironmentSets(t *testing.T) {
 
 // allInherited are values of all settings that the server knows, and what is
 // wanted in their place.
-func (w *world) allInherited() (values, want map[string]string) {
+func (w *env) allInherited() (values, want map[string]string) {
 	values, want = map[string]string{}, map[string]string{}
 	for _, s := range inherited {
 		if w.knows(s.name) {
@@ -137,17 +137,17 @@ func options(values map[string]string) string {
 	return strings.Join(all, " ")
 }
 
-func settingsWorld(t *testing.T) *world {
+func settingsWorld(t *testing.T) *env {
 	t.Helper()
-	return newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 250}}})
+	return newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 250}}})
 }
 
-func (w *world) knows(setting string) bool {
+func (w *env) knows(setting string) bool {
 	return w.value(`SELECT (current_setting($1, true) IS NOT NULL)::text`, setting) == "true"
 }
 
 // exactUnder runs a full run through address, in which settings must be as wanted.
-func (w *world) exactUnder(address string, want map[string]string) {
+func (w *env) exactUnder(address string, want map[string]string) {
 	w.Helper()
 	w.exec(`CREATE TABLE public.seen (settings jsonb)`)
 	w.exec(`CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -172,7 +172,7 @@ func (w *world) exactUnder(address string, want map[string]string) {
 
 // with returns the database's address as a user writes it, without the parameters
 // that the embedded database's names, and with those given as name and value.
-func with(w *world, parameters ...string) string {
+func with(w *env, parameters ...string) string {
 	w.Helper()
 	u, err := url.Parse(w.db.URL)
 	if err != nil {

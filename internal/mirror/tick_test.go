@@ -13,12 +13,12 @@ import (
 	"polarmirror/internal/store"
 )
 
-// quiet is a world whose seeded data ends a day ago, so that nothing of it lies
+// quiet is an env whose seeded data ends a day ago, so that nothing of it lies
 // within a tick's overlap.
-func quiet(t testing.TB, rows int, neverModified float64) *world {
+func quiet(t testing.TB, rows int, neverModified float64) *env {
 	t.Helper()
 	now := time.Now().UTC()
-	return newWorld(t, polarsim.Options{
+	return newEnv(t, polarsim.Options{
 		Seed:          11,
 		Epoch:         now.Add(-24 * time.Hour),
 		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows, Meters: 6, NeverModified: neverModified}},
@@ -67,7 +67,7 @@ func TestTickBringsWhatWasAddedAndChanged(t *testing.T) {
 		t.Run(fmt.Sprintf("nulls smallest %v", smallest), func(t *testing.T) {
 			t.Parallel()
 			now := time.Now().UTC()
-			w := newWorld(t, polarsim.Options{Seed: 3, Epoch: now.Add(-24 * time.Hour), NullsSmallest: smallest,
+			w := newEnv(t, polarsim.Options{Seed: 3, Epoch: now.Add(-24 * time.Hour), NullsSmallest: smallest,
 				Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 1500}}})
 			w.backfill()
 			org := w.orgs[0].ID
@@ -91,7 +91,7 @@ func TestTickFollowsAClockSetBack(t *testing.T) {
 	t.Parallel()
 	offset := time.Duration(0)
 	now := time.Now().UTC()
-	w := newWorld(t, polarsim.Options{Seed: 5, Epoch: now.Add(-24 * time.Hour), Now: func() time.Time { return time.Now().Add(offset) },
+	w := newEnv(t, polarsim.Options{Seed: 5, Epoch: now.Add(-24 * time.Hour), Now: func() time.Time { return time.Now().Add(offset) },
 		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 500}}})
 	w.backfill()
 	offset = -time.Hour

@@ -47,8 +47,9 @@ type Report struct {
 	Rejected     int // of them, those that can't be mirrored
 	Behind       int // changed at Polar since the last successful run began, so not a finding
 	Findings     []Finding
-	Unread       int  // candidates beyond maxFindings
-	Exact        bool // the pages prove that no row was overlooked
+	Unread       int          // candidates beyond maxFindings
+	Exact        bool         // the pages prove that no row was overlooked
+	Method       store.Method // by which they do
 	Repaired     int
 	Requests     int64
 	Elapsed      time.Duration
@@ -82,6 +83,7 @@ type audit struct {
 	worker     *worker
 	reader     reader
 	report     *Report
+	at         Position
 	candidates []uuid.UUID
 }
 
@@ -114,37 +116,128 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 	return a.report, nil
 }
 
-// read goes through the list as a walk does, over the same proven pages, and
-// notes the rows that seem to differ.
+// read goes through the list as a full run does, over the same pages, and notes the
+// rows that seem to differ. Where a sweep finds that ranks differ, all is walked.
 func (a *audit) read(ctx context.Context) (Position, error) {
 	p := newProof(a.reader.opts.PageSize)
-	at := Position{}
-	for page, err := range a.reader.provenPages(ctx, a.reader.org.Filter, &p) {
-		if err == nil {
-			err = a.compare(ctx, page)
-		}
-		if err != nil {
-			return at, err
-		}
-		at.Pages++
-		at.Rows += page.Page.Size()
-		at.Remaining = p.remaining()
-		at.Total = max(p.total, at.Remaining)
-		at.Left = a.reader.pace.left(at.Remaining, a.reader.opts.PageSize)
-		a.worker.mirror.progress.Walking(a.reader.org.Name, at)
+	first, err := a.reader.list(ctx, a.reader.org.Filter, p.next(), p.next().order())
+	if err != nil {
+		return Position{}, err
 	}
-	a.report.Exact = a.report.Rejected == 0
-	return at, nil
+	a.at.Total = first.Page.TotalCount
+	if a.reader.opts.sweeps(a.reader.org, a.at.Total, first.ServerTime) {
+		fits := false
+		err := a.worker.mirror.store.Reading(ctx, a.reader.org.ID, func(stored *store.Writer) (err error) {
+			fits, err = a.sweep(ctx, stored, beforeRun(first.ServerTime))
+			return err
+		})
+		if err != nil || fits {
+			a.report.Method = store.Sweep
+			return a.at, err
+		}
+		a.worker.log.Info("ranks differ, so that all is walked")
+		a.report.Rows, a.report.Rejected, a.report.Unread, a.candidates = 0, 0, 0, nil
+	}
+	err = a.walk(ctx, a.reader.org.Filter, &p, &first, nil)
+	a.report.Exact, a.report.Method = err == nil && a.report.Rejected == 0, store.Walk
+	return a.at, err
 }
 
-// compare compares one page with the mirror.
-func (a *audit) compare(ctx context.Context, page provenPage) error {
+// walk compares the proven pages of the list under filter.
+func (a *audit) walk(ctx context.Context, filter Filter, p *proof, first *listedPage, until func() bool) error {
+	for page, err := range a.reader.provenPages(ctx, filter, p, first) {
+		if err == nil {
+			err = a.compareProven(ctx, page)
+		}
+		if err != nil {
+			return err
+		}
+		a.progress(page.listedPage, p.remaining(), pagesOf(p.remaining(), a.reader.opts.PageSize))
+		if until != nil && until() {
+			return nil
+		}
+	}
+	return nil
+}
+
+// sweep compares the customers that the mirror knows and the rows that are new, and
+// reports whether ranks prove that there are no others.
+func (a *audit) sweep(ctx context.Context, stored *store.Writer, began polar.Key) (bool, error) {
+	for after := uuid.Nil; ; {
+		customers, err := stored.ListedCustomers(ctx, after, customersAtOnce)
+		if err != nil {
+			return false, err
+		}
+		if len(customers) == 0 {
+			break
+		}
+		after = customers[len(customers)-1].ID
+		for page, err := range a.reader.sets(ctx, pack(customers, 1)) {
+			if err == nil {
+				err = a.compareSet(ctx, page)
+			}
+			if err != nil {
+				return false, err
+			}
+			left := max(a.at.Total-a.report.Rows, 0)
+			a.progress(page, left, float64(left)/setRows)
+		}
+	}
+	rows := a.report.Rows
+	p := newProof(a.reader.opts.PageSize)
+	if err := a.walk(ctx, Filter{}, &p, nil, func() bool { return p.low.Compare(began) < 0 }); err != nil {
+		return false, err
+	}
+	a.report.Rows = rows // those that are new were counted with their customers, but for a few
+	a.report.Exact = a.report.Rejected == 0
+	if a.report.Rejected > 0 {
+		return false, nil
+	}
+	ranks := ranks{reader: &a.reader, stored: stored, began: began}
+	_, fits, err := ranks.check(ctx, uuid.Nil)
+	return fits, err
+}
+
+// compareSet compares the rows of a set of customers.
+func (a *audit) compareSet(ctx context.Context, page listedPage) error {
+	if page.Page.Size() == page.limit {
+		p := newProof(a.reader.opts.PageSize)
+		return a.walk(ctx, page.filter, &p, &page, nil)
+	}
+	if err := page.checkOrder(); err != nil {
+		return err
+	}
+	a.reader.rejectForeign(page.Page)
+	var b block
+	b.addSet(page)
+	return a.compare(ctx, page.Page, b.region, func(polar.Key) bool { return true })
+}
+
+func (a *audit) progress(page listedPage, remaining int, pages float64) {
+	a.at.Pages++
+	a.at.Rows += page.Page.Size()
+	a.at.Remaining = remaining
+	a.at.Total = max(a.at.Total, remaining)
+	a.at.Left = a.reader.pace.left(pages)
+	a.worker.mirror.progress.Walking(a.reader.org.Name, a.at)
+}
+
+// compareProven compares what a page proves that the pages before did not.
+func (a *audit) compareProven(ctx context.Context, page provenPage) error {
 	var b block
 	b.addProven(page)
 	if b.region == nil {
 		return nil // compared already
 	}
-	rows, err := a.worker.mirror.store.RegionRows(ctx, a.reader.org.ID, *b.region)
+	return a.compare(ctx, page.Page, b.region, func(key polar.Key) bool { // pages overlap
+		return !page.before.known || key.Compare(page.before.low) < 0
+	})
+}
+
+// compare compares a page with the mirror's rows of region, and counts the rows of
+// which isNew is true.
+func (a *audit) compare(ctx context.Context, page *polar.Page, region *store.Region, isNew func(polar.Key) bool) error {
+	rows, err := a.worker.mirror.store.RegionRows(ctx, a.reader.org.ID, *region)
 	if err != nil {
 		return err
 	}
@@ -152,21 +245,20 @@ func (a *audit) compare(ctx context.Context, page provenPage) error {
 	for i := range rows {
 		mirrored[rows[i].ID] = &rows[i]
 	}
-	isNew := func(key polar.Key) bool { return !page.before.known || key.Compare(page.before.low) < 0 } // pages overlap
-	for _, r := range page.Page.Rejected {
+	for _, r := range page.Rejected {
 		if !r.HasKey || isNew(r.Key) {
 			a.report.Rejected++
 		}
 		delete(mirrored, r.ID)
 	}
-	for i := range page.Page.CustomerMeters {
-		m := &page.Page.CustomerMeters[i]
+	for i := range page.CustomerMeters {
+		m := &page.CustomerMeters[i]
 		if isNew(m.Key()) {
 			a.report.Rows++
 		}
 		row, there := mirrored[m.ID]
 		delete(mirrored, m.ID)
-		if inRegion(b.region, m.Key()) && (!there || len(polar.Diff(m, &row.CustomerMeter)) > 0) {
+		if region.Holds(m.Key()) && (!there || len(polar.Diff(m, &row.CustomerMeter)) > 0) {
 			a.suspect(m.ID)
 		}
 	}
@@ -176,12 +268,6 @@ func (a *audit) compare(ctx context.Context, page provenPage) error {
 		}
 	}
 	return nil
-}
-
-// inRegion reports whether the mirror's rows of the region include key: the upper
-// part of a page that overlaps the one above it has been compared there.
-func inRegion(r *store.Region, key polar.Key) bool {
-	return (r.ToEnd || key.Compare(r.High) <= 0) && (r.FromStart || key.Compare(r.Low) >= 0)
 }
 
 func (a *audit) suspect(id uuid.UUID) {

@@ -7,7 +7,7 @@ import (
 )
 
 // verify returns the report on the only organization.
-func (w *world) verify(repair bool) Report {
+func (w *env) verify(repair bool) Report {
 	w.Helper()
 	reports, err := w.mirror().Verify(w.Context(), repair)
 	if err != nil || len(reports) != 1 {

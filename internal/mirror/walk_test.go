@@ -84,3 +84,55 @@ func TestWalkSeesWhatExistsThroughoutWhileTheListShifts(t *testing.T) {
 	w.backfill()
 	w.same()
 }
+
+// TestForcedWalkAndSweepDoNotResumeEachOther: a cursor of one says nothing to the
+// other, nor does an organization that the one has finished.
+func TestForcedWalkAndSweepDoNotResumeEachOther(t *testing.T) {
+	t.Parallel()
+	walking := func(o *Options) { o.Walk, o.WalkedRows = true, 50 }
+	small := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
+	for name, options := range map[string][2]func(*Options){
+		"full succeeded t walk":  {sweeping, walking},
+		"full succeeded t sweep": {walking, sweeping},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := swept(t, 1200)
+			w.sim.ForgetRequests()
+			w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+				if n >= 8 {
+					return polarsim.NotJSON
+				}
+				return polarsim.NoFault
+			})
+			if err := w.full(options[0], small); err == nil || w.value(`SELECT count(*)::text FROM polar.walk_cursors`) != "1" {
+				t.Fatalf("the first run ended with %v and left no cursor", err)
+			}
+			w.sim.FailWhen(nil)
+			if err := w.full(options[1], small); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.lastRun(); got != name {
+				t.Errorf("run %q", got)
+			}
+		})
+	}
+}
+
+// TestBackfillResumedWithWalkWalksWhatWasSwept: a backfill that was cut short leaves
+// out the organizations that it finished, unless they were not walked.
+func TestBackfillResumedWithWalkWalksWhatWasSwept(t *testing.T) {
+	t.Parallel()
+	w := newEnv(t, polarsim.Options{Seed: 13, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 400, Meters: 4, EveryMeter: true}}})
+	w.backfill(sweeping)
+	w.exec(`UPDATE polar.backfills SET finished_at = NULL`)
+	w.backfill(sweeping, func(o *Options) { o.Walk = true })
+	if got := w.lastRun(); got != "full succeeded t walk" {
+		t.Errorf("run %q", got)
+	}
+	w.exec(`UPDATE polar.backfills SET finished_at = NULL`)
+	w.backfill(sweeping, func(o *Options) { o.Walk = true })
+	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs`); got != "2" {
+		t.Errorf("%s runs, want 2: what was walked already is left out", got)
+	}
+}

@@ -70,6 +70,10 @@ type Organization struct {
 	CustomerMeters int // rows to seed
 	Meters         int // meters to seed; 0: six, or fewer if there are few rows
 
+	// EveryMeter seeds each customer with a row of every meter, as Polar has them
+	// once it has computed all customers; otherwise they have one to all.
+	EveryMeter bool
+
 	// NeverModified is the fraction of seeded rows with a null modified_at;
 	// 0 means three in ten, a negative value none.
 	NeverModified float64

@@ -60,7 +60,11 @@ func (s *Server) seed(o *organization, chance *rand.Rand) {
 		}
 		at := begin + chance.Int64N(end-begin)
 		for ; batch > 0 && left > 0; batch-- {
-			left -= s.seedCustomer(o, at, end, min(left, 1+chance.IntN(count)), chance)
+			rows := 1 + chance.IntN(count)
+			if o.EveryMeter {
+				rows = count
+			}
+			left -= s.seedCustomer(o, at, end, min(left, rows), chance)
 		}
 	}
 }

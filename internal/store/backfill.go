@@ -58,9 +58,10 @@ UPDATE polar.backfills
 	return nil
 }
 
-// Backfilled reports whether b has walked the session's organization: since it
-// began, a full run without a slot has begun and succeeded.
-func (s *Session) Backfilled(ctx context.Context, b *Backfill) (bool, error) {
+// Backfilled reports whether b has read all of the session's organization: since it
+// began, a full run without a slot has begun and succeeded, and with walked one that
+// walked the whole list.
+func (s *Session) Backfilled(ctx context.Context, b *Backfill, walked bool) (bool, error) {
 	const sql = `
 SELECT EXISTS (
     SELECT
@@ -69,10 +70,11 @@ SELECT EXISTS (
        AND kind = 'full'
        AND status = 'succeeded'
        AND slot IS NULL
+       AND (NOT $3::boolean OR method = 'walk')
        AND started_at >= $2
        AND started_at <= now())`
 	var done bool
-	if err := s.conn.QueryRow(ctx, sql, s.organization, b.StartedAt).Scan(&done); err != nil {
+	if err := s.conn.QueryRow(ctx, sql, s.organization, b.StartedAt, walked).Scan(&done); err != nil {
 		return false, fmt.Errorf("find a finished walk: %w", err)
 	}
 	return done, nil

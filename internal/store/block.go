@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,12 +43,23 @@ type Block struct {
 	Counts Counts // of the requests and pages behind the block
 }
 
-// A Region is a part of the list in the order of the walk, both ends included.
+// A Region is a part of the list: a range of keys in the order of the walk, both
+// ends included, of all rows or of those of some customers or meters.
 type Region struct {
 	Low, High    polar.Key
-	FromStart    bool // everything below Low as well
-	ToEnd        bool // everything above High as well
-	LowestOffset int  // where in the list its lowest page began
+	FromStart    bool        // everything below Low as well
+	ToEnd        bool        // everything above High as well
+	Customers    []uuid.UUID // nil: of all customers
+	Meters       []uuid.UUID // nil: of all meters
+	LowestOffset int         // where in the list its lowest page began
+}
+
+// Holds reports whether a row with the key lies in the region.
+func (r *Region) Holds(key polar.Key) bool {
+	return (r.FromStart || key.Compare(r.Low) >= 0) &&
+		(r.ToEnd || key.Compare(r.High) <= 0) &&
+		(r.Customers == nil || slices.Contains(r.Customers, key.CustomerID)) &&
+		(r.Meters == nil || slices.Contains(r.Meters, key.MeterID))
 }
 
 // bounds are the creation times at the region's ends, infinite at open ones.
@@ -88,4 +100,7 @@ type Saved struct {
 	// mirror has, of themselves or of their customer or meter. That state was not
 	// written. One may occur more than once.
 	Older []uuid.UUID
+	// NewCustomers are the customers of the rows that the mirror did not have live
+	// before. One may be there more than once.
+	NewCustomers []uuid.UUID
 }

@@ -52,7 +52,49 @@ JOIN polar.meters t ON t.id = s.meter_id`
 const compareRegionSQL = storedColumns + `
 WHERE s.organization_id = $1
   AND (s.created_at, s.customer_id, s.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
-  AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)`
+  AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
+  AND ($8::uuid[] IS NULL OR s.meter_id = ANY($8::uuid[]))`
+
+// compareCustomersRegionSQL reads what is stored of a region of some customers. It
+// finds their rows by the index of customers, whatever the planner believes of the
+// table: OFFSET 0 keeps the other conditions from choosing another one.
+const compareCustomersRegionSQL = `
+SELECT
+    s.id,
+    s.customer_id,
+    s.meter_id,
+    s.credited_units,
+    s.created_at,
+    s.modified_at,
+    s.consumed_units::text,
+    s.balance::text,
+    s.deleted_at IS NULL AND s.out_of_scope_at IS NULL,
+    t.archived_at IS NOT NULL,
+    s.extra::text
+FROM unnest($9::uuid[]) AS c (id)
+CROSS JOIN LATERAL (
+    SELECT
+        m.id,
+        m.organization_id,
+        m.customer_id,
+        m.meter_id,
+        m.credited_units,
+        m.created_at,
+        m.modified_at,
+        m.deleted_at,
+        m.out_of_scope_at,
+        m.consumed_units,
+        m.balance,
+        m.extra
+    FROM polar.customer_meters m
+    WHERE m.customer_id = c.id
+    OFFSET 0
+) s
+JOIN polar.meters t ON t.id = s.meter_id
+WHERE s.organization_id = $1
+  AND (s.created_at, s.customer_id, s.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
+  AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
+  AND ($8::uuid[] IS NULL OR s.meter_id = ANY($8::uuid[]))`
 
 const compareRowsSQL = storedColumns + `
 WHERE s.id = ANY($1::uuid[])`
@@ -82,8 +124,12 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored *
 	})
 	if r := b.Region; r != nil {
 		low, high := r.bounds()
-		batch.Queue(compareRegionSQL, w.organization, low, r.Low.CustomerID, r.Low.MeterID, high, r.High.CustomerID, r.High.MeterID).
-			Query(stored.add)
+		args := []any{w.organization, low, r.Low.CustomerID, r.Low.MeterID, high, r.High.CustomerID, r.High.MeterID, orNull(r.Meters)}
+		sql := compareRegionSQL
+		if r.Customers != nil {
+			sql, args = compareCustomersRegionSQL, append(args, column(r.Customers, id))
+		}
+		batch.Queue(sql, args...).Query(stored.add)
 	} else if len(rows) > 0 {
 		batch.Queue(compareRowsSQL, column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })).
 			Query(stored.add)

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -13,8 +16,9 @@ import (
 // cursorLifetime is how long an unfinished walk or backfill can be resumed.
 const cursorLifetime = 24 * time.Hour
 
-// A Cursor is where an unfinished walk resumes: every customer meter from Low
-// upward that existed throughout the walk is mirrored.
+// A Cursor is where an unfinished full run resumes. A walk: every customer meter
+// from Low upward that existed throughout the walk is mirrored. A sweep: the same
+// of the rows of MeterID; after that, all rows of the customers up to CustomerID.
 type Cursor struct {
 	BeganAt      time.Time // by the database's clock
 	PolarBeganAt time.Time // by Polar's clock; zero if unknown
@@ -22,13 +26,25 @@ type Cursor struct {
 	Offset       int   // where in the list Low was last seen, counted from 0
 	TotalCount   int   // as Polar counted when the walk began
 	RowsRejected int64 // so far
+	Method       Method
+	MeterID      uuid.UUID // of a sweep, while it walks its first meter; zero otherwise
+	CustomerID   uuid.UUID // of a sweep, the last customer done; zero before the first
 	Fingerprint  string
 }
 
-// LoadCursor returns the cursor of the organization's unfinished walk, or nil if
+// A Method is how a full run reads, and so how it proves that it saw everything.
+type Method string
+
+// The methods, as in sync_runs.method.
+const (
+	Walk  Method = "walk"  // overlapping pages of the whole list
+	Sweep Method = "sweep" // sets of customers, and Polar's rank of the last row
+)
+
+// LoadCursor returns the cursor of the organization's unfinished full run, or nil if
 // there is none that has this fingerprint and is known to be young enough. Any
-// other cursor is dropped together with its suspects, so that the next walk
-// starts from nothing.
+// other cursor is dropped together with its suspects, so that the next run starts
+// from nothing.
 func (s *Session) LoadCursor(ctx context.Context, fingerprint string) (*Cursor, error) {
 	const drop = `
 DELETE FROM polar.walk_cursors
@@ -47,7 +63,10 @@ SELECT
     low_meter_id,
     low_offset,
     total_count,
-    rows_rejected
+    rows_rejected,
+    method,
+    meter_id,
+    customer_id
   FROM polar.walk_cursors
  WHERE organization_id = $1`
 	var cursor *Cursor
@@ -56,10 +75,12 @@ SELECT
 	batch.Queue(dropSuspects, s.organization)
 	batch.Queue(load, s.organization).Query(func(rows pgx.Rows) error {
 		c := &Cursor{Fingerprint: fingerprint}
+		var meter, customer pgtype.UUID
 		_, err := pgx.ForEachRow(rows, []any{
 			&c.BeganAt, &c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
-			&c.Offset, &c.TotalCount, &c.RowsRejected,
+			&c.Offset, &c.TotalCount, &c.RowsRejected, &c.Method, &meter, &customer,
 		}, func() error {
+			c.MeterID, c.CustomerID = meter.Bytes, customer.Bytes
 			cursor = c
 			return nil
 		})
@@ -83,9 +104,12 @@ INSERT INTO polar.walk_cursors (
     low_offset,
     total_count,
     rows_rejected,
+    meter_id,
+    customer_id,
+    method,
     fingerprint
 )
-VALUES ($1, $2, $3, now(), $4, $5, $6, $7, $8, $9, $10)
+VALUES ($1, $2, $3, now(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (organization_id) DO UPDATE SET
     began_at = excluded.began_at,
     polar_began_at = excluded.polar_began_at,
@@ -96,6 +120,9 @@ ON CONFLICT (organization_id) DO UPDATE SET
     low_offset = excluded.low_offset,
     total_count = excluded.total_count,
     rows_rejected = excluded.rows_rejected,
+    meter_id = excluded.meter_id,
+    customer_id = excluded.customer_id,
+    method = excluded.method,
     fingerprint = excluded.fingerprint`
 
 func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
@@ -103,5 +130,6 @@ func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
 		return
 	}
 	batch.Queue(saveCursorSQL, w.organization, c.BeganAt, timestamp(c.PolarBeganAt), c.Low.CreatedAt,
-		c.Low.CustomerID, c.Low.MeterID, c.Offset, c.TotalCount, c.RowsRejected, c.Fingerprint)
+		c.Low.CustomerID, c.Low.MeterID, c.Offset, c.TotalCount, c.RowsRejected,
+		id(c.MeterID), id(c.CustomerID), cmp.Or(c.Method, Walk), c.Fingerprint)
 }

@@ -34,6 +34,7 @@ type OrgStatus struct {
 
 	LastFull, LastIncremental LastRun // that succeeded
 	FullExact                 *bool   // whether the last full run proved that it saw every customer meter; nil if there was none
+	FullMethod                Method  // by which it did; "" if it did not
 	FullRejected              int64   // rows that run could not mirror
 	LastExact                 LastRun // of any kind, that proved that it saw everything
 
@@ -111,6 +112,7 @@ SELECT
     last_full_started_at,
     last_full_finished_at,
     last_full_exact,
+    coalesce(last_full_method, ''),
     coalesce(last_full_rejected, 0),
     coalesce(last_incremental_id, 0),
     last_incremental_started_at,
@@ -178,7 +180,7 @@ func orgStatus(ctx context.Context, db querier, q OrgStatusQuery) ([]OrgStatus, 
 func scanOrgStatus(row pgx.CollectableRow) (OrgStatus, error) {
 	var s OrgStatus
 	err := row.Scan(&s.OrganizationID, &s.Organization, &s.DataFrom, &s.Age,
-		&s.LastFull.ID, &s.LastFull.Started, &s.LastFull.Finished, &s.FullExact, &s.FullRejected,
+		&s.LastFull.ID, &s.LastFull.Started, &s.LastFull.Finished, &s.FullExact, &s.FullMethod, &s.FullRejected,
 		&s.LastIncremental.ID, &s.LastIncremental.Started, &s.LastIncremental.Finished,
 		&s.LastExact.ID, &s.LastExact.Started, &s.LastExact.Finished,
 		&s.Failed.Kind, &s.Failed.At, &s.Failed.Message, &s.FullFailures, &s.FullFailedAt,

@@ -76,11 +76,13 @@ func randomStatus(t testing.TB, db *pgtest.Database, random *rand.Rand, id uuid.
 			began = now.Add(time.Duration(10+random.IntN(300)) * time.Minute)
 		}
 		end := began.Add(time.Minute)
-		kind := []store.Kind{store.Full, store.Incremental, store.Repair}[random.IntN(3)]
+		kind := []store.Kind{store.Full, store.Incremental, store.Repair, store.Refresh}[random.IntN(4)]
+		covers := kind == store.Full || kind == store.Incremental
 		status := []string{"running", "succeeded", "failed", "abandoned"}[random.IntN(4)]
 		run := store.LastRun{ID: n, Started: known(began), Finished: known(end)}
 		var finished *time.Time
 		var exact *bool
+		var method store.Method
 		var why *string
 		if status != "running" {
 			finished = &end
@@ -89,12 +91,15 @@ func randomStatus(t testing.TB, db *pgtest.Database, random *rand.Rand, id uuid.
 		case "running":
 			want.Running, want.RunningSince = kind, run.Started
 		case "succeeded":
-			if proven := random.IntN(2) == 0; kind != store.Repair {
+			if proven := random.IntN(2) == 0; covers {
 				exact = &proven
+			}
+			if exact != nil && *exact {
+				method = []store.Method{store.Walk, store.Sweep}[n%2]
 			}
 			switch kind {
 			case store.Full:
-				want.LastFull, want.FullExact, want.FullFailures, want.FullFailedAt = run, exact, 0, time.Time{}
+				want.LastFull, want.FullExact, want.FullMethod, want.FullFailures, want.FullFailedAt = run, exact, method, 0, time.Time{}
 				clear(failures)
 			case store.Incremental:
 				want.LastIncremental = run
@@ -103,7 +108,7 @@ func randomStatus(t testing.TB, db *pgtest.Database, random *rand.Rand, id uuid.
 				want.LastExact = run
 			}
 			delete(failures, kind)
-			if kind != store.Repair {
+			if covers {
 				want.DataFrom = run.Started
 			}
 		case "failed":
@@ -118,8 +123,8 @@ func randomStatus(t testing.TB, db *pgtest.Database, random *rand.Rand, id uuid.
 			failures[kind], newest[kind] = store.Failure{Kind: kind, At: run.Finished, Message: text}, n
 		}
 		exec(t, db, `
-INSERT INTO polar.sync_runs (id, organization_id, kind, status, started_at, finished_at, exact, error)
-OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, n, id, kind, status, began, finished, exact, why)
+INSERT INTO polar.sync_runs (id, organization_id, kind, status, started_at, finished_at, exact, method, error)
+OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), $9)`, n, id, kind, status, began, finished, exact, method, why)
 	}
 	for kind, f := range failures {
 		if want.Failed.Kind == "" || newest[kind] > newest[want.Failed.Kind] {

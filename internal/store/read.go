@@ -3,10 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -71,18 +73,70 @@ func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) ([]Row, error) {
 	return collect(ctx, s.pool, fmt.Sprintf("read %d rows", len(ids)), scanRow, sql, column(ids, id))
 }
 
+// A KnownCustomer is a customer of whom the mirror knows.
+type KnownCustomer struct {
+	ID         uuid.UUID
+	ExternalID string // in the seller's own system; "" if it has none
+}
+
+// KnownCustomers returns the organization's customers that have one of the ids, or
+// one of the ids in the seller's own system.
+func (s *Store) KnownCustomers(ctx context.Context, organization uuid.UUID, ids []uuid.UUID, external []string) ([]KnownCustomer, error) {
+	const sql = `
+SELECT
+    c.id,
+    coalesce(c.external_id, '')
+  FROM polar.customers c
+ WHERE c.organization_id = $1
+   AND c.id = ANY($2::uuid[])
+UNION
+SELECT
+    c.id,
+    c.external_id
+  FROM polar.customers c
+ WHERE c.organization_id = $1
+   AND c.external_id = ANY($3::text[])`
+	return collect(ctx, s.pool, "look up customers", pgx.RowToStructByPos[KnownCustomer], sql, organization, column(ids, id), external)
+}
+
 // RegionRows returns the live rows of a region.
 func (s *Store) RegionRows(ctx context.Context, organization uuid.UUID, region Region) ([]Row, error) {
+	if region.Customers != nil {
+		return s.customersRows(ctx, region)
+	}
 	const sql = `SELECT` + rowColumns + `
  WHERE m.organization_id = $1
    AND m.deleted_at IS NULL
    AND m.out_of_scope_at IS NULL
    AND (m.created_at, m.customer_id, m.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
-   AND (m.created_at, m.customer_id, m.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)`
+   AND (m.created_at, m.customer_id, m.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
+   AND ($8::uuid[] IS NULL OR m.meter_id = ANY($8::uuid[]))`
 	lowAt, highAt := region.bounds()
 	low, high := region.Low, region.High
 	return collect(ctx, s.pool, "read region", scanRow, sql,
-		organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID)
+		organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID, orNull(region.Meters))
+}
+
+// customersRows returns the live rows of a region of some customers.
+func (s *Store) customersRows(ctx context.Context, region Region) ([]Row, error) {
+	const sql = `
+SELECT m.id
+  FROM polar.customer_meters m
+ WHERE m.customer_id = ANY($1::uuid[])`
+	ids, err := collect(ctx, s.pool, "read region", pgx.RowTo[uuid.UUID], sql, column(region.Customers, id))
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.Rows(ctx, ids)
+	return slices.DeleteFunc(rows, func(r Row) bool { return !r.Live() || !region.Holds(r.Key()) }), err
+}
+
+// orNull is nil for nil: of all.
+func orNull(ids []uuid.UUID) []pgtype.UUID {
+	if ids == nil {
+		return nil
+	}
+	return column(ids, id)
 }
 
 func scanRow(from pgx.CollectableRow) (Row, error) {

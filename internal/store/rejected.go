@@ -12,6 +12,9 @@ INSERT INTO polar.rejected_rows AS r (
     run_id,
     page,
     customer_meter_id,
+    created_at,
+    customer_id,
+    meter_id,
     seen_at,
     digest,
     reason,
@@ -22,6 +25,9 @@ SELECT
     $2::bigint,
     i.page,
     i.customer_meter_id,
+    i.created_at,
+    i.customer_id,
+    i.meter_id,
     now(),
     i.digest,
     i.reason,
@@ -31,13 +37,19 @@ FROM unnest(
     $4::uuid[],
     $5::bytea[],
     $6::text[],
-    $7::text[]
+    $7::text[],
+    $8::timestamptz[],
+    $9::uuid[],
+    $10::uuid[]
 ) AS i (
     page,
     customer_meter_id,
     digest,
     reason,
-    raw
+    raw,
+    created_at,
+    customer_id,
+    meter_id
 )
 ON CONFLICT ON CONSTRAINT rejected_rows_digest_key DO UPDATE SET
     run_id = excluded.run_id,
@@ -61,6 +73,9 @@ func (w *Writer) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedRo
 		column(rows, func(r RejectedRow) []byte { return digest(r.Raw) }),
 		column(rows, func(r RejectedRow) string { return storable(r.Reason, maxText) }),
 		column(rows, func(r RejectedRow) string { return storable(string(r.Raw), maxRaw) }),
+		column(rows, func(r RejectedRow) pgtype.Timestamptz { return timestamp(r.Key.CreatedAt) }),
+		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.Key.CustomerID) }),
+		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.Key.MeterID) }),
 	)
 }
 

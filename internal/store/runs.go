@@ -19,6 +19,7 @@ const (
 	Full        Kind = "full"        // every page
 	Incremental Kind = "incremental" // what changed
 	Repair      Kind = "repair"      // rows that verify found different
+	Refresh     Kind = "refresh"     // customers that somebody asked for
 	Webhook     Kind = "webhook"     // sent by Polar; no run, but a source in the history
 )
 
@@ -146,7 +147,8 @@ type Outcome struct {
 	// NullRows is the number of rows without modified_at that a tick found; nil if
 	// it did not count them.
 	NullRows *int
-	Walked   bool // the walk is finished: its cursor and suspects are dropped
+	Walked   bool // the full run is finished: its cursor and suspects are dropped
+	Method   Method
 }
 
 // FinishRun ends the run and, if it succeeded, moves the tick's floor to o.Floor.
@@ -163,18 +165,11 @@ type Outcome struct {
 // finished on another connection, unless a process that has the lock by now has
 // already abandoned it.
 func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
-	status, text := "succeeded", (*string)(nil)
-	if o.Err != nil {
-		message := storable(o.Err.Error(), maxText)
-		status, text = "failed", &message
-	}
-	if o.Stopped {
-		status = "abandoned"
-	}
+	status, text := o.status()
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
 	queueCounts(batch, run.ID, o.Counts)
-	batch.Queue(finishRunSQL, run.ID, status, o.Exact, text)
+	batch.Queue(finishRunSQL, run.ID, status, o.Exact, text, unlessEmpty(string(o.Method)))
 	if o.Walked {
 		batch.Queue(`DELETE FROM polar.walk_suspects WHERE organization_id = $1`, s.organization)
 		batch.Queue(`DELETE FROM polar.walk_cursors WHERE organization_id = $1`, s.organization)
@@ -193,11 +188,81 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	return nil
 }
 
+// status is how a run that ended so stands in polar.sync_runs, and its error.
+func (o *Outcome) status() (status string, text *string) {
+	status = "succeeded"
+	if o.Err != nil {
+		message := storable(o.Err.Error(), maxText)
+		status, text = "failed", &message
+	}
+	if o.Stopped {
+		status = "abandoned"
+	}
+	return status, text
+}
+
+// RecordRun records a run that took so long, and returns its number. It is for runs
+// that do not hold the organization's lock, which are recorded once they have ended:
+// whoever holds it takes a run that is still called running for a dead process's.
+// What is reported as done is on disk, as after [Session.FinishRun].
+func (s *Store) RecordRun(ctx context.Context, organization uuid.UUID, kind Kind, took time.Duration, o Outcome) (int64, error) {
+	const sql = `
+INSERT INTO polar.sync_runs (
+    organization_id,
+    started_at,
+    finished_at,
+    requests,
+    pages,
+    rows_seen,
+    rows_inserted,
+    rows_updated,
+    rows_unchanged,
+    rows_deleted,
+    rows_rejected,
+    retries,
+    rate_limited,
+    kind,
+    status,
+    error
+)
+SELECT
+    $1,
+    c.now - $2::interval,
+    c.now,
+    $3,
+    $4,
+    $5,
+    $6,
+    $7,
+    $8,
+    $9,
+    $10,
+    $11,
+    $12,
+    $13,
+    $14,
+    $15
+  FROM clock_timestamp() AS c (now)
+RETURNING id`
+	status, text := o.status()
+	c := o.Counts
+	var id int64
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
+	batch.Queue(sql, organization, took, c.Requests, c.Pages, c.RowsSeen, c.RowsInserted, c.RowsUpdated, c.RowsUnchanged,
+		c.RowsDeleted, c.RowsRejected, c.Retries, c.RateLimited, string(kind), status, text).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
+	if err := s.pool.send(ctx, batch); err != nil {
+		return 0, fmt.Errorf("record %s run: %w", kind, cured(err))
+	}
+	return id, nil
+}
+
 const finishRunSQL = `
 UPDATE polar.sync_runs
    SET status = $2,
        exact = $3,
-       method = CASE WHEN $3 THEN 'walk' END,
+       method = CASE WHEN $3 THEN nullif($5, '') END,
        error = $4,
        finished_at = clock_timestamp()
  WHERE id = $1

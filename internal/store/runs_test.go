@@ -102,6 +102,7 @@ func TestCursorMovesWithItsBlockAndFitsItsFingerprint(t *testing.T) {
 	want := &store.Cursor{
 		BeganAt: epoch, PolarBeganAt: epoch.Add(time.Second), Low: sample(t, 7).Key(),
 		Offset: 1234, TotalCount: 5000, RowsRejected: 2, Fingerprint: "a",
+		Method: store.Sweep, MeterID: numbered('m', 3), CustomerID: numbered('c', 4),
 	}
 	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 7)), Cursor: want})
 	got, err := s.LoadCursor(t.Context(), "a")

@@ -59,6 +59,7 @@ SELECT
     (array_agg(customer_meter_id ORDER BY customer_meter_id))[1:5]
   FROM polar.walk_suspects
  WHERE organization_id = $1
+   AND answer IS NULL
  GROUP BY meter_id
  ORDER BY meter_id`
 	return collect(ctx, s.conn, "group suspects by meter", pgx.RowToStructByPos[SuspectMeter], sql, s.organization)
@@ -109,20 +110,62 @@ ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
 	return nil
 }
 
-// Suspects returns up to limit suspects with ids above after, in id order,
-// except those that were first seen too recently; see suspectAge.
-func (s *Session) Suspects(ctx context.Context, after uuid.UUID, limit int) ([]uuid.UUID, error) {
+// A Suspect is a live row that Polar's list lacked.
+type Suspect struct {
+	ID    uuid.UUID
+	Young bool // first seen too recently to be marked deleted; see suspectAge
+}
+
+// Suspects returns up to limit suspects with ids above after that Polar was not
+// asked for yet, in id order.
+func (s *Session) Suspects(ctx context.Context, after uuid.UUID, limit int) ([]Suspect, error) {
 	const sql = `
-SELECT w.customer_meter_id
+SELECT
+    w.customer_meter_id,
+    m.first_seen_at BETWEEN now() - $3::interval AND now() -- a time to come is unknown
   FROM polar.walk_suspects w
   JOIN polar.customer_meters m ON m.id = w.customer_meter_id
  WHERE w.organization_id = $1
    AND w.customer_meter_id > $2
+   AND w.answer IS NULL
    AND m.deleted_at IS NULL
-   AND (m.first_seen_at < now() - $3::interval OR m.first_seen_at > now()) -- a time later than now is unknown
  ORDER BY w.customer_meter_id
  LIMIT $4`
-	return collect(ctx, s.conn, "list suspects", pgx.RowTo[uuid.UUID], sql, s.organization, after, suspectAge, limit)
+	return collect(ctx, s.conn, "list suspects", pgx.RowToStructByPos[Suspect], sql, s.organization, after, suspectAge, limit)
+}
+
+// A SuspectAnswer is what Polar said when it was asked for a suspect.
+type SuspectAnswer string
+
+// The answers.
+const (
+	Gone     SuspectAnswer = "gone"     // it has no such row
+	Unlisted SuspectAnswer = "unlisted" // it has the row, which lists do not show
+)
+
+// AnswerSuspects notes what Polar said of suspects. They no longer count as listed.
+func (s *Session) AnswerSuspects(ctx context.Context, ids []uuid.UUID, answer SuspectAnswer) error {
+	const sql = `
+UPDATE polar.walk_suspects
+   SET answer = $3
+ WHERE organization_id = $1
+   AND customer_meter_id = ANY($2::uuid[])`
+	if _, err := s.conn.Exec(ctx, sql, s.organization, column(ids, id), string(answer)); err != nil {
+		return fmt.Errorf("note answers about %d suspects: %w", len(ids), err)
+	}
+	return nil
+}
+
+// DropSuspects clears suspects that a list has shown after all.
+func (s *Session) DropSuspects(ctx context.Context, ids []uuid.UUID) error {
+	const sql = `
+DELETE FROM polar.walk_suspects
+ WHERE organization_id = $1
+   AND customer_meter_id = ANY($2::uuid[])`
+	if _, err := s.conn.Exec(ctx, sql, s.organization, column(ids, id)); err != nil {
+		return fmt.Errorf("drop %d suspects: %w", len(ids), err)
+	}
+	return nil
 }
 
 // SuspectsByCustomer returns the suspects of up to limit customers with ids above
@@ -135,6 +178,7 @@ SELECT
   FROM polar.walk_suspects w
   JOIN polar.customer_meters m ON m.id = w.customer_meter_id
  WHERE w.organization_id = $1
+   AND w.answer IS NULL
    AND m.customer_id > $2
  GROUP BY m.customer_id
  ORDER BY m.customer_id

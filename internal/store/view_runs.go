@@ -18,8 +18,9 @@ type RunRecord struct {
 	FinishedAt   time.Time // zero while it runs
 	Slot         time.Time // the scheduled time it answers; zero if none
 	Counts
-	Exact *bool  // nil for runs that do not try
-	Error string // why it failed
+	Exact  *bool  // nil for runs that do not try
+	Method Method // by which it proved that it is; "" if it is not
+	Error  string // why it failed
 }
 
 // countColumns are those of sync_runs in the order of [Counts].
@@ -55,6 +56,7 @@ SELECT
     r.finished_at,
     r.slot,` + countColumns + `,
     r.exact,
+    coalesce(r.method, ''),
     coalesce(r.error, '')
   FROM polar.sync_runs r
   JOIN polar.organizations o ON o.id = r.organization_id

@@ -66,6 +66,7 @@ compared AS MATERIALIZED (
         i.balance,
         i.extra,
         coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older,
+        m.id IS NULL OR m.deleted_at IS NOT NULL OR m.out_of_scope_at IS NOT NULL AS not_live,
         m.id IS NULL
         OR m.deleted_at IS NOT NULL
         OR m.out_of_scope_at IS NOT NULL
@@ -191,7 +192,8 @@ logged AS (
 SELECT
     (SELECT count(*) FROM written w WHERE w.first_seen_at = w.last_changed_at),
     (SELECT count(*) FROM written w WHERE w.first_seen_at <> w.last_changed_at),
-    ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean)`
+    ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean),
+    ARRAY(SELECT n.customer_id FROM compared n WHERE n.not_live)`
 
 // queueCustomerMeters writes rows that are not known to be stored already, and
 // adds what it did to saved.
@@ -216,14 +218,15 @@ func (w *Writer) queueCustomerMeters(batch *pgx.Batch, run *Run, rows []*polar.C
 		force,
 	).QueryRow(func(row pgx.Row) error {
 		var inserted, updated int64
-		var older []uuid.UUID
-		if err := row.Scan(&inserted, &updated, &older); err != nil {
+		var older, customers []uuid.UUID
+		if err := row.Scan(&inserted, &updated, &older, &customers); err != nil {
 			return err
 		}
 		saved.Counts.RowsInserted += inserted
 		saved.Counts.RowsUpdated += updated
 		saved.Counts.RowsUnchanged += int64(len(rows)) - inserted - updated
 		saved.Older = append(saved.Older, older...)
+		saved.NewCustomers = append(saved.NewCustomers, customers...)
 		return nil
 	})
 }

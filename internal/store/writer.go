@@ -119,6 +119,7 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *co
 			return Saved{}, err
 		}
 		saved.Counts.RowsInserted += int64(len(c.newRows))
+		saved.NewCustomers = column(c.newRows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID })
 		rows, c.customers.wanted, c.meters.wanted = c.changedRows, nil, nil
 	}
 	if err := tx.SendBatch(ctx, w.writeBatch(run, b, c, rows, &saved)).Close(); err != nil {
@@ -149,16 +150,34 @@ func rollBack(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx) // an error after the commit means only that
 }
 
+// Reading calls read with a connection on which the organization is read, without
+// its lock.
+func (s *Store) Reading(ctx context.Context, organization uuid.UUID, read func(*Writer) error) error {
+	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
+		return read(&Writer{conn: conn, organization: organization})
+	})
+}
+
 // Apply writes customer meters that were read without the organization's lock,
 // in one transaction. The block has neither region nor cursor and is not forced,
 // and it revives nothing, since its answer may be old.
 func (s *Store) Apply(ctx context.Context, organization uuid.UUID, b *Block) (Saved, error) {
-	b.Region, b.Cursor, b.Force = nil, nil, false
 	b.RequestedAt = time.Time{}
+	return s.apply(ctx, organization, Webhook, b)
+}
+
+// Refresh is Apply for rows that were read at b.RequestedAt: they revive those that
+// were marked deleted before.
+func (s *Store) Refresh(ctx context.Context, organization uuid.UUID, b *Block) (Saved, error) {
+	return s.apply(ctx, organization, Refresh, b)
+}
+
+func (s *Store) apply(ctx context.Context, organization uuid.UUID, kind Kind, b *Block) (Saved, error) {
+	b.Region, b.Cursor, b.Force = nil, nil, false
 	var saved Saved
 	err := s.withConn(ctx, func(conn *pgxpool.Conn) (err error) {
 		w := &Writer{conn: conn, organization: organization}
-		saved, err = w.SaveBlock(ctx, &Run{Kind: Webhook}, b)
+		saved, err = w.SaveBlock(ctx, &Run{Kind: kind}, b)
 		return err
 	})
 	return saved, err

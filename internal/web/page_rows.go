@@ -19,7 +19,8 @@ type organizationRow struct {
 	Data           moment // from when it is
 	Full, Tick     moment // when the last one ended
 	Proof          moment
-	Exact          string // what the last full run proved; "" if there was none
+	Exact          string // what the last full run proved, and how; "" if there was none
+	Proven         bool   // it was exact
 	Rejected       int64
 	NextFull       moment // Text is "never" if no schedule asks for it
 	NextTick       moment
@@ -116,7 +117,10 @@ func (p *Page) organizationRow(s *store.OrgStatus, running []store.Running, set 
 		row.Age = span(max(now.Sub(s.DataFrom), time.Second).Truncate(time.Second))
 	}
 	if s.FullExact != nil {
-		row.Exact = map[bool]string{true: "exact", false: "not exact"}[*s.FullExact]
+		row.Exact, row.Proven = "not exact", *s.FullExact
+	}
+	if row.Proven {
+		row.Exact = provenBy("exact", s.FullMethod)
 	}
 	if live != nil {
 		row.Rows = count(row.rows)

@@ -58,12 +58,20 @@ func result(r *store.RunRecord) (class, word string) {
 	case r.Status == "abandoned":
 		return "idle", "Broken off"
 	case r.Exact != nil && *r.Exact:
-		return "good", "Exact"
+		return "good", provenBy("Exact", r.Method)
 	case r.Exact != nil:
 		return "doubt", "Not exact"
 	default:
 		return "good", "Done"
 	}
+}
+
+// provenBy adds by which method a run is exact.
+func provenBy(exact string, method store.Method) string {
+	if method == "" {
+		return exact
+	}
+	return exact + " (" + string(method) + ")"
 }
 
 // A runsBody is the page of runs.

@@ -31,7 +31,7 @@ func TestFirstPageSaysThatEveryOrganizationIsCurrent(t *testing.T) {
 		row := d.one(with("data-organization", org.Name))
 		cells := find(row, func(n *html.Node) bool { return n.Data == "td" || n.Data == "th" })
 		got := text(row)
-		for _, want := range []string{org.Name + " Current", "exact", "full ", "incremental ", "/ 300"} {
+		for _, want := range []string{org.Name + " Current", "exact (walk)", "full ", "incremental ", "/ 300"} {
 			if !strings.Contains(strings.ReplaceAll(got, "\u00a0", " "), want) {
 				t.Errorf("%s: %q lacks %q", org.Name, got, want)
 			}
@@ -63,7 +63,7 @@ VALUES ($1, now(), now(), 'incremental', 'succeeded', NULL, 0, 0, 0, 0),
 SELECT format('%s|%s|%s|%s|%s|%s|%s|%s|%s|%s|%s',
        o.name, initcap(r.kind),
        CASE WHEN r.status = 'failed' THEN 'Failed' WHEN r.status = 'abandoned' THEN 'Broken off'
-            WHEN r.exact THEN 'Exact' WHEN NOT r.exact THEN 'Not exact' ELSE 'Done' END,
+            WHEN r.exact THEN 'Exact (walk)' WHEN NOT r.exact THEN 'Not exact' ELSE 'Done' END,
        r.rows_seen, r.rows_inserted, r.rows_updated, r.rows_deleted, r.rows_rejected, r.requests, r.retries, r.rate_limited)
   FROM polar.sync_runs r
   JOIN polar.organizations o ON o.id = r.organization_id

@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// A world is a simulated Polar and a mirror of it.
-type world struct {
+// An env is a simulated Polar and a mirror of it.
+type env struct {
 	testing.TB
 	sim   *polarsim.Server
 	store *store.Store
@@ -42,22 +42,22 @@ type world struct {
 	orgs  []polarsim.Organization
 }
 
-func newWorld(t testing.TB, opts polarsim.Options) *world {
+func newEnv(t testing.TB, opts polarsim.Options) *env {
 	t.Helper()
 	st, db := pgtest.NewStore(t)
 	sim := polarsim.New(opts)
-	return &world{TB: t, sim: sim, store: st, db: db, orgs: sim.Organizations()}
+	return &env{TB: t, sim: sim, store: st, db: db, orgs: sim.Organizations()}
 }
 
-// small is a world of one organization.
-func small(t testing.TB, rows int) *world {
+// small is an env of one organization.
+func small(t testing.TB, rows int) *env {
 	t.Helper()
-	return newWorld(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows}}})
+	return newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows}}})
 }
 
 // mirror returns a mirror of all organizations, as a newly started process
 // would have.
-func (w *world) mirror(changes ...func(*Options)) *Mirror {
+func (w *env) mirror(changes ...func(*Options)) *Mirror {
 	w.Helper()
 	log := zaptest.NewLogger(w, zaptest.Level(zap.FatalLevel))
 	opts := Options{Store: w.store, Log: log, Source: "sim", MaxDeleteFraction: 0.2, PagesInFlight: 4}
@@ -86,7 +86,7 @@ func (w *world) mirror(changes ...func(*Options)) *Mirror {
 }
 
 // backfill walks every organization and expects it to work.
-func (w *world) backfill(changes ...func(*Options)) {
+func (w *env) backfill(changes ...func(*Options)) {
 	w.Helper()
 	if err := w.mirror(changes...).Backfill(w.Context()); err != nil {
 		w.Fatal(err)
@@ -94,7 +94,7 @@ func (w *world) backfill(changes ...func(*Options)) {
 }
 
 // tick runs one tick of the first organization.
-func (w *world) tick() error {
+func (w *env) tick() error {
 	w.Helper()
 	m := w.mirror()
 	wk := m.worker(m.opts.Organizations[0])
@@ -104,7 +104,7 @@ func (w *world) tick() error {
 }
 
 // value runs a query that returns one value, as text.
-func (w *world) value(sql string, args ...any) string {
+func (w *env) value(sql string, args ...any) string {
 	w.Helper()
 	var text *string
 	if err := w.db.Pool.QueryRow(w.Context(), sql, args...).Scan(&text); err != nil {
@@ -118,7 +118,7 @@ func (w *world) value(sql string, args ...any) string {
 
 // same fails unless the mirror equals Polar's list in every digit, and has
 // marked as deleted exactly what Polar does not have.
-func (w *world) same() {
+func (w *env) same() {
 	w.Helper()
 	for _, org := range w.orgs {
 		if diff := w.difference(org); diff != "" {
@@ -128,7 +128,7 @@ func (w *world) same() {
 }
 
 // difference is how the mirror of one organization differs from Polar's list.
-func (w *world) difference(org polarsim.Organization) string {
+func (w *env) difference(org polarsim.Organization) string {
 	w.Helper()
 	got, want := w.mirrored(org.ID), w.listed(org.ID)
 	for _, meter := range w.sim.Meters(org.ID) {
@@ -153,7 +153,7 @@ func first(text string, lines int) string {
 }
 
 // listed is what a perfect mirror of the list holds, by id.
-func (w *world) listed(org uuid.UUID) map[string]string {
+func (w *env) listed(org uuid.UUID) map[string]string {
 	w.Helper()
 	rows := make(map[string]string)
 	for _, r := range w.sim.Listed(org) {
@@ -172,7 +172,7 @@ func (w *world) listed(org uuid.UUID) map[string]string {
 }
 
 // mirrored are the mirror's live rows, by id.
-func (w *world) mirrored(org uuid.UUID) map[string]string {
+func (w *env) mirrored(org uuid.UUID) map[string]string {
 	w.Helper()
 	const sql = `
 SELECT m.id::text, m.customer_id::text, m.meter_id::text, m.consumed_units::text, m.credited_units::text, m.balance::text,
@@ -236,7 +236,7 @@ func canonical(t testing.TB, raw []byte) string {
 }
 
 // runs returns the status, kind and exactness of all runs, oldest first.
-func (w *world) runs() []string {
+func (w *env) runs() []string {
 	w.Helper()
 	rows, err := w.db.Pool.Query(w.Context(), `
 SELECT kind || ' ' || status || ' ' || coalesce(exact::text, '-') FROM polar.sync_runs ORDER BY id`)
@@ -260,7 +260,7 @@ func must1[T any](v T, err error) T {
 func mustID(s string) uuid.UUID { return uuid.MustParse(s) }
 
 // began is when the first run of an organization began.
-func (w *world) began(org uuid.UUID) time.Time {
+func (w *env) began(org uuid.UUID) time.Time {
 	w.Helper()
 	var at time.Time
 	if err := w.db.Pool.QueryRow(w.Context(), `SELECT min(started_at) FROM polar.sync_runs WHERE organization_id = $1`, org).Scan(&at); err != nil {

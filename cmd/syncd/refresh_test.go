@@ -1,0 +1,81 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"polarmirror/internal/polarsim"
+)
+
+func TestRefreshPrintsWhatChangedAndNamesTheUnknown(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 60, 40)
+	if r := call(t, nil, "--config", f.config, "--backfill"); r.code != exitDone {
+		t.Fatalf("backfill: %+v", r)
+	}
+	row := f.sim.Listed(f.orgs[1].ID)[3]
+	customer := row.CustomerID.String()
+	changed, err := f.sim.Consume(row.ID, "3.25")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := call(t, nil, "--config", f.config, "refresh", customer, "nobody")
+	if r.code != exitFailed {
+		t.Errorf("exit code %d, want %d", r.code, exitFailed)
+	}
+	assertContains(t, r.stdout, "globex", customer, row.MeterName, "consumed_units", row.Units.Consumed, changed.Units.Consumed)
+	assertContains(t, only(t, r.plainLines()), "customer nobody: neither Polar, with the configured tokens, lists customer meters of it nor does the mirror know it")
+
+	r = call(t, nil, "--config", f.config, "refresh", customer)
+	if r.code != exitDone || r.stdout != "globex, customer "+customer+": nothing changed.\n" {
+		t.Errorf("refreshed again: %+v", r)
+	}
+	if r := call(t, nil, "--config", f.config, "refresh", customer, "--organization", "acme"); r.code != exitFailed {
+		t.Errorf("exit code %d for a customer of another organization", r.code)
+	}
+	var runs int
+	if err := f.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM polar.sync_runs WHERE kind = 'refresh' AND status = 'succeeded'`).Scan(&runs); err != nil || runs != 5 {
+		t.Errorf("%d runs of kind refresh, want one for each organization asked, 5 (%v)", runs, err)
+	}
+}
+
+func TestRefreshJSONShowsFieldsAndKeepsItsShape(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 60)
+	if r := call(t, nil, "--config", f.config, "--backfill"); r.code != exitDone {
+		t.Fatalf("backfill: %+v", r)
+	}
+	customers := f.sim.Customers(f.orgs[0].ID)
+	customer := customers[slices.IndexFunc(customers, func(c polarsim.Customer) bool { return c.ExternalID != nil && c.Name != nil })]
+	if _, err := f.sim.RenameCustomer(customer.ID, "Ada"); err != nil {
+		t.Fatal(err)
+	}
+	r := call(t, nil, "--config", f.config, "refresh", "--json", *customer.ExternalID, "nobody")
+	if r.code != exitFailed {
+		t.Errorf("exit code %d, want %d", r.code, exitFailed)
+	}
+	var reports []refreshReport
+	decoder := json.NewDecoder(strings.NewReader(r.stdout))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&reports); err != nil || len(reports) != 1 || len(reports[0].Customers) != 1 {
+		t.Fatalf("%v in %s", err, r.stdout)
+	}
+	report := reports[0]
+	if c := report.Customers[0]; report.RunID == 0 || c.Asked != *customer.ExternalID || c.CustomerID != customer.ID || c.Listed != len(c.Changes) || c.Listed == 0 {
+		t.Fatalf("report %+v", report)
+	}
+	if diff := cmp.Diff([]string{"nobody"}, report.Unknown); diff != "" {
+		t.Error(diff)
+	}
+	if fields := report.Customers[0].Changes[0].Fields; !slices.Contains(fields, fieldChange{"customer.name", *customer.Name, "Ada"}) {
+		t.Errorf("fields %+v", fields)
+	}
+	r = call(t, nil, "--config", f.config, "refresh", "--json", "nobody")
+	for _, part := range []string{`"customers": []`, `"unknown": [`, `"rejected": 0`} {
+		assertContains(t, r.stdout, part)
+	}
+}
