@@ -54,6 +54,17 @@ func runBench(ctx context.Context, p *plan, progress io.Writer) (_ *report, err 
 			}
 		}
 	}
+	if p.wants(phaseCost) {
+		for _, rows := range p.sizes {
+			for _, meters := range metersTried(rows) {
+				c, err := b.costs(ctx, rows, meters)
+				if err != nil {
+					return r, fmt.Errorf("cost of %d customer meters: %w", rows, err)
+				}
+				r.Costs = append(r.Costs, c)
+			}
+		}
+	}
 	if p.wants(phasePaced) {
 		if r.Paced, err = b.paced(ctx); err != nil {
 			return r, fmt.Errorf("paced: %w", err)
@@ -78,7 +89,7 @@ type sizing struct {
 
 func (b *bench) size(ctx context.Context, r *sizeReport) error {
 	b.say("%s customer meters: starting the simulated Polar", count(r.Rows))
-	p, err := startPolar(ctx, polarSpec{Rows: r.Rows})
+	p, err := startPolar(ctx, polarSpec{Rows: r.Rows, Meters: usualMeters})
 	if err != nil {
 		return err
 	}

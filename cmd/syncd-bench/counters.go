@@ -142,6 +142,7 @@ type syncRun struct {
 	Kind         string
 	Status       string
 	Exact        *bool
+	Method       string // how a full run proved that it saw everything
 	Requests     int64
 	RowsSeen     int64
 	RowsInserted int64
@@ -159,6 +160,7 @@ SELECT
     kind,
     status,
     exact,
+    coalesce(method, ''),
     requests,
     rows_seen,
     rows_inserted,

@@ -59,7 +59,14 @@ func (s *sizeReport) requestCriteria() []criterion {
 	var all []criterion
 	for _, name := range []string{phaseFirst, phaseUnchanged, phaseChanged} {
 		if p, ok := s.phase(name); ok {
-			all = append(all, atMost(fmt.Sprintf("%s: requests", p.Title), float64(p.Requests), 1.15*float64(s.Rows)/pageSize+3))
+			most := 1.15*float64(s.Rows)/pageSize + 3
+			switch {
+			case p.Method == "sweep" && name == phaseFirst:
+				most = firstRequests(s.Rows)
+			case p.Method == "sweep":
+				most = fullRequests(s.Rows)
+			}
+			all = append(all, atMost(fmt.Sprintf("%s: requests", p.Title), float64(p.Requests), most))
 		}
 	}
 	if p, ok := s.phase(phaseTick); ok {
@@ -86,6 +93,9 @@ func (r *report) criteria() []criterion {
 			name := fmt.Sprintf("peak memory at %s / at %s", count(largest.Rows), count(smallest.Rows))
 			all = append(all, atMost(name, float64(largest.peak())/float64(smallest.peak()), 1.2))
 		}
+	}
+	for _, c := range r.Costs {
+		all = append(all, c.criteria()...)
 	}
 	if r.Paced != nil {
 		all = append(all, r.Paced.criteria...)

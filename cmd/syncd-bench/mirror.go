@@ -23,7 +23,7 @@ func (s *sizing) mirror(ctx context.Context) error {
 		if m, err = s.migrated(ctx, "syncd"); err != nil {
 			return sample{}, err
 		}
-		return s.walk(ctx, m)
+		return s.full(ctx, m)
 	})
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func (s *sizing) again(ctx context.Context, m *syncd) error {
 		if err := m.db.vacuum(ctx); err != nil {
 			return sample{}, err
 		}
-		return s.walk(ctx, m)
+		return s.full(ctx, m)
 	}
 	// The tick comes before anything changes, since it looks two minutes back.
 	phases := []struct {
@@ -67,13 +67,13 @@ func (s *sizing) again(ctx context.Context, m *syncd) error {
 	return nil
 }
 
-// changed lets 1 % of the rows change and measures the walk that finds them.
-func (s *sizing) changed(ctx context.Context, walk func(context.Context) (sample, error)) (sample, error) {
+// changed lets 1 % of the rows change and measures the full run that finds them.
+func (s *sizing) changed(ctx context.Context, full func(context.Context) (sample, error)) (sample, error) {
 	n := s.Rows / 100
 	if _, err := s.polar.do(ctx, "change %d", n); err != nil {
 		return sample{}, err
 	}
-	taken, err := walk(ctx)
+	taken, err := full(ctx)
 	if err == nil && taken.updated != int64(n) {
 		err = fmt.Errorf("%w: %d rows changed, %d were updated", errNotMirrored, n, taken.updated)
 	}
@@ -96,8 +96,8 @@ func (s *sizing) migrated(ctx context.Context, purpose string) (*syncd, error) {
 	return m, db.vacuumCatalog(ctx)
 }
 
-func (s *sizing) walk(ctx context.Context, m *syncd) (sample, error) {
-	taken, err := m.backfill(ctx, s.Rows)
+func (s *sizing) full(ctx context.Context, m *syncd, args ...string) (sample, error) {
+	taken, err := m.backfill(ctx, s.Rows, args...)
 	if err != nil {
 		return taken, err
 	}

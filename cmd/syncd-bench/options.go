@@ -13,6 +13,7 @@ const (
 	phaseUnchanged = "unchanged"
 	phaseChanged   = "changed"
 	phaseTick      = "tick"
+	phaseCost      = "cost"
 	phasePaced     = "paced"
 
 	baseDownload = "download"
@@ -24,7 +25,7 @@ const (
 )
 
 func phaseNames() []string {
-	return []string{phaseFirst, phaseUnchanged, phaseChanged, phaseTick, phasePaced}
+	return []string{phaseFirst, phaseUnchanged, phaseChanged, phaseTick, phaseCost, phasePaced}
 }
 
 func baselineNames() []string { return []string{baseDownload, baseCopy, basePlain} }

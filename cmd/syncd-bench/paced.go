@@ -5,15 +5,14 @@ import (
 	"time"
 )
 
-// The pace at which Polar answers in the phase paced. Its latency is that of an
-// ordinary request; the rest is what OFFSET costs its database.
+// The pace at which Polar answers in the phase paced: the latency of an ordinary
+// request, and on top of it what its statements take.
 const (
-	pacedLimit   = 500 // requests a minute
+	polarLimit   = 500 // requests a minute
 	pacedLatency = 150 * time.Millisecond
-	pacedPerRow  = 7 * time.Microsecond
 )
 
-// A pacedReport is how well a walk uses its budget of requests.
+// A pacedReport is how well a first load uses its budget of requests.
 type pacedReport struct {
 	Rows        int     `json:"rows"`
 	Requests    int64   `json:"requests"`
@@ -26,8 +25,8 @@ type pacedReport struct {
 
 func (b *bench) paced(ctx context.Context) (*pacedReport, error) {
 	rows := b.opts.pacedRows
-	b.say("%s customer meters, paced: this takes some %.0f minutes", count(rows), float64(rows)*1.15/pageSize/pacedLimit+0.5)
-	p, err := startPolar(ctx, polarSpec{Rows: rows, RequestsPerMinute: pacedLimit, Latency: pacedLatency, LatencyPerRow: pacedPerRow})
+	b.say("%s customer meters, paced: this takes some %.0f minutes", count(rows), 1.4*float64(rows)/pageSize/polarLimit+0.5)
+	p, err := startPolar(ctx, polarSpec{Rows: rows, Meters: usualMeters, RequestsPerMinute: polarLimit, Latency: pacedLatency, CostScale: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +35,7 @@ func (b *bench) paced(ctx context.Context) (*pacedReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := b.configure(p, db, syncdSetting{requestsPerMinute: pacedLimit})
+	m, err := b.configure(p, db, syncdSetting{requestsPerMinute: polarLimit})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +52,7 @@ func (b *bench) paced(ctx context.Context) (*pacedReport, error) {
 	}
 	r := &pacedReport{
 		Rows: rows, Requests: taken.requests, RateLimited: served.RateLimited, Seconds: taken.wall.Seconds(),
-		Dictated: float64(taken.requests) / pacedLimit * 60,
+		Dictated: float64(taken.requests) / polarLimit * 60,
 	}
 	r.Ratio = r.Seconds / r.Dictated
 	r.criteria = []criterion{

@@ -23,10 +23,13 @@ import (
 
 // A polarSpec says what the process that plays Polar holds and how it behaves.
 type polarSpec struct {
-	Rows              int           `json:"rows"`
+	Rows   int `json:"rows"`
+	Meters int `json:"meters"`
+
+	Cost              bool          `json:"cost"`                // add up what requests cost
 	RequestsPerMinute int           `json:"requests_per_minute"` // 0: no limit
 	Latency           time.Duration `json:"latency"`
-	LatencyPerRow     time.Duration `json:"latency_per_row"` // of the offset
+	CostScale         float64       `json:"cost_scale"` // see polarsim
 }
 
 // paced reports whether time matters more than CPU; then the simulation itself
@@ -47,6 +50,7 @@ type polarInfo struct {
 type polarReply struct {
 	Requests    int64  `json:"requests"` // so far
 	RateLimited int64  `json:"rate_limited"`
+	Cost        cost   `json:"cost"` // of those since the last "cost"
 	Error       string `json:"error,omitempty"`
 }
 
@@ -55,7 +59,7 @@ type polarReply struct {
 const spareMemory = 1 << 30
 
 // playPolar is the process that plays Polar. It reads its spec and then commands
-// from stdin, a line each: "change N" and "stats". It ends with its stdin, and
+// from stdin, a line each: "change N", "stats" and "cost". It ends with its stdin, and
 // so with the process that started it.
 func playPolar(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	lines := bufio.NewScanner(stdin)
@@ -95,21 +99,27 @@ func playPolar(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 type player struct {
 	http.Handler
 	sim    *polarsim.Server
-	shelf  *shelfHandler // nil if paced
+	shelf  *shelfHandler // nil if the simulation answers
+	costs  *costHandler  // nil unless costs are added up
 	chance *rand.Rand
 	info   polarInfo
 }
 
 func newPlayer(spec polarSpec) *player {
-	sim := simulated(spec.Rows, polarsim.Options{
+	sim := simulated(spec.Rows, spec.Meters, polarsim.Options{
 		RequestsPerMinute: spec.RequestsPerMinute,
 		Latency:           spec.Latency,
-		LatencyPerRow:     spec.LatencyPerRow,
+		CostScale:         spec.CostScale,
 	})
 	org := sim.Organizations()[0]
 	p := &player{Handler: sim, sim: sim, chance: rand.New(rand.NewPCG(4, 4))}
 	p.info = polarInfo{Organization: org.ID, Token: org.Token, Rows: sim.Count(org.ID)}
-	if spec.paced() {
+	switch {
+	case spec.paced():
+		return p
+	case spec.Cost:
+		p.costs = &costHandler{sim: sim}
+		p.Handler = p.costs
 		return p
 	}
 	s := newShelf(sim)
@@ -137,6 +147,10 @@ func (p *player) do(line string) polarReply {
 		}
 		if err != nil {
 			reply.Error = err.Error()
+		}
+	case "cost":
+		if p.costs != nil {
+			reply.Cost = p.costs.take()
 		}
 	case "stats":
 	default:

@@ -22,6 +22,7 @@ type report struct {
 	Load     float64           `json:"load_at_start,omitempty"` // average of one minute; 0 if unknown
 	Runs     int               `json:"runs"`
 	Sizes    []*sizeReport     `json:"sizes,omitempty"`
+	Costs    []*costReport     `json:"costs,omitempty"`
 	Paced    *pacedReport      `json:"paced,omitempty"`
 }
 
@@ -35,7 +36,7 @@ type sizeReport struct {
 
 // empty reports whether nothing was measured.
 func (r *report) empty() bool {
-	return r.Paced == nil && !slices.ContainsFunc(r.Sizes, func(s *sizeReport) bool { return len(s.Phases) > 0 })
+	return r.Paced == nil && len(r.Costs) == 0 && !slices.ContainsFunc(r.Sizes, func(s *sizeReport) bool { return len(s.Phases) > 0 })
 }
 
 func (s *sizeReport) phase(name string) (phase, bool) {
@@ -84,13 +85,31 @@ func (r *report) print(w io.Writer) error {
 			return err
 		}
 	}
+	if err := r.printCosts(w); err != nil {
+		return err
+	}
 	if p := r.Paced; p != nil {
 		if _, err := fmt.Fprintf(w, "\n%s customer meters, paced: %s requests in %.1fs, which %d a minute dictate to take %.1fs; %d answers 429\n",
-			count(p.Rows), count(int(p.Requests)), p.Seconds, pacedLimit, p.Dictated, p.RateLimited); err != nil {
+			count(p.Rows), count(int(p.Requests)), p.Seconds, polarLimit, p.Dictated, p.RateLimited); err != nil {
 			return err
 		}
 	}
 	return r.printCriteria(w)
+}
+
+func (r *report) printCosts(w io.Writer) error {
+	if len(r.Costs) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "\nCost at Polar, at %d requests a minute\n", polarLimit); err != nil {
+		return err
+	}
+	numbers := []string{"requests", "/100 rows", "skipped rows", "statements", "takes", "peak MiB", "new versions"}
+	t := console.Table{Columns: append([]string{"rows", "meters", ""}, numbers...), Right: append([]string{"rows", "meters"}, numbers...)}
+	for _, c := range r.Costs {
+		t.Rows = append(t.Rows, c.cells()...)
+	}
+	return t.Print(w)
 }
 
 func (s *sizeReport) print(w io.Writer) error {

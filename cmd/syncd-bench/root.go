@@ -17,9 +17,13 @@ For each size it runs these phases of syncd, each a process of its own,
   unchanged  the same again, after VACUUM (ANALYZE) and CHECKPOINT
   changed    the same again, after 1 % of the customer meters changed
   tick       syncd as the service, with nothing new: the worst of three ticks
-  paced      a walk of --paced-rows customer meters with 150 ms a request, 7 µs
-             a row of offset, and 500 requests a minute; takes minutes, so only
-             when asked for
+  cost       what a first load, a full run, and one that walks (--walk) cost Polar's
+             database, by the simulation's cost model, and how long they take at 500
+             requests a minute; computed, not waited for; beside them a loop over the
+             pages of Polar's SDK
+  paced      a first load of --paced-rows customer meters with 150 ms a request, on
+             top of what its statements take, and 500 requests a minute; takes
+             minutes, so only when asked for
 and beside them, against the same servers, these baselines:
   download   every page over 8 connections, thrown away
   copy       COPY of the rows that the first phase left, into the same tables with
@@ -35,10 +39,11 @@ output, progress to standard error.
 
 Exit codes: 0 measured (whether or not the targets are met), 1 not, 2 wrong usage.`
 
-const rootExample = `  go run ./cmd/syncd-bench                                       everything, about ten minutes
+const rootExample = `  go run ./cmd/syncd-bench                                       everything, about a quarter of an hour
   go run ./cmd/syncd-bench --runs 3                              likewise three times, for numbers to publish
   go run ./cmd/syncd-bench --sizes 10000,100000                  without the million
   go run ./cmd/syncd-bench --sizes 100000 --only first,copy      one ratio, while working on it
+  go run ./cmd/syncd-bench --only cost
   go run ./cmd/syncd-bench --only paced
   go run ./cmd/syncd-bench --runs 3 --json > bench.json`
 
@@ -77,7 +82,7 @@ func rootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	f := root.Flags()
 	f.StringSliceVar(&o.sizes, "sizes", []string{"10000", "100000", "1000000"}, "`NUMBERS` of customer meters")
-	f.StringSliceVar(&o.phases, "phases", []string{phaseFirst, phaseUnchanged, phaseChanged, phaseTick}, "`NAMES` of phases: "+strings.Join(phaseNames(), ", "))
+	f.StringSliceVar(&o.phases, "phases", []string{phaseFirst, phaseUnchanged, phaseChanged, phaseTick, phaseCost}, "`NAMES` of phases: "+strings.Join(phaseNames(), ", "))
 	f.StringSliceVar(&o.baselines, "baselines", baselineNames(), "`NAMES` of baselines")
 	f.StringSliceVar(&o.only, "only", nil, "`NAMES` of phases and baselines: these and no others")
 	f.IntVar(&o.runs, "runs", 1, "measure each phase `N` times")

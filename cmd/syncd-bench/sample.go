@@ -18,6 +18,7 @@ type sample struct {
 	others      float64       // share of the machine that strangers took
 	cpuKnown    bool          // serverCPU and others
 	peak        int64         // bytes
+	method      string        // sweep or walk, of full runs
 	requests    int64
 	rateLimited int64
 	updated     int64
@@ -40,6 +41,7 @@ type phase struct {
 	ServerCPU   *float64     `json:"postgres_cpu_seconds_per_million_rows,omitempty"`
 	Others      *float64     `json:"cpu_share_of_other_programs,omitempty"`
 	PeakBytes   int64        `json:"peak_memory_bytes"`
+	Method      string       `json:"method,omitempty"` // sweep or walk, of full runs
 	Requests    int64        `json:"requests"`
 	RateLimited int64        `json:"rate_limited"`
 	Updated     int64        `json:"rows_updated"`
@@ -51,7 +53,7 @@ type phase struct {
 
 // summarize makes a phase of samples, of which there is at least one.
 func summarize(name, title string, samples []sample) phase {
-	p := phase{Name: name, Title: title, Runs: len(samples), Rows: samples[0].rows}
+	p := phase{Name: name, Title: title, Runs: len(samples), Rows: samples[0].rows, Method: samples[0].method}
 	p.Seconds = median(samples, func(s sample) float64 { return s.wall.Seconds() })
 	p.RunSeconds = median(samples, func(s sample) float64 { return s.runWall.Seconds() })
 	p.WALBytes = int64(median(samples, func(s sample) float64 { return float64(s.wal) }))

@@ -10,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"polarmirror/internal/polarsim"
 )
 
-// The orders that the shelf has at hand: those of syncd's walk and tick.
+// The orders that the shelf has at hand: those of syncd's full run and tick.
 const (
 	oldestFirst  = "created_at,customer_id,meter_id"
 	newestFirst  = "-created_at,-customer_id,-meter_id"
@@ -28,10 +30,20 @@ type shelf struct {
 	sim *polarsim.Server
 	org polarsim.Organization
 
+	ofCustomer, ofMeter map[uuid.UUID][]uint32 // indexes of their rows, oldest first
+
 	mu      sync.RWMutex        // guards what follows
-	rows    []polarsim.Rendered // in the order of the walk
+	rows    []polarsim.Rendered // oldest first
 	added   []uint32            // indexes of rows in the order addedOrder
 	changed []uint32            // likewise, in the order changedOrder
+}
+
+// A selection is what a request for a page asks for.
+type selection struct {
+	ids         []uuid.UUID            // known ones; none: all rows
+	of          map[uuid.UUID][]uint32 // whose they are
+	order       string
+	page, limit int
 }
 
 // newShelf renders every row of the simulation's only organization once.
@@ -40,6 +52,11 @@ func newShelf(sim *polarsim.Server) *shelf {
 	s := &shelf{sim: sim, org: org, rows: make([]polarsim.Rendered, 0, sim.Count(org.ID))}
 	for r := range sim.Rendered(org.ID) {
 		s.rows = append(s.rows, r)
+	}
+	s.ofCustomer, s.ofMeter = make(map[uuid.UUID][]uint32), make(map[uuid.UUID][]uint32)
+	for i, r := range s.rows {
+		s.ofCustomer[r.CustomerID] = append(s.ofCustomer[r.CustomerID], uint32(i))
+		s.ofMeter[r.MeterID] = append(s.ofMeter[r.MeterID], uint32(i))
 	}
 	s.added, s.changed = identity(len(s.rows)), identity(len(s.rows))
 	slices.SortFunc(s.added, func(a, b uint32) int {
@@ -90,20 +107,26 @@ func (s *shelf) measure() (never int, size int64) {
 
 // appendPage writes the answer of the list call. It reports false if it does not
 // know the order.
-func (s *shelf) appendPage(b []byte, order string, page, limit int) ([]byte, bool) {
+func (s *shelf) appendPage(b []byte, sel selection) ([]byte, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var index []uint32 // nil: as they stand
-	switch order {
-	case oldestFirst, newestFirst:
-	case addedOrder:
+	count, page, limit := len(s.rows), sel.page, sel.limit
+	switch {
+	case sel.order == oldestFirst || sel.order == newestFirst:
+		if len(sel.ids) > 0 {
+			index = sel.indexes()
+			count = len(index)
+		}
+	case len(sel.ids) > 0:
+		return b, false
+	case sel.order == addedOrder:
 		index = s.added
-	case changedOrder:
+	case sel.order == changedOrder:
 		index = s.changed
 	default:
 		return b, false
 	}
-	count := len(s.rows)
 	from := count
 	if page-1 <= count/limit {
 		from = min(count, (page-1)*limit)
@@ -114,11 +137,11 @@ func (s *shelf) appendPage(b []byte, order string, page, limit int) ([]byte, boo
 			b = append(b, ',')
 		}
 		at := i
-		switch {
-		case index != nil:
-			at = int(index[i])
-		case order == newestFirst:
+		if sel.order == newestFirst {
 			at = count - 1 - i
+		}
+		if index != nil {
+			at = int(index[at])
 		}
 		b = s.rows[at].AppendTo(b)
 	}
@@ -127,6 +150,19 @@ func (s *shelf) appendPage(b []byte, order string, page, limit int) ([]byte, boo
 	b = append(b, `,"max_page":`...)
 	b = strconv.AppendInt(b, int64((count+limit-1)/limit), 10)
 	return append(b, "}}"...), true
+}
+
+// indexes are those of the rows of the selection's ids, oldest first.
+func (s *selection) indexes() []uint32 {
+	if len(s.ids) == 1 {
+		return s.of[s.ids[0]]
+	}
+	var index []uint32
+	for _, id := range s.ids {
+		index = append(index, s.of[id]...)
+	}
+	slices.Sort(index)
+	return slices.Compact(index) // an id may be named twice
 }
 
 // change lets n rows, picked at random, be used: their units and modified_at
@@ -151,16 +187,21 @@ func (s *shelf) change(n int, chance *rand.Rand) error {
 	return nil
 }
 
-// simulated is the organization that is measured: about four customer meters a
-// customer, six in ten of them never used. Nothing changed in the last day, so
-// that an idle tick finds nothing new.
-func simulated(rows int, more polarsim.Options) *polarsim.Server {
+// usualMeters is how many meters the organizations have, and so how many customer
+// meters a customer: once Polar has computed a customer, there is one of each meter.
+const usualMeters = 4
+
+// simulated is the organization that is measured, six in ten of whose customer
+// meters were never used. Nothing changed in the last day, so that an idle tick
+// finds nothing new.
+func simulated(rows, meters int, more polarsim.Options) *polarsim.Server {
 	more.Seed = 4
 	more.Epoch = time.Now().Add(-24 * time.Hour).Truncate(time.Hour)
 	more.Organizations = []polarsim.Organization{{
 		Name:           "bench",
 		CustomerMeters: rows,
-		Meters:         7,
+		Meters:         meters,
+		EveryMeter:     true,
 		NeverModified:  0.6,
 	}}
 	return polarsim.New(more)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/google/uuid"
 )
 
 const (
@@ -16,7 +18,7 @@ const (
 	maxLimit       = 100
 )
 
-// A shelfHandler serves a shelf. What it does not have at hand (other orders,
+// A shelfHandler serves a shelf. What it does not have at hand (other orders and
 // filters, single rows, wrong tokens and parameters) the simulation answers.
 type shelfHandler struct {
 	shelf    *shelf
@@ -27,7 +29,7 @@ type shelfHandler struct {
 // ServeHTTP answers one request.
 func (h *shelfHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.requests.Add(1)
-	order, page, limit, ok := h.plain(r)
+	sel, ok := h.selection(r)
 	if !ok {
 		h.shelf.sim.ServeHTTP(w, r)
 		return
@@ -37,7 +39,7 @@ func (h *shelfHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		buffer = new([]byte)
 	}
 	defer h.buffers.Put(buffer)
-	body, known := h.shelf.appendPage((*buffer)[:0], order, page, limit)
+	body, known := h.shelf.appendPage((*buffer)[:0], sel)
 	*buffer = body
 	if !known {
 		h.shelf.sim.ServeHTTP(w, r)
@@ -54,39 +56,50 @@ func (h *shelfHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // an error means that the client left
 }
 
-// plain reads a request for a page of the whole organization, and reports false
-// for any other.
-func (h *shelfHandler) plain(r *http.Request) (order string, page, limit int, ok bool) {
+// selection reads a request for a page of everything, of customers or of meters,
+// and reports false for any other.
+func (h *shelfHandler) selection(r *http.Request) (sel selection, ok bool) {
 	version := r.Header.Get(versionHeader)
 	if r.Method != http.MethodGet || r.URL.Path != listPath ||
 		r.Header.Get("Authorization") != "Bearer "+h.shelf.org.Token ||
 		version != "" && version != currentVersion {
-		return "", 0, 0, false
+		return sel, false
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return "", 0, 0, false
+		return sel, false
 	}
-	page, limit = 1, 10
+	sel.page, sel.limit = 1, 10
 	for name, values := range query {
 		switch name {
 		case "organization_id":
 			ok = len(values) == 1 && values[0] == h.shelf.org.ID.String()
+		case "customer_id", "meter_id":
+			ok = len(sel.ids) == 0 // both together are beyond the shelf
+			sel.of = h.shelf.ofCustomer
+			if name == "meter_id" {
+				sel.of = h.shelf.ofMeter
+			}
+			for _, value := range values {
+				id, err := uuid.Parse(value)
+				ok = ok && err == nil && sel.of[id] != nil
+				sel.ids = append(sel.ids, id)
+			}
 		case "page":
-			page, ok = positive(values)
+			sel.page, ok = positive(values)
 		case "limit":
-			limit, ok = positive(values)
-			limit = min(limit, maxLimit)
+			sel.limit, ok = positive(values)
+			sel.limit = min(sel.limit, maxLimit)
 		case "sorting":
-			order, ok = strings.Join(values, ","), true
+			sel.order, ok = strings.Join(values, ","), true
 		default:
 			ok = false
 		}
 		if !ok {
-			return "", 0, 0, false
+			return sel, false
 		}
 	}
-	return order, page, limit, true
+	return sel, true
 }
 
 func positive(values []string) (int, bool) {

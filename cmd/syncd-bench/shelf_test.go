@@ -40,7 +40,7 @@ func ask(t testing.TB, h http.Handler, token, version, target string) answer {
 }
 
 func newTestShelf(rows int) *shelfHandler {
-	return &shelfHandler{shelf: newShelf(simulated(rows, polarsim.Options{}))}
+	return &shelfHandler{shelf: newShelf(simulated(rows, usualMeters, polarsim.Options{}))}
 }
 
 // assertSameAnswers asks the shelf and the simulation behind it for the same.
@@ -69,6 +69,14 @@ func TestShelfAnswersAsTheSimulationByteByByte(t *testing.T) {
 		}
 		limit := rapid.SampledFrom([]int{0, 1, 2, 7, 50, 93, 99, 100, 101, 5000}).Draw(rt, "limit")
 		page := rapid.OneOf(rapid.IntRange(0, 20), rapid.IntRange(0, 1600), rapid.Just(1<<62)).Draw(rt, "page")
+		for range rapid.SampledFrom([]int{0, 0, 1, 2, 30}).Draw(rt, "customers") {
+			row := &h.shelf.rows[rapid.IntRange(0, len(h.shelf.rows)-1).Draw(rt, "customer")]
+			query = append(query, "customer_id="+row.CustomerID.String())
+		}
+		for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(rt, "meters") {
+			row := &h.shelf.rows[rapid.IntRange(0, len(h.shelf.rows)-1).Draw(rt, "meter")]
+			query = append(query, "meter_id="+row.MeterID.String())
+		}
 		query = append(query, fmt.Sprintf("limit=%d&page=%d", limit, page))
 		version := rapid.SampledFrom([]string{"", currentVersion, "2026-04", "2020-01"}).Draw(rt, "version")
 		assertSameAnswers(t, h, h.shelf.org.Token, version, listPath+"?"+strings.Join(query, "&"))
@@ -87,6 +95,8 @@ func TestShelfLeavesEverythingElseToTheSimulation(t *testing.T) {
 		"a redirect":         strings.TrimSuffix(listPath, "/"),
 		"a meter":            listPath + "?meter_id=" + row.MeterID.String() + order,
 		"a customer":         listPath + "?customer_id=" + row.CustomerID.String() + order,
+		"no such customer":   listPath + "?customer_id=" + row.MeterID.String() + order,
+		"no customer's id":   listPath + "?customer_id=7" + order,
 		"two organizations":  listPath + "?organization_id=" + h.shelf.org.ID.String() + "&organization_id=" + uuid.NewString() + order,
 		"no organization":    listPath + "?limit=3" + order,
 		"foreign":            listPath + "?organization_id=" + uuid.NewString() + order,
@@ -154,7 +164,7 @@ func TestSimulatedRowsAreOfPolarsKind(t *testing.T) {
 	if bytes := float64(size) / n; bytes < 1300 || bytes > 1750 {
 		t.Errorf("%.0f bytes a row", bytes)
 	}
-	if each := n / float64(len(customers)); each < 3.5 || each > 4.5 {
-		t.Errorf("%.1f customer meters a customer", each)
+	if each := n / float64(len(customers)); each != usualMeters {
+		t.Errorf("%.2f customer meters a customer", each)
 	}
 }

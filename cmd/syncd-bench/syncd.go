@@ -72,14 +72,14 @@ func (s *syncd) migrate(ctx context.Context) error {
 	return err
 }
 
-// backfill runs syncd --backfill and proves that it was one exact walk that
+// backfill runs syncd --backfill and proves that it was one exact full run that
 // leaves rows in the mirror.
-func (s *syncd) backfill(ctx context.Context, rows int) (sample, error) {
+func (s *syncd) backfill(ctx context.Context, rows int, args ...string) (sample, error) {
 	before, err := s.db.lastRun(ctx)
 	if err != nil {
 		return sample{}, err
 	}
-	taken, err := s.db.sampled(ctx, rows, s.command(ctx, "--backfill"))
+	taken, err := s.db.sampled(ctx, rows, s.command(ctx, append(args, "--backfill")...))
 	if err != nil {
 		return sample{}, err
 	}
@@ -99,7 +99,7 @@ func (s *syncd) backfill(ctx context.Context, rows int) (sample, error) {
 	}
 	run := runs[0]
 	taken.runWall = time.Duration(run.Seconds * float64(time.Second))
-	taken.requests, taken.rateLimited, taken.updated = run.Requests, run.RateLimited, run.RowsUpdated
+	taken.requests, taken.rateLimited, taken.updated, taken.method = run.Requests, run.RateLimited, run.RowsUpdated, run.Method
 	return taken, nil
 }
 
