@@ -342,14 +342,14 @@ func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 		requests int
 		took     time.Duration
 	}{
-		{"the quota", []seenOrganization{org("a", 10_000, 0, 0)}, quota, 4, 114, 69 * time.Second},
-		{"tokens of their own", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 4, 228, 69 * time.Second},
-		{"a shared token", []seenOrganization{org("a", 10_000, 0, 0), org("a", 10_000, 0, 0)}, quota, 4, 228, 138 * time.Second},
-		{"one at a time", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 1, 228, 138 * time.Second},
-		{"slow answers", []seenOrganization{org("a", 10_000, 12*time.Second, 0)}, quota, 4, 114, 137 * time.Second},
-		{"no quota", []seenOrganization{org("a", 10_000, time.Second, 0)}, none, 4, 114, 11 * time.Second},
-		{"deep pages", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, none, 4, 11_400, 2850 * time.Second},
-		{"deep pages and the quota", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, quota, 4, 11_400, 6909 * time.Second},
+		{"the quota", []seenOrganization{org("a", 10_000, 0, 0)}, quota, 4, 134, 82 * time.Second},
+		{"tokens of their own", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 4, 268, 82 * time.Second},
+		{"a shared token", []seenOrganization{org("a", 10_000, 0, 0), org("a", 10_000, 0, 0)}, quota, 4, 268, 164 * time.Second},
+		{"one at a time", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 1, 268, 164 * time.Second},
+		{"slow answers", []seenOrganization{org("a", 10_000, 12*time.Second, 0)}, quota, 4, 134, 162 * time.Second},
+		{"no quota", []seenOrganization{org("a", 10_000, time.Second, 0)}, none, 4, 134, 14 * time.Second},
+		{"deep pages", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, none, 4, 13_377, 178 * time.Second},
+		{"deep pages and the quota", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, quota, 4, 13_377, 8107 * time.Second},
 		{"hardly anything", []seenOrganization{org("a", 3, 0, 7*us)}, quota, 4, 1, time.Second},
 	}
 	for _, tt := range tests {

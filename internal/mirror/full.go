@@ -106,10 +106,13 @@ func (f *fullRun) read(ctx context.Context) error {
 	}
 	if f.cursor.Method == store.Sweep {
 		err = f.sweepAll(ctx, first)
-		if !errors.Is(err, errNoRank) {
+		if !errors.Is(err, errNoRank) && !errors.Is(err, errOneMeter) {
 			return err
 		}
 		f.run.log.Info("walked instead", zap.String("reason", err.Error()))
+		if err := f.saver.flush(ctx); err != nil {
+			return err
+		}
 		f.cursor.Method, f.proof, first = store.Walk, newProof(f.run.mirror.opts.PageSize), nil
 	}
 	if err := f.walk(ctx, f.run.org.Filter, &f.proof, first, nil); err != nil {
@@ -190,9 +193,7 @@ func (f *fullRun) take(ctx context.Context, page listedPage) error {
 	f.pages++
 	f.run.counts.pages++
 	f.seen += page.Page.Size()
-	if rows := page.Page.CustomerMeters; len(rows) > 0 {
-		f.listed = append(f.listed[max(len(f.listed)-controls+1, 0):], rows[len(rows)/2].ID)
-	}
+	f.listed = remember(f.listed, page)
 	f.run.mirror.progress.Walking(f.run.org.Name, f.position())
 	if f.cursor.Method == store.Sweep {
 		return f.sweep.take(ctx, f.run, &f.saver, page)
@@ -234,10 +235,15 @@ func (f *fullRun) moveCursor(b *store.Block) *store.Cursor {
 	return &cursor
 }
 
-// saved counts rows that Postgres refused, which are known only after the block is
-// saved; the cursor of the next block has them.
-func (f *fullRun) saved(b *store.Block, saved store.Saved) {
-	f.cursor.RowsRejected += saved.Counts.RowsRejected - int64(len(b.Rejected))
+// saved notes what is known only after a block is saved: the rows that Postgres
+// refused, and the customers that are new.
+func (f *fullRun) saved(_ *store.Block, saved store.Saved) {
+	f.cursor.RowsRejected += int64(len(saved.Refused))
+	for _, row := range saved.Refused {
+		if f.cursor.Method == store.Sweep {
+			f.sweep.rejected[row.Key] = true
+		}
+	}
 	if f.sweep.done == allDone { // before, all customers are still to be swept
 		f.sweep.added = append(f.sweep.added, saved.NewCustomers...)
 	}

@@ -159,7 +159,7 @@ func pagesOf(rows, pageSize int) float64 { return float64(rows) * overlap / floa
 // 100,000 and 6.8 s at 990,000.
 const UsualPerRow = 7 * time.Microsecond
 
-// An Estimate foretells what a walk takes.
+// An Estimate foretells what a first load takes.
 type Estimate struct {
 	InFlight int           // requests side by side
 	Interval time.Duration // between two requests at least: what the limiter dictates
@@ -167,15 +167,31 @@ type Estimate struct {
 	PerRow   time.Duration // what it takes more for each row before it
 }
 
-// Requests is how many requests a walk of so many rows takes.
-func (e Estimate) Requests(rows int) int {
-	return max(1, int(math.Ceil(pagesOf(rows, polar.MaxPageSize))))
+// usualMeters is how many meters an organization is assumed to have, of which one is
+// walked before its customers are swept.
+const usualMeters = 4
+
+// split is how many of so many rows are walked, and how many are read in sets.
+func (e Estimate) split(rows int) (walked, inSets int) {
+	if rows <= walkedRows {
+		return rows, 0
+	}
+	return rows / usualMeters, rows
 }
 
-// Took is how long a walk of so many rows takes. It reads from both ends, so that
-// the average page lies a quarter of the list deep.
+// Requests is how many requests a first load of so many rows takes.
+func (e Estimate) Requests(rows int) int {
+	walked, inSets := e.split(rows)
+	return max(1, int(math.Ceil(pagesOf(walked, polar.MaxPageSize)+float64(inSets)/setRows)))
+}
+
+// Took is how long a first load of so many rows takes. A walk reads from both ends, so
+// that its average page lies a quarter of its list deep; sets are always near an end.
 func (e Estimate) Took(rows int) time.Duration {
-	page := e.Start + e.PerRow*time.Duration(rows/4)
-	between := max(e.Interval, page/time.Duration(max(e.InFlight, 1)))
-	return time.Duration(e.Requests(rows)) * between
+	walked, inSets := e.split(rows)
+	between := func(page time.Duration) float64 {
+		return float64(max(e.Interval, page/time.Duration(max(e.InFlight, 1))))
+	}
+	walk := math.Ceil(pagesOf(walked, polar.MaxPageSize)) * between(e.Start+e.PerRow*time.Duration(walked/4))
+	return time.Duration(walk + math.Ceil(float64(inSets)/setRows)*between(e.Start))
 }

@@ -46,7 +46,7 @@ var endOfList = polar.Key{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time
 
 // proveByRank checks the ranks, and searches for what was overlooked until they fit.
 func (f *fullRun) proveByRank(ctx context.Context) error {
-	meters, err := f.rankedMeters(ctx)
+	meters, err := f.ranks().meters(ctx, f.cursor.TotalCount)
 	if err != nil {
 		return err
 	}
@@ -56,22 +56,6 @@ func (f *fullRun) proveByRank(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// rankedMeters are the meters whose ranks are compared one after the other: only
-// the zero one, which stands for all, unless the list is too long for that.
-func (f *fullRun) rankedMeters(ctx context.Context) ([]uuid.UUID, error) {
-	if f.cursor.TotalCount <= f.run.mirror.opts.WholeRankRows {
-		return []uuid.UUID{uuid.Nil}, nil
-	}
-	states, err := f.run.session.MeterStates(ctx)
-	var meters []uuid.UUID
-	for meter, archived := range states {
-		if !archived {
-			meters = append(meters, meter)
-		}
-	}
-	return meters, err
 }
 
 func (f *fullRun) proveMeter(ctx context.Context, meter uuid.UUID) error {
@@ -128,6 +112,22 @@ type ranks struct {
 	rejected map[polar.Key]bool // rows that are listed and not mirrored
 }
 
+// meters are the meters whose ranks are compared one after the other in a list of
+// total rows: only the zero one, which stands for all, unless that is too long.
+func (r *ranks) meters(ctx context.Context, total int) ([]uuid.UUID, error) {
+	if total <= r.reader.opts.WholeRankRows {
+		return []uuid.UUID{uuid.Nil}, nil
+	}
+	states, err := r.stored.MeterStates(ctx)
+	var meters []uuid.UUID
+	for meter, archived := range states {
+		if !archived {
+			meters = append(meters, meter)
+		}
+	}
+	return meters, err
+}
+
 // check compares the mirror's rank of the last row that is older than the run with
 // Polar's. It returns the number of those rows.
 func (r *ranks) check(ctx context.Context, meter uuid.UUID) (n int, fits bool, err error) {
@@ -143,7 +143,7 @@ func (r *ranks) check(ctx context.Context, meter uuid.UUID) (n int, fits bool, e
 			last = key
 		}
 	}
-	page, err := r.page(ctx, pageWith(n-1, n, r.reader.opts.PageSize), meter)
+	page, err := r.page(ctx, pageWith(n-1, n, polar.MaxPageSize), meter)
 	if err != nil {
 		return 0, false, err
 	}

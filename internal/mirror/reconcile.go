@@ -66,6 +66,9 @@ func (f *fullRun) reconcile(ctx context.Context) error {
 		if err := f.askSuspects(ctx, suspects); err != nil {
 			return err
 		}
+		if !f.checkpoint() {
+			return ErrStopped
+		}
 	}
 }
 
@@ -87,7 +90,7 @@ func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) err
 		return err
 	}
 	if len(gone) > 0 {
-		if err := f.checkToken(ctx); err != nil {
+		if err := f.run.checkToken(ctx, f.listed); err != nil {
 			return err
 		}
 	}
@@ -105,14 +108,23 @@ func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) err
 // errBlind means that 404s prove nothing.
 var errBlind = errors.New("the token may no longer see the organization: even rows that Polar has just listed answer 404, so nothing was marked deleted; check the organization's id and token (syncd config check)")
 
-// checkToken asks for a row that was listed in this run, after others were answered
-// with 404: a token that has lost the organization gets 404 for every row.
-func (f *fullRun) checkToken(ctx context.Context) error {
-	found, err := f.run.firstThere(ctx, f.listed)
-	if err == nil && found == nil && len(f.listed) > 0 {
+// checkToken asks for a row that was just listed, after others were answered with
+// 404: a token that has lost the organization gets 404 for every row.
+func (r *Run) checkToken(ctx context.Context, listed []uuid.UUID) error {
+	found, err := r.firstThere(ctx, listed)
+	if err == nil && found == nil && len(listed) > 0 {
 		return errBlind
 	}
 	return err
+}
+
+// remember adds a row of the page to the last ones that were listed.
+func remember(listed []uuid.UUID, page listedPage) []uuid.UUID {
+	rows := page.Page.CustomerMeters
+	if len(rows) == 0 {
+		return listed
+	}
+	return append(listed[max(len(listed)-controls+1, 0):], rows[len(rows)/2].ID)
 }
 
 // explainByMeter asks for a suspect of each meter that Polar still has. If the meter turns out to

@@ -60,6 +60,9 @@ const (
 // errNoRank means that ranks can't be compared.
 var errNoRank = errors.New("rows that cannot be mirrored have no place in the list that could be read, or are too many")
 
+// errOneMeter means that walking the largest meter is walking everything.
+var errOneMeter = errors.New("nearly all rows are of one meter")
+
 // allDone is behind all customers: the first step is done.
 var allDone = uuid.Max
 
@@ -115,16 +118,21 @@ func (f *fullRun) openSweep(ctx context.Context, first *listedPage) error {
 	if err != nil || 2*mirrored >= f.cursor.TotalCount {
 		return err
 	}
-	if s.meters, err = f.metersBySize(ctx, first); err != nil || len(s.meters) == 0 {
+	meters, rows, err := f.metersBySize(ctx, first)
+	switch {
+	case err != nil || len(meters) == 0:
 		return err
+	case rows > f.cursor.TotalCount-f.cursor.TotalCount/10:
+		return errOneMeter
 	}
-	f.cursor.MeterID, f.proof = s.meters[0], newProof(f.run.mirror.opts.PageSize)
-	s.meters = s.meters[1:]
+	f.cursor.MeterID, f.proof = meters[0], newProof(f.run.mirror.opts.PageSize)
+	s.meters = meters[1:]
 	return nil
 }
 
-// metersBySize returns the meters on the first page, those with the most rows first.
-func (f *fullRun) metersBySize(ctx context.Context, first *listedPage) ([]uuid.UUID, error) {
+// metersBySize returns the meters on the first page, those with the most rows first,
+// and how many rows the largest has.
+func (f *fullRun) metersBySize(ctx context.Context, first *listedPage) (meters []uuid.UUID, rows int, err error) {
 	counts := map[uuid.UUID]int{}
 	for i := range first.Page.CustomerMeters {
 		meter := first.Page.CustomerMeters[i].MeterID
@@ -133,15 +141,17 @@ func (f *fullRun) metersBySize(ctx context.Context, first *listedPage) ([]uuid.U
 		}
 		page, err := f.run.reader.list(ctx, ofMeter(meter), span{limit: 1}, span{}.order())
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		counts[meter] = page.Page.TotalCount
 	}
-	meters := slices.SortedFunc(maps.Keys(counts), func(a, b uuid.UUID) int { return cmp.Compare(counts[b], counts[a]) })
+	meters = slices.SortedFunc(maps.Keys(counts), func(a, b uuid.UUID) int { return cmp.Compare(counts[b], counts[a]) })
 	if len(meters) > 0 {
-		f.run.log.Info("first load", zap.Int("total_count", f.cursor.TotalCount), zap.Int("meters", len(meters)), zap.Int("meter_rows", counts[meters[0]]))
+		rows = counts[meters[0]]
+		f.run.log.Info("first load", zap.Int("total_count", f.cursor.TotalCount), zap.Int("meters", len(meters)), zap.Int("meter_rows", rows),
+			zap.Int("requests", Estimate{}.Requests(f.cursor.TotalCount)))
 	}
-	return meters, nil
+	return meters, rows, nil
 }
 
 // sweepCustomers lists the customers that next returns, from those after after on.
@@ -407,7 +417,7 @@ func (f *fullRun) clearListed(ctx context.Context, read func() error) error {
 		for _, m := range b.CustomerMeters {
 			listed = append(listed, m.ID)
 		}
-		f.sweep.forgetRejected(b)
+		f.sweep.forgetRejected(b, saved.Refused)
 	}
 	err := read()
 	f.saver.onSave = onSave
@@ -418,9 +428,9 @@ func (f *fullRun) clearListed(ctx context.Context, read func() error) error {
 }
 
 // forgetRejected forgets the rejected rows of the block's region that it lacks.
-func (s *sweep) forgetRejected(b *store.Block) {
+func (s *sweep) forgetRejected(b *store.Block, refused []store.RejectedRow) {
 	shown := map[polar.Key]bool{}
-	for _, r := range b.Rejected {
+	for _, r := range slices.Concat(b.Rejected, refused) {
 		shown[r.Key] = true
 	}
 	for key := range s.rejected {

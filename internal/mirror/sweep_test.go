@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -156,6 +157,12 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 			row := must1(w.sim.AddOldCustomer(w.orgs[0].ID, year, 1))[0]
 			row = must2(w.sim.Find(row.ID))
 			must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, `"balance":`, `"balance":"x","b":`, 1)))
+		},
+		"a row that Postgres refuses, never mirrored": func(w *env) {
+			row := must2(w.sim.Find(must1(w.sim.AddOldCustomer(w.orgs[0].ID, year, 1))[0].ID))
+			noise := make([]byte, 16<<10) // which no index takes
+			_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+			must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, `"external_id":`, `"external_id":"`+hex.EncodeToString(noise)+`","x":`, 1)))
 		},
 		"a row that is too young to be marked deleted": func(w *env) {
 			w.exec(`UPDATE polar.customer_meters SET first_seen_at = now()`)

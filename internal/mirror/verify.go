@@ -84,6 +84,7 @@ type audit struct {
 	reader     reader
 	report     *Report
 	at         Position
+	listed     []uuid.UUID // the last rows that Polar listed, a few
 	candidates []uuid.UUID
 }
 
@@ -194,8 +195,13 @@ func (a *audit) sweep(ctx context.Context, stored *store.Writer, began polar.Key
 		return false, nil
 	}
 	ranks := ranks{reader: &a.reader, stored: stored, began: began}
-	_, fits, err := ranks.check(ctx, uuid.Nil)
-	return fits, err
+	meters, err := ranks.meters(ctx, a.at.Total)
+	for _, meter := range meters {
+		if _, fits, err := ranks.check(ctx, meter); err != nil || !fits {
+			return false, err
+		}
+	}
+	return true, err
 }
 
 // compareSet compares the rows of a set of customers.
@@ -214,6 +220,7 @@ func (a *audit) compareSet(ctx context.Context, page listedPage) error {
 }
 
 func (a *audit) progress(page listedPage, remaining int, pages float64) {
+	a.listed = remember(a.listed, page)
 	a.at.Pages++
 	a.at.Rows += page.Page.Size()
 	a.at.Remaining = remaining
@@ -386,6 +393,11 @@ func (a *audit) mend(ctx context.Context, run *Run) error {
 		if len(gone) > 0 && a.report.Rows == 0 && !a.reader.opts.AcceptDeletions {
 			// A token that sees nothing gets 404 for every row.
 			return &DeletionError{Missing: len(ids), Live: len(ids), Empty: true}
+		}
+		if len(gone) > 0 {
+			if err := run.checkToken(ctx, a.listed); err != nil {
+				return err
+			}
 		}
 		if err := run.markDeleted(ctx, gone); err != nil {
 			return err

@@ -3,7 +3,10 @@ package mirror
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
+
+	"polarmirror/internal/polarsim"
 )
 
 // verify returns the report on the only organization.
@@ -135,5 +138,26 @@ func TestVerifyHoldsNoLockAndCallsNewsNoDifference(t *testing.T) {
 	}
 	if got := w.value(`SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`); got != "0" {
 		t.Errorf("%s advisory locks held", got)
+	}
+}
+
+// TestVerifyRepairMarksNothingDeletedOnceTheTokenSeesNothing: the token loses the
+// organization after it has listed all rows.
+func TestVerifyRepairMarksNothingDeletedOnceTheTokenSeesNothing(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 150, 0.3)
+	w.backfill()
+	w.exec(`UPDATE polar.customer_meters SET balance = balance + 1`)
+	w.sim.FailWhen(func(_ int, r *http.Request) polarsim.Fault {
+		if !strings.HasSuffix(r.URL.Path, "/customer-meters/") {
+			return polarsim.LostOrganization
+		}
+		return polarsim.NoFault
+	})
+	if _, err := w.mirror().Verify(t.Context(), true); !errors.Is(err, errBlind) {
+		t.Errorf("got %v, want that the token sees nothing", err)
+	}
+	if got := w.value(`SELECT count(*)::text FROM polar.customer_meters WHERE deleted_at IS NOT NULL`); got != "0" {
+		t.Errorf("%s rows are marked deleted", got)
 	}
 }

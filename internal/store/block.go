@@ -100,6 +100,8 @@ type Saved struct {
 	// mirror has, of themselves or of their customer or meter. That state was not
 	// written. One may occur more than once.
 	Older []uuid.UUID
+	// Refused are the rows that Postgres refused. They are stored as rejected.
+	Refused []RejectedRow
 	// NewCustomers are the customers of the rows that the mirror did not have live
 	// before. One may be there more than once.
 	NewCustomers []uuid.UUID

@@ -5,13 +5,14 @@
 //
 //   - All writes to an organization's rows happen on the one connection that
 //     holds that organization's advisory lock (a [Session]). Losing the connection
-//     loses the lock and the ability to write at once. Only what webhooks bring
-//     ([Claim], [Store.Apply]) is written without the lock, since newer wins
+//     loses the lock and the ability to write at once. Only what webhooks and refresh
+//     bring ([Claim], [Store.Apply], [Store.Refresh]) is written without the lock, since newer wins
 //     whatever the order of the writes.
 //   - Rows, history, suspects, the run's counts and its cursor move in one
 //     transaction, so that a crash leaves all of a block or nothing of it.
 //   - A row is written only if it is newer than the stored one, or as old and
-//     different. What is unchanged is not locked, so it gets no new version.
+//     different, or if Polar was asked for that very row and insists. What is
+//     unchanged is not locked, so it gets no new version.
 //   - No row is removed, and none is marked deleted but by [Session.MarkDeleted].
 //
 // It knows nothing of HTTP.

@@ -51,23 +51,6 @@ SELECT
 	return w.customerRows(ctx, sql, w.organization, after, limit)
 }
 
-// MeterCustomers returns up to limit customers with ids above after that have live
-// rows of a meter, in the order of their ids.
-func (w *Writer) MeterCustomers(ctx context.Context, meter, after uuid.UUID, limit int) ([]CustomerRows, error) {
-	const sql = `
-SELECT
-    m.customer_id,
-    0
-  FROM polar.customer_meters m
- WHERE m.meter_id = $1
-   AND m.customer_id > $2
-   AND m.deleted_at IS NULL
-   AND m.out_of_scope_at IS NULL
- ORDER BY m.customer_id
- LIMIT $3`
-	return w.customerRows(ctx, sql, meter, after, limit)
-}
-
 // RejectedCustomers returns the customers of rejected rows that the mirror does
 // not know, up to limit with ids above after, in the order of their ids: none of
 // their rows can be mirrored.

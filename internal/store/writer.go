@@ -39,7 +39,14 @@ func (w *Writer) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, erro
 	rest := *b
 	rest.CustomerMeters = accepted
 	rest.Rejected = append(refused, b.Rejected...)
-	return w.saveOnce(ctx, run, &rest)
+	if b.Cursor != nil {
+		cursor := *b.Cursor
+		cursor.RowsRejected += int64(len(refused))
+		rest.Cursor = &cursor
+	}
+	saved, err = w.saveOnce(ctx, run, &rest)
+	saved.Refused = refused
+	return saved, err
 }
 
 // saveOnce saves b or nothing of it, and without COPY if COPY fails; see
