@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -48,38 +49,58 @@ func (w *env) costs(what string) polarsim.Cost {
 	return c
 }
 
+// TestSweepCostsFewRequestsAndSkipsFewRows: four meters are the usual case. With one a
+// first load is a walk, and a set holds at most 75 rows; with twelve, sets are less
+// full.
 func TestSweepCostsFewRequestsAndSkipsFewRows(t *testing.T) {
 	t.Parallel()
-	for _, meters := range []int{1, 4, 12} {
-		t.Run(fmt.Sprintf("%d meters", meters), func(t *testing.T) {
+	large(t)
+	const rows, walked = 20_000, 57e6 * 0.2 * 0.2 // which a walk from one end skips
+	for _, tt := range []struct {
+		meters                      int
+		firstRequests, fullRequests float64 // a hundred rows, at most
+		firstSkipped, fullSkipped   float64 // of what is walked, at most
+		method                      string  // of the first load
+	}{
+		{1, 1.15, 1.34, 0.51, 0.01, "walk"},
+		{4, 1.40, 1.09, 0.06, 0.01, "sweep"},
+		{12, 1.40, 1.21, 0.06, 0.01, "sweep"},
+	} {
+		t.Run(fmt.Sprintf("%d meters", tt.meters), func(t *testing.T) {
 			t.Parallel()
-			const rows = 20_000
 			w := newEnv(t, polarsim.Options{Seed: 13, Epoch: time.Now().UTC().Add(-24 * time.Hour),
-				Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows, Meters: meters, EveryMeter: true}}})
-			listed := len(w.sim.Listed(w.orgs[0].ID))
-			w.costs("nothing")
+				Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows, Meters: tt.meters, EveryMeter: true}}})
+			check := func(what, run string, requests, skipped float64) {
+				t.Helper()
+				if got := w.lastRun(); got != run {
+					t.Errorf("%s: run %q, want %q", what, got, run)
+				}
+				cost := w.costs(what)
+				if got := float64(cost.Lists + cost.Gets); got > requests {
+					t.Errorf("%s: %v requests, want at most %v", what, got, requests)
+				}
+				if got := float64(cost.SkippedRows); got > skipped*walked {
+					t.Errorf("%s: %v rows skipped, want at most %v", what, got, skipped*walked)
+				}
+				w.same()
+			}
 			if err := w.full(); err != nil {
 				t.Fatal(err)
 			}
-			w.Logf("listed %d of %d, %s", listed, rows, w.lastRun())
-			w.costs("first load")
-			w.same()
+			check("first load", "full succeeded t "+tt.method, tt.firstRequests*rows/100+30, tt.firstSkipped)
 			before := w.value(dataVersions)
-			w.sim.ForgetCost()
 			if err := w.full(); err != nil {
 				t.Fatal(err)
 			}
-			w.costs("full run")
-			w.Logf("%s", w.lastRun())
+			check("full run", "full succeeded t sweep", tt.fullRequests*rows/100+16, tt.fullSkipped)
 			if w.value(dataVersions) != before {
 				t.Error("a full run at rest wrote row versions")
 			}
-			w.same()
 		})
 	}
 }
 
-// large4 is an organization that is swept, of customers who have a row of each of
+// swept is an env of one organization, of customers who have a row of each of
 // four meters.
 func swept(t testing.TB, rows int) *env {
 	t.Helper()
@@ -214,6 +235,9 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 func TestSweepMarksNothingDeletedWhenTheTokenOrTheNetworkFails(t *testing.T) {
 	t.Parallel()
 	everywhere := []int{1, 2, 5, 12, 13, 14, 15, 16}
+	if testing.Short() {
+		everywhere = []int{5, 14}
+	}
 	rankPage := func(r *http.Request) bool {
 		q := r.URL.Query()
 		return q.Get("sorting") == "created_at" && q.Get("customer_id") == ""
@@ -334,6 +358,7 @@ var killEvery = flag.Int("sweep.kill", 30, "requests until a sweep is killed, at
 // a minute, and now and then many at once. Every run proves by rank what it saw.
 func TestSweepOfAGrowingOrganizationIsExact(t *testing.T) {
 	t.Parallel()
+	large(t)
 	const runs = 5
 	var offset atomic.Int64 // of Polar's clock, which a request moves by what the limit dictates
 	w := newEnv(t, polarsim.Options{Seed: 13, Epoch: time.Now().UTC().Add(-24 * time.Hour),
@@ -385,4 +410,36 @@ func TestSweepOfAGrowingOrganizationIsExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.same()
+}
+
+func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
+	t.Parallel()
+	w := swept(t, 1200)
+	verify := func() Report {
+		t.Helper()
+		reports, err := w.mirror(sweeping).Verify(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reports[0]
+	}
+	w.sim.ForgetCost()
+	if got := verify(); !got.Equal() || !got.Exact || got.Rows != 1200 {
+		t.Errorf("report %+v, want 1200 equal rows", got)
+	}
+	if cost := w.costs("verify"); cost.SkippedRows > 1200 {
+		t.Errorf("%d rows skipped: it walked", cost.SkippedRows)
+	}
+	rows := w.sim.Listed(w.orgs[0].ID)
+	w.exec(`UPDATE polar.customer_meters SET balance = balance + 1 WHERE id = $1`, rows[3].ID)
+	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = $1`, rows[900].ID)
+	want := map[uuid.UUID]FindingKind{rows[3].ID: Different, rows[900].ID: Missing}
+	got := map[uuid.UUID]FindingKind{}
+	report := verify()
+	for _, f := range report.Findings {
+		got[f.ID] = f.Kind
+	}
+	if !maps.Equal(got, want) || !report.Exact || report.Rows != 1200 {
+		t.Errorf("found %v in %d rows, want %v", got, report.Rows, want)
+	}
 }
