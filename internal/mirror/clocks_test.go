@@ -95,6 +95,7 @@ func (w *env) status() store.OrgStatus {
 // everything that a mirror has to do.
 func TestTimesToComeStopNothing(t *testing.T) {
 	t.Parallel()
+	large(t)
 	for _, name := range clockTimes() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -7,7 +7,7 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-// large leaves a test of a hundred thousand rows and more, or of a hundred
+// large leaves a test of many rows, or of many
 // mirrors, out of the run under the race detector, which is -short: it takes
 // minutes there, and smaller walks meet the same goroutines.
 func large(t *testing.T) {
