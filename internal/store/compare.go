@@ -43,13 +43,15 @@ SELECT
     s.balance::text,
     s.deleted_at IS NULL AND s.out_of_scope_at IS NULL,
     t.archived_at IS NOT NULL,
-    s.extra::text
+    s.extra::text`
+
+const selectStored = storedColumns + `
 FROM polar.customer_meters s
 JOIN polar.meters t ON t.id = s.meter_id`
 
 // compareRegionSQL reads what is stored of a region. The order of the walk is
 // that of an index, so these rows lie together.
-const compareRegionSQL = storedColumns + `
+const compareRegionSQL = selectStored + `
 WHERE s.organization_id = $1
   AND (s.created_at, s.customer_id, s.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
   AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
@@ -58,19 +60,7 @@ WHERE s.organization_id = $1
 // compareCustomersRegionSQL reads what is stored of a region of some customers. It
 // finds their rows by the index of customers, whatever the planner believes of the
 // table: OFFSET 0 keeps the other conditions from choosing another one.
-const compareCustomersRegionSQL = `
-SELECT
-    s.id,
-    s.customer_id,
-    s.meter_id,
-    s.credited_units,
-    s.created_at,
-    s.modified_at,
-    s.consumed_units::text,
-    s.balance::text,
-    s.deleted_at IS NULL AND s.out_of_scope_at IS NULL,
-    t.archived_at IS NOT NULL,
-    s.extra::text
+const compareCustomersRegionSQL = storedColumns + `
 FROM unnest($9::uuid[]) AS c (id)
 CROSS JOIN LATERAL (
     SELECT
@@ -96,7 +86,7 @@ WHERE s.organization_id = $1
   AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
   AND ($8::uuid[] IS NULL OR s.meter_id = ANY($8::uuid[]))`
 
-const compareRowsSQL = storedColumns + `
+const compareRowsSQL = selectStored + `
 WHERE s.id = ANY($1::uuid[])`
 
 func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
