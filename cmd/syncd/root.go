@@ -35,7 +35,7 @@ Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration,
 
 const rootExample = `  syncd --demo --backfill                  see it work, with nothing to configure
   POLAR_ACCESS_TOKEN=polar_oat_... syncd   mirror one organization, and keep it current
-  syncd --backfill --organization acme     walk every page of one organization once
+  syncd --backfill --organization acme     read all of one organization once
   syncd config check                       what is wrong with the configuration
   syncd status                             how current the mirror is`
 
@@ -86,7 +86,7 @@ func (p *program) addFlags(root *cobra.Command) {
 	all.StringVar(&f.logFormat, "log-format", "", "json or console (default as configured; console for people at a terminal)")
 	all.BoolVar(&f.noProgress, "no-progress", false, "log lines instead of progress bars, also on a terminal")
 	own := root.Flags()
-	own.BoolVar(&f.backfill, "backfill", false, "walk every page of every organization once, then exit")
+	own.BoolVar(&f.backfill, "backfill", false, "read all customer meters of every organization once, then exit")
 	own.BoolVar(&f.demo, "demo", false, "a simulated Polar and the embedded database, in .syncd/demo; nothing to configure")
 	own.StringVar(&f.pprof, "pprof", "", "serve Go's profiles at `ADDR`: a port of this machine such as 6060, or host:port")
 	own.BoolVar(&f.walk, "walk", false, "with --backfill and verify: prove by overlapping pages, whatever the size")
