@@ -59,7 +59,7 @@ func (c *cluster) clone(ctx context.Context, migrate func(context.Context, strin
 // createFrom clones a template. Somebody may be connected to it for a moment,
 // autovacuum for one.
 func (c *cluster) createFrom(ctx context.Context, name, template string) error {
-	err := c.retryInUse(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template))
+	err := c.retryInUse(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)+c.strategy)
 	if err != nil {
 		return fmt.Errorf("clone %s: %w", template, err)
 	}
