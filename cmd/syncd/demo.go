@@ -36,8 +36,8 @@ const (
 // demoOrganizations are the sellers at the simulated Polar.
 func demoOrganizations() []polarsim.Organization {
 	return []polarsim.Organization{
-		{Name: "acme", CustomerMeters: 12_000},
-		{Name: "globex", CustomerMeters: 4_000, Meters: 4},
+		{Name: "acme", CustomerMeters: 6_000},
+		{Name: "globex", CustomerMeters: 1_500, Meters: 4},
 		{Name: "initech", CustomerMeters: 60, Meters: 3},
 	}
 }

@@ -114,7 +114,7 @@ func TestDemoBackfillStartsFromNothingAndThenWritesNothing(t *testing.T) {
 		t.Fatalf("exit code %d, stderr:\n%s", first.code, first.stderr)
 	}
 	for _, row := range []string{
-		`acme +│ 12,000 │ +12,000 │ +0 │ .* yes`, `globex +│ +4,000 │ +4,000 │ +0 │ .* yes`, `initech +│ +60 │ +60 │ +0 │ .* yes`,
+		`acme +│ 6,000 │ +6,000 │ +0 │ .* yes`, `globex +│ +1,500 │ +1,500 │ +0 │ .* yes`, `initech +│ +60 │ +60 │ +0 │ .* yes`,
 	} {
 		if !regexp.MustCompile(row).MatchString(first.stdout) {
 			t.Errorf("no row like %s in:\n%s", row, first.stdout)
@@ -132,7 +132,7 @@ func TestDemoBackfillStartsFromNothingAndThenWritesNothing(t *testing.T) {
 	if verified.code != exitDone {
 		t.Errorf("verify: exit code %d, stdout:\n%s\nstderr:\n%s", verified.code, verified.stdout, verified.stderr)
 	}
-	for _, row := range []string{`acme +│ 12,000 │ .* equal`, `globex +│ +4,000 │ .* equal`, `initech +│ +60 │ .* equal`} {
+	for _, row := range []string{`acme +│ 6,000 │ .* equal`, `globex +│ +1,500 │ .* equal`, `initech +│ +60 │ .* equal`} {
 		if !regexp.MustCompile(row).MatchString(verified.stdout) {
 			t.Errorf("no row like %s in:\n%s", row, verified.stdout)
 		}
@@ -231,7 +231,7 @@ func TestClosedPipeBehindOutputEndsInOrder(t *testing.T) {
 	t.Parallel()
 	large(t)
 	dir := demoFolder(t)
-	cmd := exec.Command(os.Args[0], "--demo", "--backfill", "--no-progress")
+	cmd := exec.Command(os.Args[0], "--demo", "--backfill", "--no-progress", "--organization", "initech")
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), mainEnv+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
