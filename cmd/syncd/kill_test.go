@@ -17,16 +17,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-var killRequests = flag.Int64("kill.requests", 200, "requests until a backfill is killed, at most")
+var killRequests = flag.Int64("kill.requests", 100, "requests until a backfill is killed, at most")
 
 // TestBackfillKilledAtRandomMomentsEndsEqualToTheSource kills syncd with
-// SIGKILL again and again while it backfills 40,000 customer meters of three
+// SIGKILL again and again while it backfills 20,000 customer meters of three
 // organizations, after a random number of requests each time. The last call is
 // left alone.
 func TestBackfillKilledAtRandomMomentsEndsEqualToTheSource(t *testing.T) {
 	t.Parallel()
 	large(t)
-	f := newFixture(t, 20_000, 12_000, 8_000)
+	f := newFixture(t, 10_000, 6_000, 4_000)
 	var served atomic.Int64
 	killAt := make(chan struct{}, 1)
 	var limit atomic.Int64
@@ -55,7 +55,7 @@ func TestBackfillKilledAtRandomMomentsEndsEqualToTheSource(t *testing.T) {
 	// organization and kill the block that was being saved, the one being gathered,
 	// the pages in flight, and the first page.
 	const blockPages, inFlight = 2000/80 + 1, 8
-	most := int64(40_000*140/10_000 + 3*30 + kills*3*(2*blockPages+inFlight+1))
+	most := int64(20_000*140/10_000 + 3*30 + kills*3*(2*blockPages+inFlight+1))
 	if got := served.Load(); got > most {
 		t.Errorf("%d requests with %d kills, want at most %d", got, kills, most)
 	}

@@ -218,7 +218,7 @@ func only(t testing.TB, lines []string) string {
 
 // large marks a test of many rows or processes. With -short it is left out: the
 // race detector makes it slow, and has enough to look at without it.
-func large(t *testing.T) {
+func large(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("large, and -short")

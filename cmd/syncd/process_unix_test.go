@@ -34,6 +34,7 @@ func start(t testing.TB, dir string, args ...string) *process {
 // startWith starts syncd with further variables in its environment.
 func startWith(t testing.TB, dir string, env []string, args ...string) *process {
 	t.Helper()
+	large(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ import (
 
 // The long form: go test ./cmd/syncd -run Replicas -v -replicas.for=2m -replicas.tick=5s -replicas.kill=20s
 var (
-	replicasFor  = flag.Duration("replicas.for", 16*time.Second, "how long TestReplicas lets three replicas be killed")
+	replicasFor  = flag.Duration("replicas.for", 12*time.Second, "how long TestReplicas lets three replicas be killed")
 	replicasTick = flag.Duration("replicas.tick", 2*time.Second, "time between their ticks, whole seconds")
 	replicasKill = flag.Duration("replicas.kill", 4*time.Second, "time between kills")
 )

@@ -13,13 +13,13 @@ import (
 )
 
 // TestServiceStoppedDuringAWalkExits0AndTheNextGoesOnThere stops the service at a
-// request in the middle of the first load of 20,000 rows.
+// request in the middle of the first load of 8,000 rows.
 func TestServiceStoppedDuringAWalkExits0AndTheNextGoesOnThere(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 20_000)
+	f := newFixture(t, 8_000)
 	middle := make(chan struct{})
 	f.sim.Before(func(n int, _ *http.Request) {
-		if n == 120 {
+		if n == 60 {
 			close(middle)
 		}
 		time.Sleep(10 * time.Millisecond) // so that the walk is not over before the signal arrives
@@ -35,7 +35,7 @@ func TestServiceStoppedDuringAWalkExits0AndTheNextGoesOnThere(t *testing.T) {
 	}
 	assertContains(t, r.stderr, `"msg":"stopping"`, `"msg":"run stopped"`)
 	const state = `
-SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SELECT count(*) FROM polar.walk_cursors), (SELECT count(*) > 5000 FROM polar.customer_meters))`
+SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SELECT count(*) FROM polar.walk_cursors), (SELECT count(*) > 2000 FROM polar.customer_meters))`
 	if got := f.text(t, state); got != "abandoned 1 t" {
 		t.Fatalf("runs, cursors, and whether there are rows: %s, want abandoned 1 t", got)
 	}
@@ -51,8 +51,8 @@ SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SE
 		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
 	}
 	assertContains(t, next.stderr.String(), `"msg":"walk resumed"`)
-	// A first load has about 290 requests; a block and the pages in flight are read again.
-	if again := f.sim.RequestCount() - before; again > 240 {
+	// A first load has about 120 requests; a block and the pages in flight are read again.
+	if again := f.sim.RequestCount() - before; again > 105 {
 		t.Errorf("%d requests after the stop: the walk did not go on where it was", again)
 	}
 	f.compareAll(t, f.orgs[0].ID)

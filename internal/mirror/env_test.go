@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	defer pgtest.Keep()()
 	flag.Parse()
 	if testing.Short() {
-		must1(0, flag.Set("rapid.checks", "25")) // a quarter: see large
+		must1(0, flag.Set("rapid.checks", "15")) // of 100: see large
 	}
 	m.Run()
 }

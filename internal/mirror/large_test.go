@@ -7,14 +7,22 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-// large leaves a test of many rows, or of many
-// mirrors, out of the run under the race detector, which is -short: it takes
-// minutes there, and smaller walks meet the same goroutines.
+// large leaves a test of many rows, or of many mirrors, out of the runs that are
+// -short, one of them under the race detector: it takes minutes there, and smaller
+// walks meet the same goroutines and the same statements.
 func large(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("large, and -short")
 	}
+}
+
+// rows is n, or a quarter of it with -short.
+func rows(n int) int {
+	if testing.Short() {
+		return n / 4
+	}
+	return n
 }
 
 // TestTwentyThousandRowsCostFewRequests is about what a large organization

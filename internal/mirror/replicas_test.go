@@ -145,7 +145,7 @@ func (a at) Next(t time.Time) time.Time {
 
 func TestOverdueFullRunIsTakenOverFromADeadProcess(t *testing.T) {
 	t.Parallel()
-	w := small(t, 3000)
+	w := small(t, 300)
 	slot := time.Now().Truncate(time.Hour)
 	dying, err := pgtest.OpenStore(t, w.db).Acquire(t.Context(), w.register(), true)
 	if err != nil {

@@ -317,7 +317,7 @@ func TestSweepMarksNothingDeletedWhenTheTokenOrTheNetworkFails(t *testing.T) {
 func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, polarsim.Options{Seed: 13, Epoch: time.Now().UTC().Add(-24 * time.Hour),
-		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 4000, Meters: 4, EveryMeter: true}}})
+		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows(4000), Meters: 4, EveryMeter: true}}})
 	small := func(o *Options) { o.WalkedRows, o.BlockRows = 50, 300 }
 	for _, what := range []string{"first load", "full run"} {
 		w.sim.ForgetRequests()

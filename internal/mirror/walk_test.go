@@ -27,6 +27,7 @@ func TestBackfillEqualsTheSourceInEveryDigit(t *testing.T) {
 
 func TestWalkCostsFewRequests(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 5000)
 	w.backfill()
 	if got, most := w.sim.RequestCount(), 5000*115/10000+3; got > most {
@@ -51,7 +52,7 @@ func TestWalkThroughFaultsEndsExact(t *testing.T) {
 
 func TestWalkSeesWhatExistsThroughoutWhileTheListShifts(t *testing.T) {
 	t.Parallel()
-	w := small(t, 3000)
+	w := small(t, rows(3000))
 	org := w.orgs[0].ID
 	meters := w.sim.Meters(org)
 	archived := false
