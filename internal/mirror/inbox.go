@@ -263,7 +263,7 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *l
 		return nil, err
 	}
 	defer release()
-	var counts store.Counts
+	var saved store.Saved
 	var results []store.DeliveryResult
 	err = w.inbox.mirror.store.ProcessDeliveries(ctx, query, func(c *store.Claim) ([]store.DeliveryResult, error) {
 		claimed = c.Deliveries
@@ -274,7 +274,7 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *l
 		}
 		var effects []store.Effect
 		var err error
-		counts, effects, err = c.Apply(ctx, changes)
+		saved, effects, err = c.Apply(ctx, changes)
 		for i, effect := range effects {
 			switch {
 			case effect.Foreign:
@@ -296,12 +296,12 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *l
 			w.report(claimed[i], result)
 		}
 	}
-	w.notify(counts)
+	w.notify(saved)
 	w.log.Debug("webhooks applied",
 		zap.Int("deliveries", len(claimed)),
-		zap.Int64("rows_seen", counts.RowsSeen),
-		zap.Int64("rows_inserted", counts.RowsInserted),
-		zap.Int64("rows_updated", counts.RowsUpdated))
+		zap.Int64("rows_seen", saved.Counts.RowsSeen),
+		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
+		zap.Int64("rows_updated", saved.Counts.RowsUpdated))
 	return claimed, nil
 }
 
@@ -321,8 +321,8 @@ func (i *Inbox) acquire(ctx context.Context) (graceful context.Context, release 
 }
 
 // notify tells listeners what was written.
-func (w *inboxWorker) notify(counts store.Counts) {
-	w.inbox.mirror.notify(change{organization: w.org.Name, organizationID: w.org.ID, kind: store.Webhook, counts: counts})
+func (w *inboxWorker) notify(saved store.Saved) {
+	w.inbox.mirror.notify(change{organization: w.org.Name, organizationID: w.org.ID, kind: store.Webhook, counts: saved.Counts, customers: saved.Changed})
 }
 
 // decode returns what a delivery changes, nil if nothing, and its result if that

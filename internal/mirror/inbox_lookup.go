@@ -138,7 +138,7 @@ func (w *inboxWorker) fetchMeter(ctx context.Context, l *lookups, meter uuid.UUI
 		if saved.Counts.RowsRejected > 0 {
 			l.reasons[meter] = fmt.Sprintf("Postgres refuses customer meter %s (see polar.rejected_rows)", id)
 		}
-		w.notify(saved.Counts)
+		w.notify(saved)
 		return nil
 	}
 	return nil

@@ -3,6 +3,7 @@ package mirror
 import (
 	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type change struct {
 	runID          int64 // 0 if no run wrote it
 	kind           store.Kind
 	counts         store.Counts // only inserted, updated and deleted rows are looked at
+	customers      []uuid.UUID  // of these rows, in any number and order; nil if unknown
 }
 
 // notify tells the listeners on [store.NotifyChannel] of a change, at once or as
@@ -42,7 +44,10 @@ func (m *Mirror) notify(c change) {
 	if m.notices == nil || c.counts.RowsInserted+c.counts.RowsUpdated+c.counts.RowsDeleted == 0 {
 		return
 	}
+	customers, more := firstCustomers(c.customers)
 	m.notices.add(&store.Notification{
+		CustomerIDs:    customers,
+		MoreCustomers:  more || c.customers == nil,
 		Organization:   c.organization,
 		OrganizationID: c.organizationID,
 		RunID:          c.runID,
@@ -51,6 +56,23 @@ func (m *Mirror) notify(c change) {
 		RowsUpdated:    c.counts.RowsUpdated,
 		RowsDeleted:    c.counts.RowsDeleted,
 	})
+}
+
+// firstCustomers are up to MaxNotified of the customers, each once, and whether there
+// are others.
+func firstCustomers(customers []uuid.UUID) (first []uuid.UUID, more bool) {
+	first = []uuid.UUID{} // and not null in JSON
+	seen := map[uuid.UUID]bool{}
+	for _, id := range customers {
+		if seen[id] {
+			continue
+		}
+		if len(first) == store.MaxNotified {
+			return first, true
+		}
+		seen[id], first = true, append(first, id)
+	}
+	return first, false
 }
 
 // reportAbandoned logs the runs that a dead process left, and notifies listeners
@@ -110,6 +132,8 @@ func combine(earlier, later *store.Notification) *store.Notification {
 	both.RowsInserted += earlier.RowsInserted
 	both.RowsUpdated += earlier.RowsUpdated
 	both.RowsDeleted += earlier.RowsDeleted
+	customers, more := firstCustomers(slices.Concat(earlier.CustomerIDs, later.CustomerIDs))
+	both.CustomerIDs, both.MoreCustomers = customers, more || earlier.MoreCustomers || later.MoreCustomers
 	return &both
 }
 

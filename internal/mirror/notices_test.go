@@ -3,9 +3,12 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"polarmirror/internal/pgtest"
@@ -66,6 +69,8 @@ func (l *listener) total(rows int64) heard {
 		h.RowsInserted += sum.RowsInserted
 		h.RowsUpdated += sum.RowsUpdated
 		h.RowsDeleted += sum.RowsDeleted
+		h.CustomerIDs = append(h.CustomerIDs, sum.CustomerIDs...)
+		h.MoreCustomers = h.MoreCustomers || sum.MoreCustomers
 		h.times += sum.times
 		sum = h
 	}
@@ -99,6 +104,9 @@ func TestListenersAreToldOfWalksTicksAndRepairsOnceTheyCanReadThem(t *testing.T)
 		if h.Organization != "acme" || h.OrganizationID != w.orgs[0].ID || h.Kind != store.Full || h.RunID == 0 {
 			t.Fatalf("told %+v", h)
 		}
+		if len(h.CustomerIDs) != store.MaxNotified || !h.MoreCustomers {
+			t.Fatalf("told of %d customers, and that there are more: %v", len(h.CustomerIDs), h.MoreCustomers)
+		}
 		inserted += h.RowsInserted
 		if got := w.value(`SELECT ($1::bigint >= $2::bigint)::text`, h.Read, inserted); got != "true" {
 			t.Fatalf("told of %d rows, read %s", inserted, h.Read)
@@ -122,6 +130,8 @@ func TestListenersAreToldOfWalksTicksAndRepairsOnceTheyCanReadThem(t *testing.T)
 	tick()
 	if h := l.next(); h.Kind != store.Incremental || h.RowsUpdated != 1 || digits(t, h.Read) != digits(t, changed.Units.Consumed) {
 		t.Errorf("after a tick: told %+v, want one row with %s", h, changed.Units.Consumed)
+	} else if diff := cmp.Diff([]uuid.UUID{changed.CustomerID}, h.CustomerIDs); diff != "" || h.MoreCustomers {
+		t.Errorf("after a tick: customers (-want +told), and more %v:\n%s", h.MoreCustomers, diff)
 	}
 	tick()
 	l.none()
@@ -129,6 +139,7 @@ func TestListenersAreToldOfWalksTicksAndRepairsOnceTheyCanReadThem(t *testing.T)
 	w.value(`UPDATE polar.customer_meters SET first_seen_at = first_seen_at - interval '1 hour' RETURNING 'x'`)
 	// Somebody tampers with the mirror, and a row disappears at Polar.
 	w.value(`UPDATE polar.customer_meters SET balance = balance + 1 WHERE id = $1 RETURNING id::text`, w.sim.Listed(w.orgs[0].ID)[20].ID)
+	tampered, missing := w.sim.Listed(w.orgs[0].ID)[20].CustomerID, w.sim.Listed(w.orgs[0].ID)[9].CustomerID
 	gone := w.sim.Listed(w.orgs[0].ID)[9].ID
 	must1(w.sim.DeleteCustomerMeter(gone))
 	l.read = `SELECT count(*)::text FROM polar.customer_meters WHERE deleted_at IS NULL`
@@ -137,6 +148,8 @@ func TestListenersAreToldOfWalksTicksAndRepairsOnceTheyCanReadThem(t *testing.T)
 	}
 	if h := l.total(2); h.Kind != store.Repair || h.RowsUpdated != 1 || h.RowsDeleted != 1 || h.Read != "2999" {
 		t.Errorf("after a repair: told %+v, want one updated and one deleted row", h)
+	} else if h.MoreCustomers || !slices.Contains(h.CustomerIDs, tampered) || !slices.Contains(h.CustomerIDs, missing) {
+		t.Errorf("after a repair: told %+v, want customers %s and %s", h, tampered, missing)
 	}
 	l.none()
 }
@@ -172,7 +185,7 @@ func TestListenersAreToldOfWhatADeadProcessWrote(t *testing.T) {
 	w.value(`UPDATE polar.sync_runs SET rows_updated = 5 WHERE id = $1 RETURNING 'x'`, dead.ID)
 	dying.Release()
 	w.backfill()
-	if h := l.total(65); h.RowsUpdated != 5 || h.RowsInserted != 60 || h.Read != "abandoned" {
+	if h := l.total(65); h.RowsUpdated != 5 || h.RowsInserted != 60 || h.Read != "abandoned" || !h.MoreCustomers {
 		t.Errorf("told %+v, want the 5 rows that the dead process updated among them", h)
 	}
 }

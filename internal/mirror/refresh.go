@@ -241,6 +241,7 @@ func (r *refresh) readUnder(ctx context.Context, filter Filter) error {
 		return err
 	}
 	r.run.count(saved.Counts)
+	r.run.counts.changed = append(r.run.counts.changed, saved.Changed...)
 	after, err := r.stored(graceful, ids)
 	if err != nil {
 		return err

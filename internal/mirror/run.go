@@ -32,6 +32,7 @@ type counts struct {
 	recorded store.Counts    // of requests and pages, what sync_runs has
 	total    store.Counts    // of rows, what was written; of the rest, what was recorded
 	notified store.Counts    // of total, what listeners were told or will be
+	changed  []uuid.UUID     // customers whose rows were written and of whom listeners were not told
 }
 
 // unrecorded are the requests and pages that sync_runs does not have yet. They
@@ -108,6 +109,7 @@ func (r *Run) write(ctx context.Context, b *store.Block) (store.Saved, error) {
 func (r *Run) saved(b *store.Block, saved store.Saved) {
 	r.counts.recorded.Add(b.Counts)
 	r.count(saved.Counts)
+	r.counts.changed = append(r.counts.changed, saved.Changed...)
 	r.notify()
 	r.log.Debug("block saved",
 		zap.Int64("pages", saved.Counts.Pages),
@@ -132,7 +134,8 @@ func (r *Run) notify() {
 		RowsDeleted:  total.RowsDeleted - notified.RowsDeleted,
 	}
 	r.counts.notified.Add(since)
-	r.mirror.notify(change{organization: r.org.Name, organizationID: r.org.ID, runID: r.record.ID, kind: r.record.Kind, counts: since})
+	r.mirror.notify(change{organization: r.org.Name, organizationID: r.org.ID, runID: r.record.ID, kind: r.record.Kind, counts: since, customers: r.counts.changed})
+	r.counts.changed = nil
 }
 
 // markDeleted marks rows that Polar, asked for each of them, does not have.
@@ -140,11 +143,12 @@ func (r *Run) markDeleted(ctx context.Context, gone []uuid.UUID) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	n, err := r.session.MarkDeleted(ctx, r.record, gone)
+	customers, err := r.session.MarkDeleted(ctx, r.record, gone)
 	if err != nil {
 		return err
 	}
-	r.count(store.Counts{RowsDeleted: int64(n)})
+	r.count(store.Counts{RowsDeleted: int64(len(customers))})
+	r.counts.changed = append(r.counts.changed, customers...)
 	return nil
 }
 

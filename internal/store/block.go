@@ -105,4 +105,7 @@ type Saved struct {
 	// NewCustomers are the customers of the rows that the mirror did not have live
 	// before. One may be there more than once.
 	NewCustomers []uuid.UUID
+	// Changed are the customers of the rows that were written. One may be there more
+	// than once.
+	Changed []uuid.UUID
 }

@@ -199,9 +199,9 @@ func TestMarkDeletedIsWrittenIntoTheHistoryOnce(t *testing.T) {
 	m := sample(t, 1)
 	save(t, s, run, &store.Block{CustomerMeters: rows(m)})
 	for i, want := range []int{1, 0} {
-		n, err := s.MarkDeleted(t.Context(), run, []uuid.UUID{m.ID})
-		if err != nil || n != want {
-			t.Fatalf("call %d marked %d rows, want %d (%v)", i+1, n, want, err)
+		customers, err := s.MarkDeleted(t.Context(), run, []uuid.UUID{m.ID})
+		if err != nil || len(customers) != want {
+			t.Fatalf("call %d marked rows of customers %v, want %d (%v)", i+1, customers, want, err)
 		}
 	}
 	if got := lookup(t, db, `SELECT string_agg(deleted::text, ' ' ORDER BY observed_at) FROM polar.customer_meter_history`); got != "false true" {

@@ -21,7 +21,17 @@ type Notification struct {
 	RowsInserted   int64     `json:"rows_inserted"`
 	RowsUpdated    int64     `json:"rows_updated"`
 	RowsDeleted    int64     `json:"rows_deleted"`
+
+	// CustomerIDs are the customers whose customer meters changed, MaxNotified at
+	// most, and MoreCustomers says that there are others.
+	CustomerIDs   []uuid.UUID `json:"customer_ids"`
+	MoreCustomers bool        `json:"more_customers"`
 }
+
+// MaxNotified is how many customers a notification names at most. With them it stays
+// below the 8,000 bytes that Postgres allows (source: PostgreSQL documentation,
+// "NOTIFY").
+const MaxNotified = 150
 
 // Notify notifies the listeners. Call it after the changes were committed, so that
 // a listener who then reads sees them. It reports false, and notifies nobody, if

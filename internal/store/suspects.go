@@ -215,8 +215,8 @@ SELECT count(*)
 
 // MarkDeleted marks customer meters that, by its own word, Polar no longer has,
 // adds that to the history and counts them for the run. Rows that are already
-// marked stay as they are.
-func (s *Session) MarkDeleted(ctx context.Context, run *Run, ids []uuid.UUID) (int, error) {
+// marked stay as they are. It returns the customer of each row that it marked.
+func (s *Session) MarkDeleted(ctx context.Context, run *Run, ids []uuid.UUID) (customers []uuid.UUID, err error) {
 	const sql = `
 WITH marked AS (
     UPDATE polar.customer_meters m
@@ -233,6 +233,7 @@ WITH marked AS (
            ) l)
     RETURNING
         m.id,
+        m.customer_id,
         m.credited_units,
         m.modified_at,
         m.last_changed_at,
@@ -268,10 +269,7 @@ counted AS (
        SET rows_deleted = r.rows_deleted + (SELECT count(*) FROM marked)
      WHERE r.id = $4
 )
-SELECT count(*) FROM marked`
-	var n int
-	if err := s.conn.QueryRow(ctx, sql, column(ids, id), s.organization, string(run.Kind), run.ID).Scan(&n); err != nil {
-		return 0, fmt.Errorf("mark %d rows deleted: %w", len(ids), cured(err))
-	}
-	return n, nil
+SELECT customer_id FROM marked`
+	return collect(ctx, s.conn, fmt.Sprintf("mark %d rows deleted", len(ids)), pgx.RowTo[uuid.UUID],
+		sql, column(ids, id), s.organization, string(run.Kind), run.ID)
 }

@@ -45,10 +45,10 @@ type Effect struct {
 // each by id. Only a block that copies new customers goes out of that order: of
 // the two that then wait for one another, Postgres ends one with an error, and it
 // begins anew.
-func (c *Claim) Apply(ctx context.Context, changes []*Change) (Counts, []Effect, error) {
+func (c *Claim) Apply(ctx context.Context, changes []*Change) (Saved, []Effect, error) {
 	known, err := c.load(ctx, changes)
 	if err != nil {
-		return Counts{}, nil, err
+		return Saved{}, nil, err
 	}
 	effects := make([]Effect, len(changes))
 	var customers []*polar.Customer
@@ -81,12 +81,12 @@ func (c *Claim) Apply(ctx context.Context, changes []*Change) (Counts, []Effect,
 	c.writer.queueCustomers(batch, nestedCustomers(customers), b.requestedAt(time.Now()), b.Force, b.Rewrite)
 	c.writer.queueCustomerMeters(batch, &Run{Kind: Webhook}, rows, b.requestedAt(time.Now()), b.Force, &saved)
 	if batch.Len() == 0 {
-		return Counts{}, effects, nil
+		return Saved{}, effects, nil
 	}
 	if err := c.writer.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return Counts{}, nil, fmt.Errorf("apply webhooks about %d customers: %w", len(customers), err)
+		return Saved{}, nil, fmt.Errorf("apply webhooks about %d customers: %w", len(customers), err)
 	}
-	return saved.Counts, effects, nil
+	return saved, effects, nil
 }
 
 // knownRows are the rows of the mirror that changes are about.

@@ -21,16 +21,16 @@ func apply(t testing.TB, st *store.Store, changes ...*store.Change) (store.Count
 	d := delivery(1, 1)
 	d.ID = uuid.NewString()
 	keep(t, st, d)
-	var counts store.Counts
+	var saved store.Saved
 	var effects []store.Effect
 	err := st.ProcessDeliveries(t.Context(), due(1), func(c *store.Claim) (results []store.DeliveryResult, err error) {
-		counts, effects, err = c.Apply(t.Context(), changes)
+		saved, effects, err = c.Apply(t.Context(), changes)
 		return []store.DeliveryResult{{Status: store.DeliveryApplied}}, err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return counts, effects
+	return saved.Counts, effects
 }
 
 // told is what a delivery says: no meter, and nothing unknown.

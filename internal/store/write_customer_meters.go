@@ -158,6 +158,7 @@ written AS (
            OR m.out_of_scope_at IS NOT NULL)
     RETURNING
         m.id,
+        m.customer_id,
         m.credited_units,
         m.modified_at,
         m.first_seen_at,
@@ -193,7 +194,8 @@ SELECT
     (SELECT count(*) FROM written w WHERE w.first_seen_at = w.last_changed_at),
     (SELECT count(*) FROM written w WHERE w.first_seen_at <> w.last_changed_at),
     ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean),
-    ARRAY(SELECT n.customer_id FROM compared n WHERE n.not_live)`
+    ARRAY(SELECT n.customer_id FROM compared n WHERE n.not_live),
+    ARRAY(SELECT w.customer_id FROM written w)`
 
 // queueCustomerMeters writes rows that are not known to be stored already, and
 // adds what it did to saved.
@@ -218,15 +220,16 @@ func (w *Writer) queueCustomerMeters(batch *pgx.Batch, run *Run, rows []*polar.C
 		force,
 	).QueryRow(func(row pgx.Row) error {
 		var inserted, updated int64
-		var older, customers []uuid.UUID
-		if err := row.Scan(&inserted, &updated, &older, &customers); err != nil {
+		var older, added, changed []uuid.UUID
+		if err := row.Scan(&inserted, &updated, &older, &added, &changed); err != nil {
 			return err
 		}
 		saved.Counts.RowsInserted += inserted
 		saved.Counts.RowsUpdated += updated
 		saved.Counts.RowsUnchanged += int64(len(rows)) - inserted - updated
 		saved.Older = append(saved.Older, older...)
-		saved.NewCustomers = append(saved.NewCustomers, customers...)
+		saved.NewCustomers = append(saved.NewCustomers, added...)
+		saved.Changed = append(saved.Changed[:len(saved.Changed):len(saved.Changed)], changed...)
 		return nil
 	})
 }

@@ -127,6 +127,7 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *co
 		}
 		saved.Counts.RowsInserted += int64(len(c.newRows))
 		saved.NewCustomers = column(c.newRows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID })
+		saved.Changed = saved.NewCustomers
 		rows, c.customers.wanted, c.meters.wanted = c.changedRows, nil, nil
 	}
 	if err := tx.SendBatch(ctx, w.writeBatch(run, b, c, rows, &saved)).Close(); err != nil {
