@@ -4,9 +4,10 @@
 
 -- +goose Up
 CREATE TABLE polar.organizations (
-    id         uuid        NOT NULL,
-    name       text        NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    id              uuid        NOT NULL,
+    name            text        NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    found_change_at timestamptz,
     CONSTRAINT organizations_pkey PRIMARY KEY (id),
     CONSTRAINT organizations_name_not_empty CHECK (name <> '')
 );
@@ -15,6 +16,7 @@ COMMENT ON TABLE polar.organizations IS 'Organizations at Polar whose customer m
 COMMENT ON COLUMN polar.organizations.id IS 'Id of the organization at Polar.';
 COMMENT ON COLUMN polar.organizations.name IS 'Label from the configuration, as it stands in logs and metrics.';
 COMMENT ON COLUMN polar.organizations.created_at IS 'When this database first mirrored the organization.';
+COMMENT ON COLUMN polar.organizations.found_change_at IS 'When, by Polar''s clock, the newest change was made that a run of the service found and no webhook had brought before; null if there is none, or if the organization has no webhooks.';
 
 COMMENT ON TABLE polar.goose_db_version IS 'Migrations applied to this schema, kept by goose.';
 COMMENT ON COLUMN polar.goose_db_version.id IS 'Number of the entry.';

@@ -26,6 +26,7 @@ CREATE TABLE polar.webhook_events (
 );
 
 CREATE INDEX webhook_events_pending_idx ON polar.webhook_events (organization_id, sent_at, received_at) WHERE status = 'pending';
+CREATE INDEX webhook_events_sent_at_idx ON polar.webhook_events (organization_id, sent_at);
 CREATE INDEX webhook_events_received_at_idx ON polar.webhook_events (received_at);
 
 COMMENT ON TABLE polar.webhook_events IS 'Deliveries received from Polar''s webhooks, kept for 30 days. Those not applied hold personal data.';

@@ -35,7 +35,12 @@ SELECT
     last_exact.started_at AS last_exact_started_at,
     last_exact.finished_at AS last_exact_finished_at,
     failed_full.n AS full_failures,
-    failed_full.finished_at AS full_failed_at
+    failed_full.finished_at AS full_failed_at,
+    webhook.sent_at AS last_webhook_sent_at,
+    CASE
+        WHEN o.found_change_at < now() - interval '5 minutes'
+             AND coalesce(webhook.sent_at < o.found_change_at - interval '10 seconds', true) THEN o.found_change_at
+    END AS webhooks_silent_since
 FROM polar.organizations o
 LEFT JOIN LATERAL (
     SELECT
@@ -121,7 +126,14 @@ CROSS JOIN LATERAL (
            ORDER BY -r.id
            LIMIT 10
       ) l
-) failed_full;
+) failed_full
+LEFT JOIN LATERAL (
+    SELECT e.sent_at
+      FROM polar.webhook_events e
+     WHERE e.organization_id = o.id
+     ORDER BY e.sent_at DESC
+     LIMIT 1
+) webhook ON true;
 
 COMMENT ON VIEW polar.sync_status IS 'Per organization: how current the mirror is, what is running, and the last error. A time that would be later than now is null: the clock that gave it was ahead.';
 COMMENT ON COLUMN polar.sync_status.organization_id IS 'Id of the organization at Polar.';
@@ -147,6 +159,8 @@ COMMENT ON COLUMN polar.sync_status.last_exact_started_at IS 'Start of that run.
 COMMENT ON COLUMN polar.sync_status.last_exact_finished_at IS 'End of that run.';
 COMMENT ON COLUMN polar.sync_status.full_failures IS 'Full runs that have failed since the last successful one; not counted beyond 10.';
 COMMENT ON COLUMN polar.sync_status.full_failed_at IS 'When the last of them ended.';
+COMMENT ON COLUMN polar.sync_status.last_webhook_sent_at IS 'When, by Polar''s clock, the last webhook was sent that arrived, of those of the last 30 days; null if there was none.';
+COMMENT ON COLUMN polar.sync_status.webhooks_silent_since IS 'When, by Polar''s clock, the change was made that a run found more than five minutes later and no webhook has announced, nor any other change since; null if webhooks arrive, or if nothing changed.';
 
 -- The flat join that people and BI tools read.
 CREATE VIEW polar.customer_meter_overview AS

@@ -113,6 +113,7 @@ func (p *program) newMirror(cfg *config.Config, db *database, source string, pro
 				ExternalCustomerIDs: o.Filter.ExternalCustomerID,
 				MeterIDs:            o.Filter.MeterID,
 			},
+			Webhooks: !o.WebhookSecret.IsZero(),
 		})
 	}
 	if source == "" {

@@ -47,9 +47,9 @@ type databaseCollector struct {
 	status *recent.Value[[]store.OrgStatus]
 	sizes  *recent.Value[[]store.OrgStatus]
 
-	up, age, success, exact, method, took, failing *prometheus.Desc
-	live, suspects, rejected                       *prometheus.Desc
-	pool                                           poolDescs
+	up, age, success, exact, method, took, failing, silent *prometheus.Desc
+	live, suspects, rejected                               *prometheus.Desc
+	pool                                                   poolDescs
 }
 
 func newDatabaseCollector(db Database, organizations []store.Organization, log *zap.Logger) *databaseCollector {
@@ -67,6 +67,7 @@ func newDatabaseCollector(db Database, organizations []store.Organization, log *
 	c.exact = desc("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", "organization")
 	c.method = desc("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", "organization", "method")
 	c.failing = desc("failing", "Whether a run failed and none has made up for it since: 1 or 0.", "organization")
+	c.silent = desc("webhooks_silent", "Whether a run found a change that no webhook announced, and none has arrived since: 1 or 0.", "organization")
 	c.live = desc("live_rows", "Customer meters that Polar has and the configured filter lets in.", "organization")
 	c.suspects = desc("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", "organization")
 	c.rejected = desc("rejected_rows", "Rows from Polar that could not be mirrored, of the last 30 days.", "organization")
@@ -80,7 +81,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe is of [prometheus.Collector].
 func (c *databaseCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.up, c.age, c.success, c.took, c.exact, c.method, c.failing, c.live, c.suspects, c.rejected} {
+	for _, d := range []*prometheus.Desc{c.up, c.age, c.success, c.took, c.exact, c.method, c.failing, c.silent, c.live, c.suspects, c.rejected} {
 		to <- d
 	}
 	c.pool.describe(to)
@@ -117,6 +118,7 @@ func (c *databaseCollector) collectStatus(to chan<- prometheus.Metric) {
 			gauge(to, c.method, oneIf(s.FullMethod == method), name, string(method))
 		}
 		gauge(to, c.failing, oneIf(s.Failing()), name)
+		gauge(to, c.silent, oneIf(!s.WebhooksSilentSince.IsZero()), name)
 	}
 }
 

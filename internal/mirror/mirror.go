@@ -21,6 +21,8 @@ type Organization struct {
 	ID     uuid.UUID // zero: learned from what its token sees
 	Client *fetch.Client
 	Filter Filter
+
+	Webhooks bool // Polar sends them here
 }
 
 // A Filter restricts the mirror to some customer meters; empty lists don't.
@@ -62,7 +64,8 @@ type Mirror struct {
 	progress Progress
 	observer Observer
 	outage   outage
-	notices  *notices // nil: nobody is told
+	serving  time.Time // when Serve began; zero unless it runs
+	notices  *notices  // nil: nobody is told
 }
 
 // New returns a Mirror.

@@ -23,6 +23,8 @@ type Run struct {
 	counts  counts
 	log     *zap.Logger
 	began   time.Time
+
+	foundChange time.Time // see silence
 }
 
 // counts are what a run has done. The run alone adds to them.
@@ -109,6 +111,7 @@ func (r *Run) write(ctx context.Context, b *store.Block) (store.Saved, error) {
 func (r *Run) saved(b *store.Block, saved store.Saved) {
 	r.counts.recorded.Add(b.Counts)
 	r.count(saved.Counts)
+	r.noteChange(b, saved)
 	r.counts.changed = append(r.counts.changed, saved.Changed...)
 	r.notify()
 	r.log.Debug("block saved",
@@ -159,7 +162,7 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 		outcome.Err = ErrStopped
 		outcome.Stopped = true
 	}
-	outcome.Counts = r.counts.unrecorded()
+	outcome.Counts, outcome.FoundChange = r.counts.unrecorded(), r.foundChange
 	r.count(outcome.Counts)
 	r.notify()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)

@@ -38,6 +38,7 @@ type Schedules struct {
 // waits for the runs under way to save their blocks. Any number of processes
 // may serve one database.
 func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
+	m.serving = time.Now()
 	turns, spread := make(chan struct{}, m.opts.Concurrency), newSpread()
 	var working sync.WaitGroup
 	for _, org := range m.opts.Organizations {
@@ -316,16 +317,19 @@ func backoff(failures int) time.Duration {
 	return min(firstRetry<<min(max(failures-1, 0), 10), lastRetry)
 }
 
-// maintain does what belongs to no organization. All replicas do, at different
-// moments.
+// maintain does what belongs to no run. All replicas do, at different moments.
 func (m *Mirror) maintain(ctx context.Context) {
 	maintained := time.Now() // by Migrate
+	silence := silence{}
 	for sleep(ctx, abandonInterval/2+rand.N(abandonInterval)) == nil {
 		dead, err := m.store.AbandonDead(ctx)
 		m.reportAbandoned(dead)
 		if err == nil && time.Since(maintained) > maintainInterval {
 			maintained = time.Now()
 			err = m.store.Maintain(ctx)
+		}
+		if err == nil {
+			err = m.warnOfSilence(ctx, silence)
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:

@@ -45,6 +45,12 @@ type OrgStatus struct {
 	Running      Kind // of the run under way; "" if there is none
 	RunningSince time.Time
 
+	// WebhooksSilentSince is when, by Polar's clock, a change was made that a run
+	// found and that no webhook has announced, nor any other since; zero if webhooks
+	// arrive, or if nothing changed. LastWebhook is when the last one that arrived was
+	// sent, by the same clock.
+	WebhooksSilentSince, LastWebhook time.Time
+
 	// Counted only if asked for:
 	LiveRows     int64 // customer meters that Polar has and the filter matches
 	Suspects     int64 // of them, those that the full run under way has not found
@@ -127,6 +133,8 @@ SELECT
     full_failed_at,
     coalesce(running, ''),
     running_since,
+    webhooks_silent_since,
+    last_webhook_sent_at,
     CASE WHEN $1::boolean THEN live_rows ELSE 0 END,
     CASE WHEN $1::boolean THEN (SELECT count(*) FROM polar.walk_suspects w WHERE w.organization_id = s.organization_id) ELSE 0 END,
     CASE WHEN $1::boolean THEN (SELECT count(*) FROM polar.rejected_rows j WHERE j.organization_id = s.organization_id) ELSE 0 END
@@ -184,6 +192,6 @@ func scanOrgStatus(row pgx.CollectableRow) (OrgStatus, error) {
 		&s.LastIncremental.ID, &s.LastIncremental.Started, &s.LastIncremental.Finished,
 		&s.LastExact.ID, &s.LastExact.Started, &s.LastExact.Finished,
 		&s.Failed.Kind, &s.Failed.At, &s.Failed.Message, &s.FullFailures, &s.FullFailedAt,
-		&s.Running, &s.RunningSince, &s.LiveRows, &s.Suspects, &s.RejectedRows)
+		&s.Running, &s.RunningSince, &s.WebhooksSilentSince, &s.LastWebhook, &s.LiveRows, &s.Suspects, &s.RejectedRows)
 	return s, err
 }

@@ -72,6 +72,19 @@ WHERE o.name IS DISTINCT FROM excluded.name`
 	return nil
 }
 
+// ForgetFoundChange forgets what runs found that no webhook announced, once the
+// organization has no webhooks any more.
+func (s *Store) ForgetFoundChange(ctx context.Context, organization uuid.UUID) error {
+	const sql = `
+UPDATE polar.organizations
+   SET found_change_at = NULL
+ WHERE id = $1`
+	if _, err := s.pool.Exec(ctx, sql, organization); err != nil {
+		return fmt.Errorf("forget changes without webhooks: %w", cured(err))
+	}
+	return nil
+}
+
 // OrganizationID returns the id registered for the label name, or false.
 // A label without a configured id then means the same organization as before,
 // even while Polar lists nothing.
@@ -149,6 +162,9 @@ type Outcome struct {
 	NullRows *int
 	Walked   bool // the full run is finished: its cursor and suspects are dropped
 	Method   Method
+	// FoundChange is when, by Polar's clock, the newest change was made that the run
+	// found and a webhook should have brought; zero if it found none.
+	FoundChange time.Time
 }
 
 // FinishRun ends the run and, if it succeeded, moves the tick's floor to o.Floor.
@@ -176,6 +192,9 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	}
 	if o.Err == nil && !o.Floor.IsZero() {
 		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, o.NullRows)
+	}
+	if !o.FoundChange.IsZero() {
+		batch.Queue(foundChangeSQL, s.organization, o.FoundChange)
 	}
 	send := func() error { return s.conn.SendBatch(ctx, batch).Close() }
 	if o.Stopped && s.conn.Conn().IsClosed() {
@@ -274,6 +293,12 @@ VALUES ($1, $2, $4)
 ON CONFLICT (organization_id) DO UPDATE SET
     floor_at = CASE WHEN $3 THEN excluded.floor_at ELSE greatest(f.floor_at, excluded.floor_at) END,
     null_rows = coalesce(excluded.null_rows, f.null_rows)`
+
+const foundChangeSQL = `
+UPDATE polar.organizations
+   SET found_change_at = $2
+ WHERE id = $1
+   AND (found_change_at IS NULL OR found_change_at < $2)`
 
 const addCountsSQL = `
 UPDATE polar.sync_runs

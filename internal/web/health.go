@@ -118,6 +118,10 @@ type organizationAge struct {
 	Reason       string     `json:"reason,omitempty"`
 	AgeSeconds   *float64   `json:"age_seconds"`  // null if no run ever succeeded, or if it is unknown when
 	LastSuccess  *time.Time `json:"last_success"` // when the last successful run ended
+
+	// WebhooksSilentSince is when a change was made at Polar that no webhook announced;
+	// left out while they arrive.
+	WebhooksSilentSince *time.Time `json:"webhooks_silent_since,omitempty"`
 }
 
 // data tells how old each organization's data is, counted from the start of the
@@ -146,6 +150,9 @@ func (h *Health) age(s store.OrgStatus, at time.Time) organizationAge {
 	o := organizationAge{Organization: s.Organization, Status: dataStale}
 	if end := s.LastSuccess(); !end.IsZero() {
 		o.LastSuccess = &end
+	}
+	if since := s.WebhooksSilentSince; !since.IsZero() {
+		o.WebhooksSilentSince = &since
 	}
 	if s.Undated() {
 		o.Reason = "the last successful run is dated later than now: the database's clock was ahead"
