@@ -5,189 +5,371 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"polarmirror/internal/console"
+	"polarmirror/internal/polarsim"
 )
 
 // A bench is one benchmark under way.
 type bench struct {
-	opts     *plan
+	sizes, meters []int
+	paced         bool
+	syncd         string // the binary; empty to build it, which needs a checkout
+	stderr        io.Writer
+
 	dir      string // temporary
 	postgres *postgres
-	progress io.Writer
+	results  []result
+	pace     string // how a paced first load went
 }
 
-// runBench measures what p asks for. The report holds what was measured even if
-// there is an error; it is nil if nothing was begun. When it returns everything
-// it started has ended and everything it made is gone.
-func runBench(ctx context.Context, p *plan, progress io.Writer) (_ *report, err error) {
-	b := &bench{opts: p, progress: progress}
-	if b.dir, err = os.MkdirTemp(p.parent, "syncd-bench-"); err != nil {
-		return nil, fmt.Errorf("make a temporary folder: %w", err)
+// A result is what one process did and took.
+type result struct {
+	rows, meters int
+	name         string
+	usage
+	cost
+	began         mark
+	postgres      time.Duration // CPU
+	postgresKnown bool
+	log           int64 // bytes of write-ahead log
+
+	// Of syncd's.
+	method      string // sweep or walk
+	updated     int64
+	newVersions int64
+}
+
+// The names of what is compared.
+const (
+	firstLoad   = "first load"
+	unchanged   = "full run, unchanged"
+	walked      = "full run, --walk"
+	changed     = "full run, 1 % changed"
+	downloaded  = "plain download"
+	copied      = "COPY of the same rows"
+	scriptFirst = "plain script, first load"
+	scriptAgain = "plain script, unchanged"
+)
+
+// run measures everything. When it returns, everything it started has ended and
+// everything it made is gone.
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.dir, err = os.MkdirTemp("", "syncd-bench-"); err != nil {
+		return fmt.Errorf("make a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	if p.syncd == "" {
-		b.say("building syncd")
-		if p.syncd, err = buildSyncd(ctx, b.dir); err != nil {
-			return nil, err
+	if b.syncd == "" {
+		fmt.Fprintln(b.stderr, "building syncd")
+		b.syncd = filepath.Join(b.dir, "syncd")
+		out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", b.syncd, "polarmirror/cmd/syncd").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("build syncd: %w: %s", err, out)
 		}
 	}
-	b.say("starting Postgres")
-	if b.postgres, err = startPostgres(ctx, b.dir, p.settings); err != nil {
-		return nil, err
+	fmt.Fprintln(b.stderr, "starting Postgres")
+	if b.postgres, err = startPostgres(ctx, b.dir); err != nil {
+		return err
 	}
 	defer func() { err = errors.Join(err, b.postgres.close(ctx)) }()
-	r := &report{
-		Began: time.Now().UTC(), CPUs: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH,
-		Go: runtime.Version(), Postgres: b.postgres.version, Settings: p.settings, Runs: p.runs, Load: loadAverage(),
+	if b.paced {
+		return b.measurePaced(ctx)
 	}
-	if r.Load > busy*float64(r.CPUs) {
-		b.say("the machine is busy (load %.1f on %d CPUs): what is measured will not say much", r.Load, r.CPUs)
-	}
-	if p.wants(phaseFirst, phaseUnchanged, phaseChanged, phaseTick, baseDownload, baseCopy, basePlain) {
-		for _, rows := range p.sizes {
-			s := &sizeReport{Rows: rows}
-			r.Sizes = append(r.Sizes, s)
-			if err := b.size(ctx, s); err != nil {
-				return r, fmt.Errorf("%d customer meters: %w", rows, err)
+	for _, rows := range b.sizes {
+		for _, meters := range b.meters {
+			if err := b.measure(ctx, rows, meters); err != nil {
+				return fmt.Errorf("%d customer meters of %d meters: %w", rows, meters, err)
 			}
 		}
 	}
-	if p.wants(phaseCost) {
-		for _, rows := range p.sizes {
-			for _, meters := range metersTried(rows) {
-				c, err := b.costs(ctx, rows, meters)
-				if err != nil {
-					return r, fmt.Errorf("cost of %d customer meters: %w", rows, err)
-				}
-				r.Costs = append(r.Costs, c)
-			}
-		}
-	}
-	if p.wants(phasePaced) {
-		if r.Paced, err = b.paced(ctx); err != nil {
-			return r, fmt.Errorf("paced: %w", err)
-		}
-	}
-	return r, nil
+	return nil
 }
 
-// busy is the load for each CPU above which measuring makes little sense.
-const busy = 0.5
-
-func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(b.progress, format+"\n", args...)
-}
-
-// A sizing is the measuring of one size.
-type sizing struct {
-	*bench
-	*sizeReport
-	polar *polar
-}
-
-func (b *bench) size(ctx context.Context, r *sizeReport) error {
-	b.say("%s customer meters: starting the simulated Polar", count(r.Rows))
-	p, err := startPolar(ctx, polarSpec{Rows: r.Rows, Meters: usualMeters})
-	if err != nil {
+// measure runs everything with so many customer meters.
+func (b *bench) measure(ctx context.Context, rows, meters int) error {
+	fmt.Fprintf(b.stderr, "rendering %d customer meters\n", rows)
+	p := newPolar(rows, meters)
+	if err := p.start(); err != nil {
 		return err
 	}
 	defer p.close()
-	b.postgres.polar = p.cmd.Process.Pid
-	r.NullRows, r.RowBytes = p.NullRows, p.RowBytes
-	s := &sizing{bench: b, sizeReport: r, polar: p}
-	if b.opts.wants(baseDownload) {
-		if err := s.download(ctx); err != nil {
-			return err
-		}
-	}
-	if b.opts.wants(phaseFirst, phaseUnchanged, phaseChanged, phaseTick, baseCopy) {
-		if err := s.mirror(ctx); err != nil {
-			return err
-		}
-	}
-	if b.opts.wants(basePlain) {
-		return s.plain(ctx)
-	}
-	return nil
-}
+	rows = len(p.rows) // of whole customers
 
-// repeated measures a phase as often as asked for, and notes it.
-func (s *sizing) repeated(ctx context.Context, name, title string, once func(context.Context) (sample, error)) error {
-	var samples []sample
-	for i := range s.opts.runs {
-		taken, err := once(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", title, err)
-		}
-		samples = append(samples, taken)
-		s.tell(title, i, taken)
+	if err := b.baseline(ctx, p, b.postgres.admin, downloaded, "download", connections); err != nil {
+		return err
 	}
-	s.Phases = append(s.Phases, summarize(name, title, samples))
-	return nil
-}
 
-func (s *sizing) tell(title string, i int, taken sample) {
-	of := ""
-	if s.opts.runs > 1 {
-		of = fmt.Sprintf(" (%d of %d)", i+1, s.opts.runs)
-	}
-	if taken.rows == 0 {
-		s.say("%s customer meters: %s%s: %d requests", count(s.Rows), title, of, taken.requests)
-		return
-	}
-	s.say("%s customer meters: %s%s: %.2fs, %s rows a second", count(s.Rows), title, of,
-		taken.wall.Seconds(), count(int(float64(taken.rows)/taken.wall.Seconds())))
-}
-
-func (s *sizing) download(ctx context.Context) error {
-	maintenance := &database{postgres: s.postgres, name: "maintenance", url: s.postgres.server.URL()}
-	defer maintenance.disconnect(ctx)
-	return s.repeated(ctx, baseDownload, "plain download", func(ctx context.Context) (sample, error) {
-		return s.baseline(ctx, maintenance, s.Rows, workerSpec{Kind: baseDownload, Polar: s.polar.polarInfo})
-	})
-}
-
-// plain measures the plain script on an empty table and on unchanged rows.
-func (s *sizing) plain(ctx context.Context) error {
-	var db *database
-	defer func() {
-		if db != nil {
-			_ = db.drop(context.WithoutCancel(ctx)) // the whole server goes, at the end
-		}
-	}()
-	script := func(ctx context.Context) (sample, error) {
-		return s.baseline(ctx, db, s.Rows, workerSpec{Kind: basePlain, Polar: s.polar.polarInfo, URL: db.url})
-	}
-	err := s.repeated(ctx, plainFirst, "plain script, first load", func(ctx context.Context) (_ sample, err error) {
-		if db != nil {
-			if err := db.drop(ctx); err != nil {
-				return sample{}, err
-			}
-		}
-		if db, err = s.postgres.create(ctx, "plain"); err != nil {
-			return sample{}, err
-		}
-		conn, err := db.connect(ctx)
-		if err != nil {
-			return sample{}, err
-		}
-		if _, err := conn.Exec(ctx, plainTable); err != nil {
-			return sample{}, fmt.Errorf("make the script's table: %w", err)
-		}
-		if err := db.vacuumCatalog(ctx); err != nil {
-			return sample{}, err
-		}
-		return script(ctx)
-	})
+	mirror, config, err := b.migrated(ctx, "mirror", p.url, p.org, 0)
 	if err != nil {
 		return err
 	}
-	return s.repeated(ctx, plainUnchanged, "plain script, unchanged", func(ctx context.Context) (sample, error) {
-		if err := db.vacuum(ctx); err != nil {
-			return sample{}, err
+	defer mirror.drop(ctx)
+	if err := b.backfill(ctx, p, mirror, firstLoad, config); err != nil {
+		return err
+	}
+	if err := mirror.vacuum(ctx); err != nil { // or autovacuum would do it meanwhile
+		return err
+	}
+	if err := b.copy(ctx, p, mirror); err != nil {
+		return err
+	}
+	if err := b.backfill(ctx, p, mirror, unchanged, config); err != nil {
+		return err
+	}
+	if err := mirror.vacuum(ctx); err != nil {
+		return err
+	}
+	if err := b.backfill(ctx, p, mirror, walked, config, "--walk"); err != nil {
+		return err
+	}
+	if err := p.change(rows / 100); err != nil {
+		return err
+	}
+	if err := mirror.vacuum(ctx); err != nil {
+		return err
+	}
+	if err := b.backfill(ctx, p, mirror, changed, config); err != nil {
+		return err
+	}
+
+	script, err := b.postgres.create(ctx, "script")
+	if err != nil {
+		return err
+	}
+	defer script.drop(ctx)
+	if _, err := script.conn.Exec(ctx, plainTable); err != nil {
+		return fmt.Errorf("make the script's table: %w", err)
+	}
+	if err := b.baseline(ctx, p, script, scriptFirst, "script", 1); err != nil {
+		return err
+	}
+	if err := script.vacuum(ctx); err != nil {
+		return err
+	}
+	return b.baseline(ctx, p, script, scriptAgain, "script", 1)
+}
+
+// copy measures COPY of what a mirror holds into another database of the same schema.
+func (b *bench) copy(ctx context.Context, p *polar, from *database) error {
+	if err := from.dump(ctx, b.dir); err != nil {
+		return err
+	}
+	into, _, err := b.migrated(ctx, "copied", p.url, p.org, 0)
+	if err != nil {
+		return err
+	}
+	defer into.drop(ctx)
+	return b.baseline(ctx, p, into, copied, "copy", 1)
+}
+
+// migrated makes a database with syncd's schema, and a configuration for it. That
+// file holds the token and the database's password, and is for its owner only.
+func (b *bench) migrated(ctx context.Context, name, polarURL string, org polarsim.Organization, perMinute int) (*database, string, error) {
+	db, err := b.postgres.create(ctx, name)
+	if err != nil {
+		return nil, "", err
+	}
+	config := filepath.Join(b.dir, name+".yaml")
+	text := fmt.Sprintf(`
+polar: {base_url: %q, requests_per_minute: %d, concurrency: %d}
+organizations:
+  - {name: bench, id: %s, access_token: %q}
+database: {url: %q}
+http: {listen: ""}
+`, polarURL, perMinute, connections, org.ID, org.Token, db.url)
+	err = os.WriteFile(config, []byte(text), 0o600)
+	if err == nil {
+		_, err = measure(command(ctx, b.syncd, "migrate", "up", "--config", config))
+	}
+	if err == nil {
+		_, err = db.conn.Exec(ctx, `CHECKPOINT`)
+	}
+	if err != nil {
+		db.drop(ctx)
+		return nil, "", fmt.Errorf("make a database with syncd's schema: %w", err)
+	}
+	return db, config, nil
+}
+
+// baseline measures another process of this program, and proves that it handled
+// every row.
+func (b *bench) baseline(ctx context.Context, p *polar, db *database, name, kind string, inFlight int) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	cmd := command(ctx, self)
+	cmd.Env = append(os.Environ(), workerEnv+"="+kind, polarEnv+"="+p.url, tokenEnv+"="+p.org.Token,
+		organizationEnv+"="+p.org.ID.String(), rowsEnv+"="+strconv.Itoa(len(p.rows)), databaseEnv+"="+db.url, filesEnv+"="+b.dir)
+	p.begin(inFlight)
+	r, err := db.measure(ctx, cmd)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if said := strings.TrimSpace(r.stdout); said != strconv.Itoa(len(p.rows)) {
+		return fmt.Errorf("%s: %s rows of %d", name, said, len(p.rows))
+	}
+	b.add(p, name, r)
+	return nil
+}
+
+// errNotMirrored means that syncd ended well and did not do what a benchmark of
+// it has to count on.
+var errNotMirrored = errors.New("syncd did not mirror what the simulated Polar holds")
+
+// backfill measures syncd --backfill, and proves that it was one exact full run that
+// leaves every row in the mirror.
+func (b *bench) backfill(ctx context.Context, p *polar, db *database, name, config string, args ...string) error {
+	p.begin(connections)
+	r, err := b.fullRun(ctx, db, len(p.rows), config, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	b.add(p, name, r)
+	return nil
+}
+
+func (b *bench) fullRun(ctx context.Context, db *database, rows int, config string, args ...string) (result, error) {
+	args = append(args, "--backfill", "--config", config, "--log-level", "warn", "--no-progress")
+	r, err := db.measure(ctx, command(ctx, b.syncd, args...))
+	if err != nil {
+		return r, err
+	}
+	const sql = `
+SELECT
+    coalesce(method, ''),
+    rows_updated,
+    kind = 'full' AND status = 'succeeded' AND exact IS TRUE,
+    (SELECT count(*) FROM polar.customer_meters WHERE deleted_at IS NULL)
+  FROM polar.sync_runs
+ WHERE started_at >= $1`
+	var exact bool
+	var mirrored int
+	err = db.conn.QueryRow(ctx, sql, r.began.at).Scan(&r.method, &r.updated, &exact, &mirrored)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return r, fmt.Errorf("read the run: %w", err)
+	}
+	if !exact || mirrored != rows {
+		return r, fmt.Errorf("%w: exact: %v, %d rows of %d", errNotMirrored, exact, mirrored, rows)
+	}
+	r.newVersions, err = db.newVersions(ctx, r.began)
+	return r, err
+}
+
+func (b *bench) add(p *polar, name string, r result) {
+	r.rows, r.meters, r.name, r.cost = len(p.rows), len(p.ofMeter), name, p.costs()
+	b.results = append(b.results, r)
+	fmt.Fprintf(b.stderr, "%d customer meters, %s: %.2f s\n", r.rows, name, r.wall.Seconds())
+}
+
+// The pace at which Polar answers a paced first load: the latency of an ordinary
+// request, and on top of it what its statements take.
+const (
+	pacedRows    = 100_000
+	pacedLatency = 150 * time.Millisecond
+)
+
+// measurePaced measures how well a first load uses its budget of requests.
+func (b *bench) measurePaced(ctx context.Context) error {
+	sim := simulated(pacedRows, usualMeters, polarsim.Options{RequestsPerMinute: polarLimit, Latency: pacedLatency, CostScale: 1})
+	org := sim.Organizations()[0]
+	serving, err := sim.Start()
+	if err != nil {
+		return fmt.Errorf("start the simulated Polar: %w", err)
+	}
+	defer serving.Close()
+	db, config, err := b.migrated(ctx, "paced", serving.URL, org, polarLimit)
+	if err != nil {
+		return err
+	}
+	defer db.drop(ctx)
+	fmt.Fprintf(b.stderr, "%d customer meters, paced: this takes some three minutes\n", sim.Count(org.ID))
+	r, err := b.fullRun(ctx, db, sim.Count(org.ID), config)
+	if err != nil {
+		return err
+	}
+	requests, refused := sim.Requests(), 0
+	for _, request := range requests {
+		if request.Status == http.StatusTooManyRequests {
+			refused++
 		}
-		return script(ctx)
-	})
+	}
+	limit := time.Duration(len(requests)) * dictated
+	b.pace = fmt.Sprintf("first load of %d customer meters with %v of latency: %d requests in %.1f s, %.3f of what %d a minute dictate; %d answers 429\n",
+		sim.Count(org.ID), pacedLatency, len(requests), r.wall.Seconds(), r.wall.Seconds()/limit.Seconds(), polarLimit, refused)
+	return nil
+}
+
+// print writes what was measured.
+func (b *bench) print(w io.Writer) error {
+	if b.pace != "" {
+		_, err := io.WriteString(w, b.pace)
+		return err
+	}
+	if len(b.results) == 0 {
+		return nil
+	}
+	fmt.Fprintf(w, "%s/%s, %d CPUs, %s, Postgres %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), b.postgres.version)
+	numbers := []string{"rows/s", "/ COPY", "/ script", "client µs/row", "Postgres µs/row", "peak MiB", "log B/row", "new versions", "requests", "skipped rows", "statements", "takes"}
+	table := console.Table{
+		Columns: append([]string{"rows", "meters", ""}, numbers...),
+		Right:   append([]string{"rows", "meters"}, numbers...),
+	}
+	for _, r := range b.results {
+		table.Rows = append(table.Rows, b.cells(r))
+	}
+	return table.Print(w)
+}
+
+// cells are a result's line; what it has no notion of stays empty.
+func (b *bench) cells(r result) []string {
+	perRow := func(v float64, digits int) string { return strconv.FormatFloat(v/float64(r.rows), 'f', digits, 64) }
+	cells := []string{
+		console.Count(int64(r.rows)), console.Count(int64(r.meters)), r.name,
+		console.Count(int64(float64(r.rows) / r.wall.Seconds())), "", b.ratio(r, scriptAgain),
+		perRow(float64(r.cpu.Microseconds()), 1), "", "", "", "", "", "", "", "",
+	}
+	switch r.name {
+	case firstLoad:
+		cells[4], cells[5] = b.ratio(r, copied), b.ratio(r, scriptFirst)
+	case copied, downloaded:
+		cells[5] = b.ratio(r, scriptFirst)
+	}
+	if r.postgresKnown && r.name != downloaded {
+		cells[7] = perRow(float64(r.postgres.Microseconds()), 1)
+	}
+	if r.peak > 0 {
+		cells[8] = console.Count(r.peak >> 20)
+	}
+	if r.name != downloaded {
+		cells[9] = perRow(float64(r.log), 2)
+	}
+	if r.method != "" {
+		cells[10] = console.Count(r.newVersions)
+	}
+	if r.requests > 0 {
+		cells[11], cells[12] = console.Count(r.requests), console.Count(r.skippedRows)
+		cells[13], cells[14] = fmt.Sprintf("%.1f s", r.statements.Seconds()), r.takes.Round(time.Second).String()
+	}
+	return cells
+}
+
+// ratio is how many times as fast as another a process was, with the same rows.
+func (b *bench) ratio(r result, name string) string {
+	for _, other := range b.results {
+		if other.name == name && other.rows == r.rows && other.meters == r.meters && name != r.name {
+			return fmt.Sprintf("%.2f", other.wall.Seconds()/r.wall.Seconds())
+		}
+	}
+	return ""
 }

@@ -1,7 +1,7 @@
 // Command syncd-bench measures syncd: the real binary against a real Postgres
-// and a simulated Polar in another process, beside what bounds it from above
-// (a plain download, plain COPYs) and what it replaces (a script around the
-// SDK).
+// and a simulated Polar, beside what bounds it from above (a plain download,
+// plain COPYs), what it replaces (a script around the SDK), and with what the
+// requests of each would cost Polar's database.
 //
 // Its invariant: whatever is compared was measured in the same run, on the same
 // rows, against the same Polar and the same Postgres, as the time and the CPU
@@ -13,42 +13,101 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
+const help = `syncd-bench measures syncd: the real binary against a private Postgres (fsync on,
+settings as Postgres has them) and a simulated Polar that serves rendered pages.
+For each size it runs, each as a process of its own:
+
+  plain download            every page over 8 connections, thrown away
+  first load                syncd --backfill into a freshly migrated database
+  COPY of the same rows     into the same tables with their keys and indexes
+  full run, unchanged       syncd --backfill again, after VACUUM (ANALYZE) and CHECKPOINT
+  full run, --walk          likewise, proven by overlapping pages
+  full run, 1 % changed     likewise, after 1 % of the customer meters changed
+  plain script              what one writes around Polar's SDK: page after page,
+                            encoding/json, one batch of upserts a page; eight columns,
+                            no customers, no history
+
+Requests, skipped rows and statements are the cost at Polar, which no other program's
+load changes. "Takes" is how long the requests take at 500 a minute; it is computed,
+not waited for. Times, CPU and memory are those of whole processes, on an otherwise
+idle machine. The table goes to standard output, progress to standard error.
+1,000,000 customer meters take some 4 GB of memory.
+
+Exit codes: 0 measured, 1 not, 2 wrong usage, 130 interrupted.
+
+`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-// run returns the exit code: 0 done, 1 something could not be measured, 2 wrong
-// usage, 130 interrupted. A target that is not met is no failure.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := rootCommand(stdin, stdout, stderr)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	var usage *usageError
-	switch {
-	case err == nil:
+// run returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if kind := os.Getenv(workerEnv); kind != "" {
+		if err := work(ctx, kind, stdout); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
 		return 0
-	case errors.As(err, &usage):
+	}
+	b := &bench{sizes: []int{10_000, 100_000, 1_000_000}, meters: []int{usualMeters}, stderr: stderr}
+	flags := flag.NewFlagSet("syncd-bench", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Func("sizes", "`numbers` of customer meters (default 10000,100000,1000000)", numbers(&b.sizes, 1000))
+	flags.Func("meters", "`numbers` of meters (default 4)", numbers(&b.meters, 1))
+	flags.BoolVar(&b.paced, "paced", false, "instead, a first load at Polar's limit and latency; takes minutes")
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, help)
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		return 0
+	case err == nil && flags.NArg() > 0:
+		err = errors.New("unexpected argument " + flags.Arg(0))
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "syncd-bench: %v; see syncd-bench --help\n", err)
 		return 2
+	}
+	// What was measured before something failed is worth showing.
+	err = b.run(ctx)
+	err = errors.Join(err, b.print(stdout))
+	switch {
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "syncd-bench: interrupted; everything it started has ended")
 		return 130
+	case err != nil:
+		fmt.Fprintf(stderr, "syncd-bench: %v\n", err)
+		return 1
 	}
-	fmt.Fprintf(stderr, "syncd-bench: %v\n", err)
-	return 1
+	return 0
 }
 
-// A usageError is a mistake on the command line.
-type usageError struct{ problem string }
-
-func (e *usageError) Error() string { return e.problem }
+// numbers parses numbers with commas between them.
+func numbers(into *[]int, least int) func(string) error {
+	return func(text string) error {
+		*into = nil
+		for field := range strings.SplitSeq(text, ",") {
+			n, err := strconv.Atoi(field)
+			if err != nil || n < least {
+				return fmt.Errorf("%q is not a number from %d on", field, least)
+			}
+			*into = append(*into, n)
+		}
+		return nil
+	}
+}

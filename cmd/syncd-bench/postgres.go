@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,31 +16,21 @@ import (
 	"polarmirror/internal/localpg"
 )
 
-// postgres is the private server of a benchmark.
-type postgres struct {
-	server  *localpg.Server
-	admin   *pgx.Conn // on the maintenance database
-	pid     int       // of the postmaster; 0 if unknown
-	polar   int       // process that plays Polar meanwhile; 0 if none
-	version string
-	made    int // databases so far
-}
-
-// settlePause is the time between two looks at what autovacuum does.
-const settlePause = 20 * time.Millisecond
-
 // cleanupTime bounds what is done after Ctrl-C.
 const cleanupTime = 20 * time.Second
 
-// startPostgres starts a server in a folder of its own below dir, as durable as
-// Postgres is by default.
-func startPostgres(ctx context.Context, dir string, settings map[string]string) (_ *postgres, err error) {
+// postgres is the private server of a benchmark, as durable as Postgres is by
+// default.
+type postgres struct {
+	server  *localpg.Server
+	admin   *database // for maintenance; empty
+	pid     int       // of the postmaster; 0 if unknown
+	version string
+}
+
+func startPostgres(ctx context.Context, dir string) (_ *postgres, err error) {
 	p := &postgres{}
-	p.server, err = localpg.Start(ctx, localpg.Options{
-		DataDir:  filepath.Join(dir, "postgres"),
-		Database: "maintenance",
-		Settings: settings,
-	})
+	p.server, err = localpg.Start(ctx, localpg.Options{DataDir: filepath.Join(dir, "postgres"), Database: "maintenance"})
 	if err != nil {
 		return nil, err
 	}
@@ -46,15 +39,15 @@ func startPostgres(ctx context.Context, dir string, settings map[string]string) 
 			err = errors.Join(err, p.close(ctx))
 		}
 	}()
-	if p.admin, err = pgx.Connect(ctx, p.server.URL()); err != nil {
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	if p.admin, err = p.connect(ctx, "maintenance"); err != nil {
+		return nil, err
 	}
 	var backend int
 	const sql = `SELECT pg_backend_pid(), current_setting('server_version')`
-	if err = p.admin.QueryRow(ctx, sql).Scan(&backend, &p.version); err != nil {
+	if err = p.admin.conn.QueryRow(ctx, sql).Scan(&backend, &p.version); err != nil {
 		return nil, fmt.Errorf("ask Postgres who it is: %w", err)
 	}
-	if st, ok := readStat(backend); ok {
+	if st, ok := readStat(strconv.Itoa(backend)); ok {
 		p.pid = st.parent
 	}
 	return p, nil
@@ -64,126 +57,151 @@ func (p *postgres) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	if p.admin != nil {
-		_ = p.admin.Close(ctx)
+		_ = p.admin.conn.Close(ctx)
 	}
 	return p.server.Close(ctx)
 }
 
-// create makes an empty database. Its URL holds the password.
-func (p *postgres) create(ctx context.Context, purpose string) (*database, error) {
-	p.made++
-	d := &database{postgres: p, name: fmt.Sprintf("%s_%d", purpose, p.made)}
-	if _, err := p.admin.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{d.name}.Sanitize()); err != nil {
-		return nil, fmt.Errorf("make database %s: %w", d.name, err)
-	}
-	u, err := url.Parse(p.server.URL())
-	if err != nil {
-		return nil, errors.New("the address of Postgres can't be parsed")
-	}
-	u.Path = "/" + d.name
-	d.url = u.String()
-	return d, nil
-}
-
-// settle lets autovacuum finish what earlier phases left it and writes everything
-// to disk, so that a phase begins with nothing left to do.
-func (p *postgres) settle(ctx context.Context) error {
-	const vacuuming = `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker')`
-	for busy := true; busy; {
-		if err := p.admin.QueryRow(ctx, vacuuming).Scan(&busy); err != nil {
-			return fmt.Errorf("wait for autovacuum: %w", err)
-		}
-		if !busy {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(settlePause):
-		}
-	}
-	if _, err := p.admin.Exec(ctx, `CHECKPOINT`); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	return nil
-}
-
-// A database is one of the server's.
+// A database is one of the server's. Its URL holds the password.
 type database struct {
 	postgres *postgres
 	name     string
 	url      string
-	conn     *pgx.Conn // opened when first asked for
+	conn     *pgx.Conn
 }
 
-func (d *database) connect(ctx context.Context) (*pgx.Conn, error) {
-	if d.conn != nil {
-		return d.conn, nil
+// create makes an empty database.
+func (p *postgres) create(ctx context.Context, name string) (*database, error) {
+	if _, err := p.admin.conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return nil, fmt.Errorf("make database %s: %w", name, err)
 	}
-	conn, err := pgx.Connect(ctx, d.url)
+	return p.connect(ctx, name)
+}
+
+func (p *postgres) connect(ctx context.Context, name string) (*database, error) {
+	u, err := url.Parse(p.server.URL())
 	if err != nil {
-		return nil, fmt.Errorf("connect to database %s: %w", d.name, err)
+		return nil, errors.New("the address of Postgres can't be parsed")
 	}
-	d.conn = conn
-	return conn, nil
+	u.Path = "/" + name
+	d := &database{postgres: p, name: name, url: u.String()}
+	if d.conn, err = pgx.Connect(ctx, d.url); err != nil {
+		return nil, fmt.Errorf("connect to database %s: %w", name, err)
+	}
+	return d, nil
 }
 
-func (d *database) disconnect(ctx context.Context) {
-	if d.conn != nil {
-		_ = d.conn.Close(ctx)
-		d.conn = nil
-	}
+// drop removes the database. If it cannot, it goes with the server.
+func (d *database) drop(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	_ = d.conn.Close(ctx)
+	_, _ = d.postgres.admin.conn.Exec(ctx, "DROP DATABASE "+d.name+" WITH (FORCE)")
 }
 
-// drop removes the database.
-func (d *database) drop(ctx context.Context) error {
-	d.disconnect(ctx)
-	if _, err := d.postgres.admin.Exec(ctx, "DROP DATABASE "+pgx.Identifier{d.name}.Sanitize()+" WITH (FORCE)"); err != nil {
-		return fmt.Errorf("drop database %s: %w", d.name, err)
+// vacuum does what the next reader or autovacuum would else do in the middle of a
+// measurement: hint bits, statistics, writing everything to disk.
+func (d *database) vacuum(ctx context.Context) error {
+	for _, sql := range []string{
+		`VACUUM (ANALYZE)`,
+		// The statistics just replaced would be pruned by whoever plans a query next.
+		`VACUUM pg_catalog.pg_statistic`,
+		`CHECKPOINT`,
+	} {
+		if _, err := d.conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("vacuum: %w", err)
+		}
 	}
 	return nil
 }
 
-// vacuum does to all tables what the next reader or autovacuum would else do in
-// the middle of a measurement (hint bits, statistics), and settles.
-func (d *database) vacuum(ctx context.Context) error {
-	return d.vacuumSchemas(ctx, "pg_catalog", "polar", "public")
+// A mark is where a database and its server were at one moment.
+type mark struct {
+	at       time.Time // by the server's clock
+	xid      string    // of a transaction begun and ended at that moment
+	lsn      string
+	cpu      time.Duration // of the server so far
+	cpuKnown bool
 }
 
-// vacuumCatalog leaves the tables of users as they are: that nothing is known of
-// them belongs to a first load.
-func (d *database) vacuumCatalog(ctx context.Context) error {
-	return d.vacuumSchemas(ctx, "pg_catalog")
+func (d *database) mark(ctx context.Context) (mark, error) {
+	var m mark
+	// Two statements, so that the log holds this transaction before it is measured.
+	err := d.conn.QueryRow(ctx, `SELECT clock_timestamp(), pg_current_xact_id()::xid::text`).Scan(&m.at, &m.xid)
+	if err == nil {
+		err = d.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&m.lsn)
+	}
+	if err != nil {
+		return m, fmt.Errorf("begin measuring: %w", err)
+	}
+	m.cpu, m.cpuKnown = familyCPU(d.postgres.pid)
+	return m, nil
 }
 
-func (d *database) vacuumSchemas(ctx context.Context, schemas ...string) error {
-	conn, err := d.connect(ctx)
+// measure runs a process that works on the database.
+func (d *database) measure(ctx context.Context, cmd *exec.Cmd) (r result, err error) {
+	before, err := d.mark(ctx)
 	if err != nil {
-		return err
+		return r, err
 	}
-	const tables = `
-SELECT format('%I.%I', n.nspname, c.relname)
-  FROM pg_class c
-  JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE n.nspname = ANY ($1)
-   AND c.relkind = 'r'
- ORDER BY n.nspname = 'pg_catalog', 1`
-	rows, err := conn.Query(ctx, tables, schemas)
-	if err != nil {
-		return fmt.Errorf("list tables: %w", err)
+	if r.usage, err = measure(cmd); err != nil {
+		return r, err
 	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("list tables: %w", err)
+	if cpu, known := familyCPU(d.postgres.pid); known && before.cpuKnown {
+		r.postgres, r.postgresKnown = cpu-before.cpu, true
 	}
-	for _, name := range names {
-		if _, err := conn.Exec(ctx, "VACUUM (ANALYZE) "+name); err != nil {
-			return fmt.Errorf("vacuum %s: %w", name, err)
+	const log = `SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::text::pg_lsn)::bigint`
+	if err := d.conn.QueryRow(ctx, log, before.lsn).Scan(&r.log); err != nil {
+		return r, fmt.Errorf("measure the write-ahead log: %w", err)
+	}
+	r.began = before
+	return r, nil
+}
+
+// newVersions counts the row versions in syncd's data tables that transactions
+// after m have written and that are still there. It reads each row's xmin: the
+// statistics views lag, and know nothing of what a crash or a reset took.
+func (d *database) newVersions(ctx context.Context, m mark) (versions int64, err error) {
+	const sql = `
+WITH versions AS (
+    SELECT xmin
+      FROM polar.customers
+    UNION ALL
+    SELECT xmin
+      FROM polar.meters
+    UNION ALL
+    SELECT xmin
+      FROM polar.customer_meters
+    UNION ALL
+    SELECT xmin
+      FROM polar.customer_meter_history
+)
+SELECT count(*)
+  FROM versions
+ WHERE age(xmin) < age($1::text::xid)`
+	if err := d.conn.QueryRow(ctx, sql, m.xid).Scan(&versions); err != nil {
+		return 0, fmt.Errorf("count new row versions: %w", err)
+	}
+	return versions, nil
+}
+
+// copiedTables are syncd's data tables, in the order in which their foreign keys
+// allow loading them.
+func copiedTables() []string {
+	return []string{"organizations", "customers", "meters", "customer_meters", "customer_meter_history"}
+}
+
+// dump writes the data tables to files in dir, in the binary format of COPY.
+func (d *database) dump(ctx context.Context, dir string) error {
+	for _, table := range copiedTables() {
+		file, err := os.Create(filepath.Join(dir, table))
+		if err != nil {
+			return err
+		}
+		_, err = d.conn.PgConn().CopyTo(ctx, file, "COPY (SELECT * FROM polar."+table+") TO STDOUT (FORMAT binary)")
+		if err = errors.Join(err, file.Close()); err != nil {
+			return fmt.Errorf("dump %s: %w", table, err)
 		}
 	}
-	// The statistics just replaced would be pruned by whoever plans a query next.
-	if _, err := conn.Exec(ctx, `VACUUM pg_catalog.pg_statistic`); err != nil {
-		return fmt.Errorf("vacuum statistics: %w", err)
-	}
-	return d.postgres.settle(ctx)
+	return nil
 }

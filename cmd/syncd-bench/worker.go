@@ -2,91 +2,123 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
-// The roles in which this program starts itself; hidden commands.
+// The baselines are processes of this program, told what to do by their
+// environment: arguments are visible to everybody on the machine.
 const (
-	rolePolar  = "polar"
-	roleWorker = "worker"
+	workerEnv       = "SYNCD_BENCH_WORKER" // download, copy or script
+	polarEnv        = "SYNCD_BENCH_POLAR"
+	tokenEnv        = "SYNCD_BENCH_TOKEN"
+	organizationEnv = "SYNCD_BENCH_ORGANIZATION"
+	rowsEnv         = "SYNCD_BENCH_ROWS"
+	databaseEnv     = "SYNCD_BENCH_DATABASE"
+	filesEnv        = "SYNCD_BENCH_FILES" // folder of a dump
 )
 
-// A workerSpec says what a baseline's process does. It comes on standard input,
-// since arguments are visible to everybody on the machine.
-type workerSpec struct {
-	Kind  string `json:"kind"` // download, copy or plain
-	Polar polarInfo
-	URL   string     // of the database
-	Files []copyFile // for copy
-}
-
-// A workerResult is what the process did.
-type workerResult struct {
-	Rows     int   `json:"rows"`
-	Requests int64 `json:"requests"`
-}
-
-// work is the process of a baseline.
-func work(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
-	var spec workerSpec
-	if err := json.NewDecoder(stdin).Decode(&spec); err != nil {
-		return fmt.Errorf("read spec: %w", err)
-	}
-	var result workerResult
+// work is the process of a baseline. It writes how many rows it handled.
+func work(ctx context.Context, kind string, stdout io.Writer) error {
+	var rows int
 	var err error
-	switch spec.Kind {
+	switch kind {
 	case "download":
-		result, err = download(ctx, spec)
+		rows, err = download(ctx)
 	case "copy":
-		result, err = copyIn(ctx, spec)
-	case "plain":
-		result, err = plainScript(ctx, spec)
+		rows, err = copyIn(ctx)
+	case "script":
+		rows, err = plainScript(ctx)
 	default:
 		err = errors.New("no such baseline")
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", spec.Kind, err)
+		return fmt.Errorf("%s: %w", kind, err)
 	}
-	return json.NewEncoder(stdout).Encode(result)
+	_, err = fmt.Fprintln(stdout, rows)
+	return err
 }
 
-// worker prepares the process of a baseline.
-func worker(ctx context.Context, spec workerSpec) (*exec.Cmd, error) {
-	text, err := json.Marshal(spec)
+// getPage asks for a page. The caller closes it.
+func getPage(ctx context.Context, client *http.Client, number int) (io.ReadCloser, error) {
+	query := url.Values{
+		"organization_id": {os.Getenv(organizationEnv)},
+		"page":            {strconv.Itoa(number)},
+		"limit":           {strconv.Itoa(pageSize)},
+		"sorting":         strings.Split(oldestFirst, ","),
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv(polarEnv)+listPath+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := self(ctx, roleWorker)
+	r.Header.Set("Authorization", "Bearer "+os.Getenv(tokenEnv))
+	res, err := client.Do(r)
 	if err != nil {
 		return nil, err
 	}
-	cmd.Stdin = strings.NewReader(string(text))
-	return cmd, nil
+	if res.StatusCode != http.StatusOK {
+		res.Body.Close()
+		return nil, fmt.Errorf("page %d: %s", number, res.Status)
+	}
+	return res.Body, nil
 }
 
-// baseline measures a baseline that works on db, and proves that it handled
-// every row.
-func (b *bench) baseline(ctx context.Context, db *database, rows int, spec workerSpec) (sample, error) {
-	cmd, err := worker(ctx, spec)
+// download reads every page over as many connections as syncd has, and throws it
+// away: no mirror can be faster.
+func download(ctx context.Context) (int, error) {
+	rows, err := strconv.Atoi(os.Getenv(rowsEnv))
 	if err != nil {
-		return sample{}, err
+		return 0, err
 	}
-	taken, err := db.sampled(ctx, rows, cmd)
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(connections)
+	for number := 1; (number-1)*pageSize < rows; number++ {
+		group.Go(func() error {
+			body, err := getPage(ctx, client, number)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			_, err = io.Copy(io.Discard, body)
+			return err
+		})
+	}
+	return rows, group.Wait()
+}
+
+// copyIn loads a dump into a migrated database, one plain COPY a table on one
+// connection, with every key and index in place: no mirror that stores these
+// rows can be faster.
+func copyIn(ctx context.Context) (rows int, err error) {
+	conn, err := pgx.Connect(ctx, os.Getenv(databaseEnv))
 	if err != nil {
-		return sample{}, err
+		return 0, err
 	}
-	var result workerResult
-	if err := json.Unmarshal(taken.stdout, &result); err != nil {
-		return sample{}, fmt.Errorf("baseline %s: %w", spec.Kind, err)
+	defer conn.Close(ctx)
+	for _, table := range copiedTables() {
+		file, err := os.Open(filepath.Join(os.Getenv(filesEnv), table))
+		if err != nil {
+			return 0, err
+		}
+		tag, err := conn.PgConn().CopyFrom(ctx, file, "COPY polar."+table+" FROM STDIN (FORMAT binary)")
+		if err = errors.Join(err, file.Close()); err != nil {
+			return 0, fmt.Errorf("%s: %w", table, err)
+		}
+		if table == "customer_meters" {
+			rows = int(tag.RowsAffected())
+		}
 	}
-	if result.Rows != rows {
-		return sample{}, fmt.Errorf("baseline %s: %d rows of %d", spec.Kind, result.Rows, rows)
-	}
-	taken.requests = result.Requests
-	return taken, nil
+	return rows, nil
 }

@@ -1,6 +1,97 @@
 package main
 
-import "time"
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The plain script is what a competent user writes around the official SDK: one
+// page after the other, every field decoded as the SDK does, eight columns of
+// the customer meter upserted with one batch a page. It keeps neither customers
+// nor history, and notices no deletion.
+
+const plainTable = `
+CREATE TABLE public.customer_meters (
+    id             uuid PRIMARY KEY,
+    customer_id    uuid NOT NULL,
+    meter_id       uuid NOT NULL,
+    consumed_units double precision NOT NULL,
+    credited_units bigint NOT NULL,
+    balance        double precision NOT NULL,
+    created_at     timestamptz NOT NULL,
+    modified_at    timestamptz
+)`
+
+const plainUpsert = `
+INSERT INTO public.customer_meters (
+    id,
+    customer_id,
+    meter_id,
+    consumed_units,
+    credited_units,
+    balance,
+    created_at,
+    modified_at
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (id) DO UPDATE
+SET
+    customer_id = excluded.customer_id,
+    meter_id = excluded.meter_id,
+    consumed_units = excluded.consumed_units,
+    credited_units = excluded.credited_units,
+    balance = excluded.balance,
+    created_at = excluded.created_at,
+    modified_at = excluded.modified_at`
+
+// plainScript mirrors every page into a database that holds plainTable.
+func plainScript(ctx context.Context) (rows int, err error) {
+	conn, err := pgx.Connect(ctx, os.Getenv(databaseEnv))
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	client := &http.Client{Timeout: time.Minute}
+	for number := 1; ; number++ {
+		list, err := plainPage(ctx, client, number)
+		if err != nil {
+			return rows, err
+		}
+		batch := &pgx.Batch{}
+		for i := range list.Items {
+			m := &list.Items[i]
+			batch.Queue(plainUpsert, m.ID, m.CustomerID, m.MeterID, m.ConsumedUnits, m.CreditedUnits, m.Balance, m.CreatedAt, m.ModifiedAt)
+		}
+		if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+			return rows, fmt.Errorf("page %d: %w", number, err)
+		}
+		rows += len(list.Items)
+		if number >= list.Pagination.MaxPage {
+			return rows, nil
+		}
+	}
+}
+
+func plainPage(ctx context.Context, client *http.Client, number int) (*sdkList, error) {
+	body, err := getPage(ctx, client, number)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
+	var list sdkList
+	return &list, json.Unmarshal(text, &list)
+}
 
 // The structs below have the fields and types that a generated SDK has for the
 // answer of the list call.
