@@ -42,8 +42,7 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	progress := p.newProgress(true)
-	m, err := p.newMirror(world.cfg, world.db, world.source, progress)
+	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(true))
 	if err != nil {
 		return err
 	}
@@ -54,9 +53,7 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 	if failed == nil {
 		p.beatOnce(ctx, world.cfg, world.db)
 	}
-	if bars, ok := progress.(barProgress); ok {
-		bars.bars.Close()
-	}
+	p.screen.Close()
 	return errors.Join(failed, p.reportBackfill(ctx, world, before))
 }
 

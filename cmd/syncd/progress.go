@@ -19,12 +19,11 @@ const logEvery = 10 * time.Second
 // log. With keep the bars stay there in the end.
 func (p *program) newProgress(keep bool) mirror.Progress {
 	if p.bars() {
-		bars := console.NewBars(p.screen, keep)
 		p.onClose("bars", func(context.Context) error {
-			bars.Close()
+			p.screen.Close()
 			return nil
 		})
-		return barProgress{bars}
+		return barProgress{p.screen, keep}
 	}
 	l := &logProgress{log: p.log, walks: map[string]*loggedWalk{}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -39,10 +38,13 @@ func (p *program) newProgress(keep bool) mirror.Progress {
 }
 
 // barProgress shows walks as bars.
-type barProgress struct{ bars *console.Bars }
+type barProgress struct {
+	screen *console.Screen
+	keep   bool // the bars, in the end
+}
 
 func (b barProgress) Walking(organization string, at mirror.Position) {
-	b.bars.Set(organization, state(at))
+	b.screen.Set(organization, b.keep, state(at))
 }
 
 func (b barProgress) Walked(organization string, at mirror.Position, err error) {
@@ -53,7 +55,7 @@ func (b barProgress) Walked(organization string, at mirror.Position, err error) 
 	case err != nil:
 		as = "failed"
 	}
-	b.bars.End(organization, as, state(at))
+	b.screen.End(organization, as, state(at))
 }
 
 func state(at mirror.Position) console.State {
@@ -71,7 +73,8 @@ type logProgress struct {
 type loggedWalk struct {
 	at    mirror.Position
 	since time.Time // when it was there
-	pace  console.Pace
+	speed console.Speed
+	rate  float64 // rows a second
 }
 
 func (l *logProgress) Walking(organization string, at mirror.Position) {
@@ -83,7 +86,7 @@ func (l *logProgress) Walking(organization string, at mirror.Position) {
 		l.walks[organization] = w
 	}
 	w.at, w.since = at, time.Now()
-	w.pace.Add(w.since, at.Rows)
+	w.rate = w.speed.Add(w.since, at.Rows)
 }
 
 func (l *logProgress) Walked(organization string, _ mirror.Position, _ error) {
@@ -114,7 +117,7 @@ func (l *logProgress) report() {
 			zap.Int("pages", w.at.Pages),
 			zap.Int("rows", w.at.Rows),
 			zap.Int("remaining", w.at.Remaining),
-			zap.Float64("rows_per_second", float64(int(w.pace.RowsPerSecond()))),
+			zap.Float64("rows_per_second", float64(int(w.rate))),
 		}
 		if w.at.Left >= 0 {
 			left := max(w.at.Left-time.Since(w.since), 0) // pages may be seconds apart

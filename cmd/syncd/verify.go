@@ -59,8 +59,7 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 	if err != nil {
 		return err
 	}
-	progress := p.newProgress(true)
-	m, err := p.newMirror(world.cfg, world.db, world.source, progress)
+	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(true))
 	if err != nil {
 		return err
 	}
@@ -69,9 +68,7 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 		reports, err = m.Verify(ctx, repair)
 		return err
 	})
-	if bars, ok := progress.(barProgress); ok {
-		bars.bars.Close()
-	}
+	p.screen.Close()
 	if asJSON {
 		err = printVerifyJSON(p.stdout, reports)
 	} else {

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -15,39 +16,35 @@ type Table struct {
 	Right   []string // columns whose text stands at the right, such as numbers
 }
 
+// maxColumn is the widest column, in characters.
+const maxColumn = 60
+
 // Print writes the table. A text too long for its column is broken over lines.
 func (t Table) Print(w io.Writer) error {
 	tw := table.NewWriter()
 	style := table.StyleLight
 	style.Format.Header = text.FormatDefault
 	tw.SetStyle(style)
-	tw.AppendHeader(toRow(t.Columns))
+	tw.AppendHeader(clean(t.Columns))
 	var configs []table.ColumnConfig
 	for _, name := range t.Columns {
-		configs = append(configs, table.ColumnConfig{Name: name, WidthMax: maxColumn, WidthMaxEnforcer: text.WrapSoft})
-	}
-	for i, name := range t.Columns {
-		for _, right := range t.Right {
-			if name == right {
-				configs[i].Align, configs[i].AlignHeader = text.AlignRight, text.AlignRight
-			}
+		c := table.ColumnConfig{Name: name, WidthMax: maxColumn, WidthMaxEnforcer: text.WrapSoft}
+		if slices.Contains(t.Right, name) {
+			c.Align, c.AlignHeader = text.AlignRight, text.AlignRight
 		}
+		configs = append(configs, c)
 	}
 	tw.SetColumnConfigs(configs)
 	for _, row := range t.Rows {
-		tw.AppendRow(toRow(row))
+		tw.AppendRow(clean(row))
 	}
 	_, err := fmt.Fprintln(w, tw.Render())
 	return err
 }
 
-// maxColumn is the widest column, in characters.
-const maxColumn = 60
-
-func toRow(cells []string) table.Row {
-	row := make(table.Row, len(cells))
-	for i, c := range cells {
-		row[i] = Clean(c)
+func clean(cells []string) (row table.Row) {
+	for _, c := range cells {
+		row = append(row, Clean(c))
 	}
 	return row
 }

@@ -2,10 +2,11 @@ package console
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/dustin/go-humanize"
 )
 
 // Clean makes text one line without control characters, so that what a stranger
@@ -23,21 +24,7 @@ func Clean(text string) string {
 }
 
 // Count writes a number with thousands set apart: 12,345.
-func Count(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "-", digits[1:]
-	}
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
-	}
-	return sign + b.String()
-}
+func Count(n int64) string { return humanize.Comma(n) }
 
 // Span writes a duration with the two units that matter: 340ms, 3.2s, 4m 5s,
 // 2h 10m, 3d 4h.
