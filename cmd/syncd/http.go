@@ -117,13 +117,13 @@ func (o *outlook) mount(ctx context.Context, p *program, w *world, schedules mir
 		Health:   web.NewHealth(db, organizations, cfg.HTTP.MaxLag, p.log),
 	})
 	if !cfg.HeartbeatURL.IsZero() {
-		o.pulse = newPulse(p, cfg, db, o.metrics)
+		o.pulse = newPulse(p, cfg, db, o.metrics.Beat)
 		o.pulse.Begin(ctx)
 	}
 	return nil
 }
 
-func newPulse(p *program, cfg *config.Config, db *database, observer heartbeat.Observer) *heartbeat.Pulse {
+func newPulse(p *program, cfg *config.Config, db *database, sent func(ok bool)) *heartbeat.Pulse {
 	organizations := configured(cfg)
 	return heartbeat.New(heartbeat.Options{
 		URL:       cfg.HeartbeatURL,
@@ -131,8 +131,8 @@ func newPulse(p *program, cfg *config.Config, db *database, observer heartbeat.O
 		Status: func(ctx context.Context) ([]store.OrgStatus, error) {
 			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
 		},
-		Observer: observer,
-		Log:      p.log,
+		Sent: sent,
+		Log:  p.log,
 	})
 }
 
@@ -193,7 +193,7 @@ func (p *program) beatOnce(ctx context.Context, cfg *config.Config, db *database
 	if cfg.HeartbeatURL.IsZero() || len(p.flags.organizations) > 0 {
 		return
 	}
-	if err := newPulse(p, cfg, db, nil).Send(ctx); err != nil {
+	if err := newPulse(p, cfg, db, func(bool) {}).Send(ctx); err != nil {
 		p.log.Warn("no heartbeat", zap.Error(err))
 	}
 }

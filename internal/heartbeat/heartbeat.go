@@ -13,10 +13,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -29,8 +29,8 @@ import (
 const (
 	askTimeout  = 5 * time.Second
 	sendTimeout = 10 * time.Second
-	// between is the least time between two looks: many runs end together.
-	between = time.Second
+	// every is the time between two looks: many runs end together.
+	every = time.Second
 	// retryAfter is how long after a failure, of the look or of the call, the
 	// next attempt is made.
 	retryAfter = 30 * time.Second
@@ -40,121 +40,94 @@ const (
 type Options struct {
 	URL       secret.Secret
 	UserAgent string
-	// Status tells about every configured organization.
-	Status    func(context.Context) ([]store.OrgStatus, error)
-	Observer  Observer          // nil: none
-	Transport http.RoundTripper // nil: fetch's, which names a proxy that is in the way
-	Log       *zap.Logger       // nil: none
-}
-
-// An Observer is told of each call.
-type Observer interface {
-	Beat(sent bool)
+	Status    func(context.Context) ([]store.OrgStatus, error) // of every configured organization
+	Sent      func(ok bool)                                    // told of each call
+	Log       *zap.Logger
 }
 
 // A Pulse sends heartbeats.
 type Pulse struct {
 	opts   Options
 	client *http.Client
-	host   string // for the log
-	woken  chan struct{}
+	woken  atomic.Bool
 	last   map[string]int64 // number of each organization's last successful run as of the last beat
 }
 
 // New makes a Pulse.
 func New(o Options) *Pulse {
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
-	if o.Transport == nil {
-		o.Transport = fetch.NewTransport()
-	}
-	p := &Pulse{opts: o, woken: make(chan struct{}, 1)}
-	if u, err := url.Parse(o.URL.Reveal()); err == nil {
-		p.host = u.Hostname()
-	}
-	p.client = &http.Client{
-		Transport: o.Transport,
+	return &Pulse{opts: o, client: &http.Client{
+		Transport: fetch.NewTransport(), // names a proxy that is in the way
+		Timeout:   sendTimeout,
 		// To follow a redirect is to tell another server, in the header
 		// Referer, the address that nobody should know.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return p
+	}}
 }
 
 // Wake says that a run has succeeded. It never blocks.
-func (p *Pulse) Wake() {
-	select {
-	case p.woken <- struct{}{}:
-	default:
-	}
-}
+func (p *Pulse) Wake() { p.woken.Store(true) }
 
 // Begin notes what has succeeded before: only what succeeds from now on counts.
 // Call it before the first run.
 func (p *Pulse) Begin(ctx context.Context) {
-	list, err := p.look(ctx)
-	if err != nil {
+	if err := p.round(ctx); err != nil {
 		p.opts.Log.Warn("heartbeat begins with the next round", zap.Error(err))
-		return
 	}
-	p.note(list)
 }
 
 // Run sends a beat after each round until ctx ends.
 func (p *Pulse) Run(ctx context.Context) {
-	retry := time.NewTimer(0)
-	retry.Stop()
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	var notBefore time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.woken:
-		case <-retry.C:
+		case <-ticker.C:
 		}
-		pause := between
+		if time.Now().Before(notBefore) || !p.woken.Swap(false) {
+			continue
+		}
 		if err := p.round(ctx); err != nil && ctx.Err() == nil {
-			p.opts.Log.Warn("no heartbeat", zap.String("host", p.host), zap.Error(err))
-			pause = retryAfter
-			retry.Reset(retryAfter)
-		}
-		if sleep(ctx, pause) != nil {
-			return
+			p.opts.Log.Warn("no heartbeat", zap.String("host", p.host()), zap.Error(err))
+			p.woken.Store(true)
+			notBefore = time.Now().Add(retryAfter)
 		}
 	}
 }
 
-// round sends a beat if one is due.
+// host is the part of the address that a log may show.
+func (p *Pulse) host() string {
+	u, err := url.Parse(p.opts.URL.Reveal())
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// round sends a beat if one is due, and notes what had succeeded by then. The first
+// one only notes.
 func (p *Pulse) round(ctx context.Context) error {
-	list, err := p.look(ctx)
+	asking, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	list, err := p.opts.Status(asking)
 	if err != nil {
 		return err
 	}
-	if p.last == nil {
-		p.note(list)
-		return nil
+	if p.last != nil {
+		if !p.due(list) {
+			return nil
+		}
+		if err := p.Send(ctx); err != nil {
+			return err
+		}
 	}
-	if !p.due(list) {
-		return nil
-	}
-	if err := p.Send(ctx); err != nil {
-		return err
-	}
-	p.note(list)
-	return nil
-}
-
-func (p *Pulse) look(ctx context.Context) ([]store.OrgStatus, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	return p.opts.Status(ctx)
-}
-
-func (p *Pulse) note(list []store.OrgStatus) {
 	p.last = make(map[string]int64, len(list))
 	for _, s := range list {
 		p.last[s.Organization] = s.LastSuccessID()
 	}
+	return nil
 }
 
 // due reports whether all have succeeded since the last beat. A clock that was
@@ -169,30 +142,18 @@ func (p *Pulse) due(list []store.OrgStatus) bool {
 }
 
 // Send calls the address once. An error does not name it.
-func (p *Pulse) Send(ctx context.Context) error {
-	err := p.send(ctx)
-	if p.opts.Observer != nil {
-		p.opts.Observer.Beat(err == nil)
-	}
-	return err
-}
-
-func (p *Pulse) send(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
+func (p *Pulse) Send(ctx context.Context) (err error) {
+	defer func() { p.opts.Sent(err == nil) }()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.opts.URL.Reveal(), http.NoBody)
 	if err != nil {
 		return errors.New("heartbeat_url is no address")
 	}
-	if p.opts.UserAgent != "" {
-		request.Header.Set("User-Agent", p.opts.UserAgent)
-	}
+	request.Header.Set("User-Agent", p.opts.UserAgent)
 	response, err := p.client.Do(request)
 	if err != nil {
-		return fmt.Errorf("call heartbeat_url: %w", cause(ctx, err))
+		return fmt.Errorf("call heartbeat_url: %w", cause(err))
 	}
 	defer response.Body.Close() //nolint:errcheck // nothing is lost by it
-	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, 64<<10))
 	if response.StatusCode/100 != 2 {
 		return fmt.Errorf("call heartbeat_url: status %d, want 2xx (redirects are not followed)", response.StatusCode)
 	}
@@ -201,32 +162,22 @@ func (p *Pulse) send(ctx context.Context) error {
 
 // cause is why a call failed, without the address that errors of net/http
 // repeat.
-func cause(ctx context.Context, err error) error {
+func cause(err error) error {
+	var timeout net.Error
 	var dns *net.DNSError
 	var op *net.OpError
 	var proxy *fetch.ProxyError
 	switch {
 	case errors.As(err, &proxy) && proxy.Err != nil:
-		return &fetch.ProxyError{Proxy: proxy.Proxy, Variable: proxy.Variable, Err: cause(ctx, proxy.Err)}
+		return &fetch.ProxyError{Proxy: proxy.Proxy, Variable: proxy.Variable, Err: cause(proxy.Err)}
 	case proxy != nil:
 		return proxy
-	case ctx.Err() != nil:
-		return fmt.Errorf("no answer: %w", ctx.Err())
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errors.New("no answer in time")
 	case errors.As(err, &dns):
 		return errors.New("host not found")
 	case errors.As(err, &op):
 		return op.Err
 	}
 	return errors.New("the connection failed")
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

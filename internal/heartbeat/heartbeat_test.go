@@ -25,8 +25,8 @@ import (
 
 const canary = "canary0secret"
 
-// A world is organizations whose runs end as a test says, and a watchdog.
-type world struct {
+// An env is organizations whose runs end as a test says, and a watchdog.
+type env struct {
 	mu      sync.Mutex
 	state   map[string]store.OrgStatus
 	broken  error // of the look
@@ -38,24 +38,24 @@ type world struct {
 	logs    *observer.ObservedLogs
 }
 
-func newWorld(t testing.TB, names ...string) (*world, *Pulse) {
+func newEnv(t testing.TB, names ...string) (*env, *Pulse) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
-	w := &world{state: map[string]store.OrgStatus{}, status: http.StatusOK, logs: logs}
+	w := &env{state: map[string]store.OrgStatus{}, status: http.StatusOK, logs: logs}
 	for _, name := range names {
 		w.state[name] = store.OrgStatus{Organization: name}
 	}
 	p := New(Options{
-		URL:       secret.New("https://watchdog.test/ping/" + canary),
-		Status:    w.statuses,
-		Observer:  w,
-		Transport: w,
-		Log:       zap.New(core),
+		URL:    secret.New("https://watchdog.test/ping/" + canary),
+		Status: w.statuses,
+		Sent:   w.told,
+		Log:    zap.New(core),
 	})
+	p.client.Transport = w
 	return w, p
 }
 
-func (w *world) statuses(context.Context) ([]store.OrgStatus, error) {
+func (w *env) statuses(context.Context) ([]store.OrgStatus, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var list []store.OrgStatus
@@ -65,7 +65,7 @@ func (w *world) statuses(context.Context) ([]store.OrgStatus, error) {
 	return list, w.broken
 }
 
-func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
+func (w *env) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.beats = append(w.beats, time.Now())
@@ -76,7 +76,7 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: w.status, Header: header, Body: io.NopCloser(strings.NewReader("OK")), Request: r}, nil
 }
 
-func (w *world) Beat(sent bool) {
+func (w *env) told(sent bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if sent {
@@ -87,7 +87,7 @@ func (w *world) Beat(sent bool) {
 }
 
 // ends books the end of a run of each organization.
-func (w *world) ends(failing bool, names ...string) {
+func (w *env) ends(failing bool, names ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, name := range names {
@@ -102,7 +102,7 @@ func (w *world) ends(failing bool, names ...string) {
 	}
 }
 
-func (w *world) calls() int {
+func (w *env) calls() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.beats)
@@ -124,7 +124,7 @@ func running(t testing.TB, p *Pulse) {
 func TestOneBeatAfterEachRoundInWhichAllSucceeded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, p := newWorld(t, "acme", "globex")
+		w, p := newEnv(t, "acme", "globex")
 		w.ends(false, "acme", "globex") // before the start
 		time.Sleep(time.Minute)
 		running(t, p)
@@ -156,7 +156,7 @@ func TestOneBeatAfterEachRoundInWhichAllSucceeded(t *testing.T) {
 func TestManyRunsThatEndTogetherCostFewLooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, p := newWorld(t, "acme")
+		w, p := newEnv(t, "acme")
 		looks := 0
 		fresh := p.opts.Status
 		p.opts.Status = func(ctx context.Context) ([]store.OrgStatus, error) {
@@ -178,12 +178,12 @@ func TestManyRunsThatEndTogetherCostFewLooks(t *testing.T) {
 
 func TestFailedBeatIsTriedAgainWithoutAStorm(t *testing.T) {
 	t.Parallel()
-	tests := map[string]func(w *world){
-		"refused":    func(w *world) { w.refuses = errors.New("refused " + canary) },
-		"500":        func(w *world) { w.status = 500 },
-		"a redirect": func(w *world) { w.status = 302 },
-		"404":        func(w *world) { w.status = 404 },
-		"not to be had": func(w *world) {
+	tests := map[string]func(w *env){
+		"refused":    func(w *env) { w.refuses = errors.New("refused " + canary) },
+		"500":        func(w *env) { w.status = 500 },
+		"a redirect": func(w *env) { w.status = 302 },
+		"404":        func(w *env) { w.status = 404 },
+		"not to be had": func(w *env) {
 			w.refuses = &url.Error{Op: "Get", URL: "https://watchdog.test/" + canary, Err: errors.New(canary)}
 		},
 	}
@@ -191,7 +191,7 @@ func TestFailedBeatIsTriedAgainWithoutAStorm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w, p := newWorld(t, "acme")
+				w, p := newEnv(t, "acme")
 				running(t, p)
 				breaks(w)
 				for range 600 { // runs end all the time
@@ -222,7 +222,7 @@ func TestFailedBeatIsTriedAgainWithoutAStorm(t *testing.T) {
 func TestUnknownStateIsNoBeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w, p := newWorld(t, "acme")
+		w, p := newEnv(t, "acme")
 		w.broken = errors.New("down")
 		running(t, p)
 		w.ends(false, "acme")
@@ -249,7 +249,7 @@ func TestUnknownStateIsNoBeat(t *testing.T) {
 func TestHungWatchdogIsGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, p := newWorld(t, "acme")
+		_, p := newEnv(t, "acme")
 		p.client.Transport = hang{}
 		began := time.Now()
 		err := p.Send(t.Context())
@@ -266,6 +266,8 @@ func (hang) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
+func ignore(bool) {}
+
 func TestBeatIsOneGetOfTheAddress(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 2)
@@ -273,7 +275,7 @@ func TestBeatIsOneGetOfTheAddress(t *testing.T) {
 		got <- r.Method + " " + r.URL.String() + " " + r.UserAgent()
 	}))
 	t.Cleanup(s.Close)
-	p := New(Options{URL: secret.New(s.URL + "/ping/" + canary + "?rid=1"), UserAgent: "syncd/1"})
+	p := New(Options{URL: secret.New(s.URL + "/ping/" + canary + "?rid=1"), UserAgent: "syncd/1", Sent: ignore})
 	if err := p.Send(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +284,7 @@ func TestBeatIsOneGetOfTheAddress(t *testing.T) {
 	}
 	address := s.URL
 	s.Close()
-	p = New(Options{URL: secret.New(address + "/" + canary)})
+	p = New(Options{URL: secret.New(address + "/" + canary), Sent: ignore})
 	if err := p.Send(t.Context()); err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("nobody listens: %v", err)
 	}
@@ -307,7 +309,9 @@ func TestHeartbeatNamesTheProxyThatIsInTheWay(t *testing.T) {
 		proxy.User = url.UserPassword("operator", canary)
 		transport := fetch.NewTransport()
 		transport.Proxy = http.ProxyURL(proxy)
-		err = New(Options{URL: secret.New(tt.target + "/ping/" + canary), Transport: transport}).Send(t.Context())
+		p := New(Options{URL: secret.New(tt.target + "/ping/" + canary), Sent: ignore})
+		p.client.Transport = transport
+		err = p.Send(t.Context())
 		if err == nil || strings.Contains(err.Error(), canary) || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), "proxy "+proxy.Host) {
 			t.Errorf("%s by way of %s: %v", tt.target, tt.proxy, err)
 		}

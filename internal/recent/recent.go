@@ -9,8 +9,10 @@ package recent
 import (
 	"context"
 	"errors"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // Options bound a Value.
@@ -29,18 +31,18 @@ type Value[T any] struct {
 	ask  func(context.Context) (T, error)
 	opts Options
 
-	mu      sync.Mutex
-	pending chan struct{} // closed when the asking under way ends; nil if there is none
-	now     Answer[T]     // the last outcome
-	until   time.Time     // it stands till then
-	good    Answer[T]     // the last answer that was no failure
+	flight singleflight.Group // of refresh, which alone uses what follows
+	now    Answer[T]          // the last outcome
+	err    error              // likewise
+	until  time.Time          // it stands till then
+
+	good atomic.Pointer[Answer[T]] // the last answer that was no failure
 }
 
-// An Answer is what came of asking.
+// An Answer is what a question was answered with.
 type Answer[T any] struct {
 	Value T
-	Err   error
-	At    time.Time // when the asking began; zero if nobody ever asked
+	At    time.Time // when the asking began
 }
 
 // New makes a Value of a question. The function ask must end soon after its
@@ -56,38 +58,30 @@ var ErrTimeout = errors.New("no answer in time")
 // nobody does. The error is the question's, [ErrTimeout], or that of ctx. An
 // asker who gives up does not end the asking for the others.
 func (v *Value[T]) Get(ctx context.Context) (Answer[T], error) {
-	v.mu.Lock()
-	if v.pending == nil {
-		if time.Now().Before(v.until) {
-			defer v.mu.Unlock()
-			return v.now, v.now.Err
-		}
-		v.pending = make(chan struct{})
-		go v.renew(context.WithoutCancel(ctx))
-	}
-	pending := v.pending
-	v.mu.Unlock()
-
+	detached := context.WithoutCancel(ctx)
+	refreshed := v.flight.DoChan("", func() (any, error) { return v.refresh(detached) })
 	select {
-	case <-pending:
+	case r := <-refreshed:
+		return r.Val.(Answer[T]), r.Err
 	case <-ctx.Done():
 		return Answer[T]{}, ctx.Err()
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.now, v.now.Err
 }
 
 // Last returns the last answer that was no failure, however old.
 func (v *Value[T]) Last() (Answer[T], bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.good, !v.good.At.IsZero()
+	if good := v.good.Load(); good != nil {
+		return *good, true
+	}
+	return Answer[T]{}, false
 }
 
-// renew asks. Nobody waits for it but those who want its answer: it ends with
-// its time-out at the latest.
-func (v *Value[T]) renew(ctx context.Context) {
+// refresh asks if the last outcome does not stand any more. Nobody waits for it but
+// those who want its answer: it ends with its time-out at the latest.
+func (v *Value[T]) refresh(ctx context.Context) (Answer[T], error) {
+	if time.Now().Before(v.until) {
+		return v.now, v.err
+	}
 	ctx, cancel := context.WithTimeout(ctx, v.opts.Timeout)
 	defer cancel()
 	began := time.Now()
@@ -95,14 +89,11 @@ func (v *Value[T]) renew(ctx context.Context) {
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(ErrTimeout, err)
 	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.now = Answer[T]{Value: value, Err: err, At: began}
+	v.now, v.err = Answer[T]{value, began}, err
+	v.until = time.Now().Add(max(v.opts.Keep, time.Duration(v.opts.Rest)*time.Since(began)))
 	if err == nil {
-		v.good = v.now
+		good := v.now
+		v.good.Store(&good)
 	}
-	took := time.Since(began)
-	v.until = time.Now().Add(max(v.opts.Keep, time.Duration(v.opts.Rest)*took))
-	close(v.pending)
-	v.pending = nil
+	return v.now, v.err
 }
