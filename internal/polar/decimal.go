@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Bounds of Postgres's numeric without declared precision (source: PostgreSQL
@@ -37,133 +41,87 @@ type Decimal struct {
 // included. It expands nothing itself: the cost depends on the length of text,
 // never on the exponent.
 func ParseDecimal(text string) (Decimal, error) {
-	switch checkNumber(text) {
-	case nil:
-		return Decimal{text: text}, nil
-	case errBounds:
-		return Decimal{}, fmt.Errorf("number %s: %w", excerpt(text), errBounds)
-	default:
+	if v := jsontext.Value(text); v.Kind() != '0' || !v.IsValid() || strings.TrimSpace(text) != text {
 		return Decimal{}, fmt.Errorf("%s: %w", excerpt(text), errNotNumber)
 	}
+	return decimalOf(text)
 }
 
-// parseDecimalBytes is ParseDecimal without an allocation for the most common
-// numbers of an idle customer meter.
-func parseDecimalBytes(text []byte) (Decimal, error) {
-	switch string(text) {
-	case "0":
-		return Decimal{text: "0"}, nil
-	case "0.0":
-		return Decimal{text: "0.0"}, nil
+// decimalOf is ParseDecimal for what is known to be a JSON number.
+func decimalOf(text string) (Decimal, error) {
+	if len(text) < 1000 && !strings.ContainsAny(text, "eE") {
+		return Decimal{text: text}, nil // almost always
 	}
-	return ParseDecimal(string(text))
+	if _, err := normalize(text); err != nil {
+		return Decimal{}, fmt.Errorf("number %s: %w", excerpt(text), err)
+	}
+	return Decimal{text: text}, nil
 }
 
-// checkNumber reports nil, errNotNumber or errBounds.
-func checkNumber[T ~string | ~[]byte](text T) error {
-	n, ok := splitNumber(text)
-	if !ok {
-		return errNotNumber
-	}
-	if len(text) <= 1000 && n.exponent == 0 {
-		return nil // plain short digits, by far the most
-	}
-	if n.exponent > maxExponent || n.exponent < -maxExponent {
-		return errBounds
-	}
-	if n.fraction-n.exponent > maxDigitsAfter {
-		return errBounds
-	}
-	if first := firstDigit(text[n.start:n.end]); first >= 0 && n.lead(first)+1 > maxDigitsBefore {
-		return errBounds
-	}
-	return nil
+// A number is a decimal number in the form that equal numbers share:
+// 0.digits times ten to the power of point. It has neither leading nor trailing
+// zeros; the number 0 is the zero value.
+type number struct {
+	negative bool
+	digits   string
+	point    int
 }
 
-// parts says where a JSON number's parts lie in its text.
-type parts struct {
-	negative   bool
-	start, end int // of the mantissa
-	whole      int // digits before the point
-	fraction   int // digits after it
-	exponent   int // saturates beyond ±maxExponent
-}
-
-// lead is the power of ten of the i-th byte of the mantissa, a digit.
-func (n parts) lead(i int) int {
-	if i < n.whole {
-		return n.whole - 1 - i + n.exponent
-	}
-	return n.whole - i + n.exponent // the point takes one byte
-}
-
-// splitNumber checks text against JSON's grammar for numbers.
-func splitNumber[T ~string | ~[]byte](text T) (n parts, ok bool) {
-	i := 0
-	if i < len(text) && text[i] == '-' {
-		n.negative = true
-		i++
-	}
-	n.start = i
-	i = digitsEnd(text, i)
-	n.whole = i - n.start
-	if n.whole == 0 || n.whole > 1 && text[n.start] == '0' {
-		return n, false
-	}
-	if i < len(text) && text[i] == '.' {
-		end := digitsEnd(text, i+1)
-		n.fraction = end - i - 1
-		if n.fraction == 0 {
-			return n, false
-		}
-		i = end
-	}
-	n.end = i
-	if i < len(text) && (text[i] == 'e' || text[i] == 'E') {
-		if n.exponent, i = scanExponent(text, i+1); i < 0 {
-			return n, false
+// normalize returns the number that a JSON number is, and errBounds if numeric
+// can't hold it.
+//
+// A decimal library would have to expand the digits, and the best of them ends
+// at an exponent of 100,000, before numeric does.
+func normalize(text string) (number, error) {
+	mantissa, exponent := text, 0
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		var err error
+		mantissa = text[:i]
+		if exponent, err = strconv.Atoi(text[i+1:]); err != nil || exponent > maxExponent || exponent < -maxExponent {
+			return number{}, errBounds
 		}
 	}
-	return n, i == len(text)
+	mantissa, negative := strings.CutPrefix(mantissa, "-")
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	digits := strings.TrimLeft(whole+fraction, "0")
+	point := len(digits) - len(fraction) + exponent
+	switch {
+	case len(fraction)-exponent > maxDigitsAfter:
+		return number{}, errBounds
+	case digits == "":
+		return number{}, nil
+	case point > maxDigitsBefore:
+		return number{}, errBounds
+	}
+	return number{negative, strings.TrimRight(digits, "0"), point}, nil
 }
 
-// digitsEnd returns the end of the run of digits at i.
-func digitsEnd[T ~string | ~[]byte](text T, i int) int {
-	for i < len(text) && '0' <= text[i] && text[i] <= '9' {
-		i++
-	}
-	return i
+// number never fails: the bounds were checked when d was made.
+func (d Decimal) number() number {
+	n, _ := normalize(d.text)
+	return n
 }
 
-// scanExponent reads a sign and digits at i. It returns the end, -1 if there
-// are no digits.
-func scanExponent[T ~string | ~[]byte](text T, i int) (exponent, end int) {
-	sign := 1
-	if i < len(text) && (text[i] == '+' || text[i] == '-') {
-		if text[i] == '-' {
-			sign = -1
-		}
-		i++
-	}
-	end = digitsEnd(text, i)
-	if end == i {
-		return 0, -1
-	}
-	for ; i < end && exponent <= maxExponent; i++ {
-		exponent = exponent*10 + int(text[i]-'0')
-	}
-	return sign * exponent, end
-}
+// Equal reports whether d and o are the same number, whatever their digits:
+// 25.0 is 25, 1e-7 is 0.0000001, -0 is 0.
+func (d Decimal) Equal(o Decimal) bool { return d.text == o.text || d.number() == o.number() }
 
-// firstDigit returns the index of the first digit of mantissa that is not 0, -1
-// if the number is zero.
-func firstDigit[T ~string | ~[]byte](mantissa T) int {
-	for i := range len(mantissa) {
-		if mantissa[i] != '0' && mantissa[i] != '.' {
-			return i
-		}
+// Int64 returns d as an integer; ok is false if it has a fraction other than
+// zero or does not fit. 100.0 and 1e2 are the integer 100, as in JSON Schema.
+func (d Decimal) Int64() (v int64, ok bool) {
+	if v, err := strconv.ParseInt(d.text, 10, 64); err == nil {
+		return v, true // almost always
 	}
-	return -1
+	n := d.number()
+	if n.point > 19 || len(n.digits) > n.point {
+		return 0, false
+	}
+	text := "0" + n.digits + strings.Repeat("0", n.point-len(n.digits))
+	if n.negative {
+		text = "-" + text
+	}
+	v, err := strconv.ParseInt(text, 10, 64)
+	return v, err == nil
 }
 
 // String returns the digits as they stood on the wire, such as "25.0" or

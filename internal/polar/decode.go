@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/maphash"
-	"io"
-	"math"
-	"sync"
+	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
 )
 
 // A ShapeError is a body that is no answer of the call: no JSON, or JSON of
@@ -20,27 +19,93 @@ type ShapeError struct {
 
 func (e *ShapeError) Error() string { return "unexpected body: " + e.Reason }
 
-func shapeErrorf(format string, args ...any) *ShapeError {
-	return &ShapeError{Reason: fmt.Sprintf(format, args...)}
-}
-
-// A Decoder decodes pages. It remembers some of the customers and meters that
-// it met, so that what is repeated costs a comparison; how much it remembers is
-// bounded. It may be used from several goroutines.
+// A Decoder decodes pages. It remembers some of the customers and meters that it
+// met, so that what is repeated is shared instead of decoded again. It may be
+// used from several goroutines.
 type Decoder struct {
-	seed      maphash.Seed
-	customers known[Customer]
-	meters    known[Meter]
-	scratches sync.Pool // of *scratch
+	customers *cache[Customer]
+	meters    *cache[Meter]
 }
 
 // NewDecoder returns a Decoder that remembers nothing yet.
 func NewDecoder() *Decoder {
 	return &Decoder{
-		seed:      maphash.MakeSeed(),
-		customers: known[Customer]{raw: func(c *Customer) []byte { return c.Raw }},
-		meters:    known[Meter]{raw: func(m *Meter) []byte { return m.Raw }},
+		customers: newCache(func(c *Customer) []byte { return c.Raw }),
+		meters:    newCache(func(m *Meter) []byte { return m.Raw }),
 	}
+}
+
+// wirePage is an answer of the list call.
+type wirePage[Items any] struct {
+	Items      Items `json:"items"`
+	Pagination struct {
+		TotalCount *uint32 `json:"total_count"`
+		MaxPage    *uint32 `json:"max_page"`
+	} `json:"pagination"`
+}
+
+// wireCustomerMeter is a customer meter as Polar sends it.
+type wireCustomerMeter struct {
+	ID            id             `json:"id"`
+	CreatedAt     timestamp      `json:"created_at"`
+	ModifiedAt    timestamp      `json:"modified_at"`
+	CustomerID    id             `json:"customer_id"`
+	MeterID       id             `json:"meter_id"`
+	ConsumedUnits Decimal        `json:"consumed_units"`
+	CreditedUnits Decimal        `json:"credited_units"`
+	Balance       Decimal        `json:"balance"`
+	Customer      extent         `json:"customer"`
+	Meter         extent         `json:"meter"`
+	Extra         jsontext.Value `json:",embed"`
+}
+
+// An id is a UUID of a customer meter. It and timestamp have methods of their own
+// because functions in the options are looked up for each field of each item.
+type id uuid.UUID
+
+// UnmarshalJSONFrom reads a UUID.
+func (i *id) UnmarshalJSONFrom(dec *jsontext.Decoder) error { return readUUID(dec, (*uuid.UUID)(i)) }
+
+// A timestamp is one of a customer meter.
+type timestamp struct {
+	time.Time      // zero if null
+	there     bool // even if null
+}
+
+// UnmarshalJSONFrom reads a timestamp or null.
+func (t *timestamp) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	t.there = true
+	return readTime(dec, &t.Time)
+}
+
+// An extent is where in the body a value lies.
+type extent struct{ from, to int }
+
+// UnmarshalJSONFrom reads any value. Whether a name is there twice in it is
+// looked at when it is decoded.
+func (e *extent) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	return json.UnmarshalDecode(dec, (*extentOfAny)(e), jsontext.AllowDuplicateNames(true))
+}
+
+type extentOfAny extent
+
+func (e *extentOfAny) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	value, err := dec.ReadValue()
+	e.to = int(dec.InputOffset())
+	e.from = e.to - len(value)
+	return err
+}
+
+// values are the values of an array as they stand in the body.
+type values []jsontext.Value
+
+// UnmarshalJSONFrom refuses a second array, which leniently read would take the
+// place of the first.
+func (v *values) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if *v != nil {
+		return errors.New("name is there twice")
+	}
+	return json.UnmarshalDecode(dec, (*[]jsontext.Value)(v))
 }
 
 // Page decodes an answer of the list call. The page may share customers and
@@ -51,254 +116,209 @@ func NewDecoder() *Decoder {
 // answer as a whole is an error, a [*ShapeError]. Nothing in the page refers to
 // body.
 func (d *Decoder) Page(body []byte) (*Page, error) {
-	if !bytes.Contains(body, []byte(nulEscape)) {
-		s := d.shorten(body)
-		defer d.release(s)
-		if parts, err := readParts(s.text); err == nil {
-			return d.page(s, parts, true)
-		}
+	if page := d.wholePage(body); page != nil {
+		return page, nil
 	}
-	parts, strict, err := splitPage(body)
-	if err != nil {
-		return nil, err
+	var wire wirePage[values]
+	if err := json.Unmarshal(body, &wire, lenient); err != nil {
+		return nil, &ShapeError{describe(err).Error()}
 	}
-	return d.page(&shortened{whole: body, text: body}, parts, strict)
-}
-
-func (d *Decoder) page(s *shortened, parts pageParts, strict bool) (*Page, error) {
-	page := &Page{CustomerMeters: make([]CustomerMeter, 0, len(parts.items))}
-	var err error
-	if page.TotalCount, page.MaxPage, err = decodePagination(parts.pagination); err != nil {
-		return nil, err
+	if wire.Items == nil || wire.Pagination.TotalCount == nil || wire.Pagination.MaxPage == nil {
+		return nil, &ShapeError{"a JSON object without items and pagination"}
 	}
-	items := d.newItemDecoder()
-	for i, item := range parts.items {
-		place := len(page.CustomerMeters)
-		page.CustomerMeters = append(page.CustomerMeters, CustomerMeter{})
-		m := &page.CustomerMeters[place]
-		marks := s.inside(item.from, item.to)
-		text := s.text[item.from:item.to]
-		nuls, err := items.marked(text, item.from, marks, strict, m)
-		if err != nil && len(marks) > 0 {
-			*m = CustomerMeter{}
-			text = s.original(item.from, item.to, marks)
-			nuls, err = items.item(text, strict, m)
-		}
+	page := &Page{TotalCount: int(*wire.Pagination.TotalCount), MaxPage: int(*wire.Pagination.MaxPage)}
+	for i, item := range wire.Items {
+		m, nuls, err := d.item(item)
 		if err != nil {
-			page.CustomerMeters = page.CustomerMeters[:place]
-			page.Rejected = append(page.Rejected, reject(i, text, err))
+			page.Rejected = append(page.Rejected, reject(i, item, err))
 			continue
 		}
+		page.CustomerMeters = append(page.CustomerMeters, *m)
 		page.NULsReplaced += nuls
 	}
 	return page, nil
+}
+
+// wholePage decodes a body strictly and in one pass, which is several times as
+// fast as item by item. It returns nil unless it finds items that are all usable
+// as they stand.
+func (d *Decoder) wholePage(body []byte) *Page {
+	var wire wirePage[[]wireCustomerMeter]
+	wire.Items = make([]wireCustomerMeter, 0, MaxPageSize)
+	if bytes.Contains(body, nulEscape) || json.Unmarshal(body, &wire) != nil ||
+		len(wire.Items) == 0 || wire.Pagination.TotalCount == nil || wire.Pagination.MaxPage == nil {
+		return nil
+	}
+	page := &Page{
+		CustomerMeters: make([]CustomerMeter, len(wire.Items)),
+		TotalCount:     int(*wire.Pagination.TotalCount),
+		MaxPage:        int(*wire.Pagination.MaxPage),
+	}
+	for i := range wire.Items {
+		if d.customerMeter(body, &wire.Items[i], &page.CustomerMeters[i]) != nil {
+			return nil
+		}
+	}
+	return page
 }
 
 // DecodeCustomerMeter decodes an answer of the get call. Exactly one of the
 // three results is set: a customer meter that can't be used is a RejectedRow
 // (with Index 0), a body that is no customer meter at all is a [*ShapeError].
 func DecodeCustomerMeter(body []byte) (*CustomerMeter, *RejectedRow, error) {
-	strict := true
-	object, err := wholeObject(body)
-	if err != nil {
-		strict = false
-		if object, err = wholeObject(body, lenient...); err != nil {
-			return nil, nil, err
-		}
+	var item jsontext.Value
+	if err := json.Unmarshal(body, &item, lenient); err != nil {
+		return nil, nil, &ShapeError{describe(err).Error()}
 	}
-	var m CustomerMeter
-	if _, err := NewDecoder().newItemDecoder().item(object, strict, &m); err != nil {
-		row := reject(0, object, err)
-		if !hasMember(object, "id", "customer_id", "meter_id") {
-			return nil, nil, shapeErrorf("a JSON object that is no customer meter")
-		}
-		return nil, &row, nil
+	m, _, err := NewDecoder().item(item)
+	if err == nil {
+		return m, nil, nil
 	}
-	return &m, nil, nil
+	row := reject(0, item, err)
+	if row.ID == uuid.Nil && !row.HasKey {
+		return nil, nil, &ShapeError{"JSON that is no customer meter"}
+	}
+	return nil, &row, nil
 }
 
-// lenient lets pass what makes one item unusable but not its page: the item's
-// end is known nevertheless.
-var lenient = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
-
-// wholeObject returns the one JSON object that body consists of.
-func wholeObject(body []byte, opts ...jsontext.Options) ([]byte, error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), opts...)
-	if d.PeekKind() != '{' {
-		return nil, notAnObject(d)
+// item decodes one item by itself and returns how many U+0000 it replaced.
+func (d *Decoder) item(item jsontext.Value) (*CustomerMeter, int, error) {
+	var wire wireCustomerMeter
+	text, nuls := replaceNULs(item)
+	if err := decodeObject(text, &wire); err != nil {
+		return nil, 0, err
 	}
-	value, err := d.ReadValue()
-	if err != nil {
-		return nil, syntaxError(err)
-	}
-	end := d.InputOffset()
-	return body[end-int64(len(value)) : end], atEnd(d)
+	m := &CustomerMeter{}
+	return m, nuls, d.customerMeter(text, &wire, m)
 }
 
-// hasMember reports whether object has a member of one of the names.
-func hasMember(object []byte, names ...string) bool {
-	w := walk(object)
-	for name, _, ok := w.next(); ok; name, _, ok = w.next() {
-		for _, want := range names {
-			if string(name) == want {
-				return true
-			}
+// customerMeter makes m of what was read from body, which has no U+0000.
+func (d *Decoder) customerMeter(body []byte, w *wireCustomerMeter, m *CustomerMeter) (err error) {
+	if err := w.flat(m); err != nil {
+		return err
+	}
+	if m.Extra = w.Extra; m.Extra != nil {
+		if err := checkJSONB(m.Extra); err != nil {
+			return err
 		}
 	}
-	return false
+	if m.Customer, err = nested(d.customers, body[w.Customer.from:w.Customer.to], decodeCustomer); err != nil {
+		return within("customer", err)
+	}
+	if m.Meter, err = nested(d.meters, body[w.Meter.from:w.Meter.to], decodeMeter); err != nil {
+		return within("meter", err)
+	}
+	return checkNested(m)
 }
 
-// pageParts are the raw values of a page.
-type pageParts struct {
-	items      []extent
-	pagination []byte
-}
-
-// An extent is a part of a body.
-type extent struct{ from, to int }
-
-// splitPage finds a page's items. Strictly read, which is the rule, one pass
-// over the body proves all items well-formed at once, and strict is true. If
-// that fails, a lenient pass finds the items, and each must be looked at for
-// itself.
-func splitPage(body []byte) (parts pageParts, strict bool, err error) {
-	parts, err = readParts(body)
-	var shape *ShapeError
-	if err == nil || errors.As(err, &shape) {
-		return parts, true, err
-	}
-	parts, err = readParts(body, lenient...)
-	if err != nil && !errors.As(err, &shape) {
-		err = syntaxError(err)
-	}
-	return parts, false, err
-}
-
-// readParts returns a ShapeError for another shape and jsontext's error for bad
-// syntax.
-func readParts(body []byte, opts ...jsontext.Options) (parts pageParts, err error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(body), opts...)
-	if d.PeekKind() != '{' {
-		return parts, notAnObject(d)
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return parts, err
-	}
-	seen := map[string]bool{}
-	for d.PeekKind() != '}' {
-		token, err := d.ReadToken()
-		if err != nil {
-			return parts, err
-		}
-		name := token.String()
-		if seen[name] && (name == "items" || name == "pagination") {
-			return parts, shapeErrorf("%s is there twice", name)
-		}
-		seen[name] = true
-		switch name {
-		case "items":
-			parts.items, err = readItems(d)
-		case "pagination":
-			parts.pagination, err = d.ReadValue()
-			parts.pagination = bytes.Clone(parts.pagination)
-		default:
-			err = d.SkipValue()
-		}
-		if err != nil {
-			return parts, err
-		}
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return parts, err
-	}
-	if !seen["items"] || !seen["pagination"] {
-		return parts, shapeErrorf("a JSON object without items and pagination")
-	}
-	return parts, atEnd(d)
-}
-
-// readItems returns where in the body the items lie.
-func readItems(d *jsontext.Decoder) ([]extent, error) {
-	if k := d.PeekKind(); k != '[' {
-		if _, err := d.ReadValue(); err != nil {
-			return nil, err
-		}
-		return nil, shapeErrorf("items is no array")
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return nil, err
-	}
-	items := make([]extent, 0, MaxPageSize)
-	for d.PeekKind() != ']' {
-		value, err := d.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		end := int(d.InputOffset())
-		items = append(items, extent{end - len(value), end})
-	}
-	_, err := d.ReadToken()
-	return items, err
-}
-
-// notAnObject is the error of a body that does not begin with a brace.
-func notAnObject(d *jsontext.Decoder) error {
-	_, err := d.ReadToken()
+// flat sets the fields of m that are neither nested nor unknown.
+func (w *wireCustomerMeter) flat(m *CustomerMeter) error {
 	switch {
-	case errors.Is(err, io.EOF):
-		return shapeErrorf("empty")
-	case err != nil:
-		return syntaxError(err)
+	case w.ID == (id{}):
+		return missing("id")
+	case w.CreatedAt.IsZero():
+		return missing("created_at")
+	case !w.ModifiedAt.there:
+		return missing("modified_at")
+	case w.CustomerID == (id{}):
+		return missing("customer_id")
+	case w.MeterID == (id{}):
+		return missing("meter_id")
+	case w.ConsumedUnits == Decimal{}:
+		return missing("consumed_units")
+	case w.CreditedUnits == Decimal{}:
+		return missing("credited_units")
+	case w.Balance == Decimal{}:
+		return missing("balance")
 	}
-	return shapeErrorf("JSON, but no object")
-}
-
-// atEnd returns an error if anything but white space follows.
-func atEnd(d *jsontext.Decoder) error {
-	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return shapeErrorf("more data after the JSON object")
+	credited, ok := w.CreditedUnits.Int64()
+	if !ok {
+		return &fieldError{"credited_units", fmt.Errorf("%s is no 64-bit integer", excerpt(w.CreditedUnits.String()))}
+	}
+	*m = CustomerMeter{
+		ID:            uuid.UUID(w.ID),
+		CustomerID:    uuid.UUID(w.CustomerID),
+		MeterID:       uuid.UUID(w.MeterID),
+		ConsumedUnits: w.ConsumedUnits,
+		CreditedUnits: credited,
+		Balance:       w.Balance,
+		CreatedAt:     w.CreatedAt.Time,
+		ModifiedAt:    w.ModifiedAt.Time,
 	}
 	return nil
 }
 
-// syntaxError turns jsontext's error into a ShapeError without the strings of
-// the body that it may quote.
-func syntaxError(err error) error {
-	var syntax *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return shapeErrorf("JSON that ends in the middle")
-	case errors.As(err, &syntax):
-		return shapeErrorf("no JSON at byte %d", syntax.ByteOffset)
+// nested decodes a nested object, unless it is known.
+func nested[T any](known *cache[T], raw []byte, decode func([]byte) (*T, error)) (*T, error) {
+	if len(raw) == 0 {
+		return nil, errors.New("missing")
 	}
-	return shapeErrorf("no JSON")
+	if v := known.get(raw); v != nil {
+		return v, nil
+	}
+	v, err := decode(bytes.Clone(raw))
+	if err == nil {
+		known.put(v)
+	}
+	return v, err
 }
 
-// decodePagination decodes the counts of a page.
-func decodePagination(value []byte) (total, pages int, err error) {
-	if value[0] != '{' {
-		return 0, 0, shapeErrorf("pagination is no object")
+// decodeCustomer decodes a customer, which keeps raw.
+func decodeCustomer(raw []byte) (*Customer, error) {
+	c := &Customer{Raw: raw, ModifiedAt: absent}
+	if err := decodeObject(raw, c); err != nil {
+		return nil, err
 	}
-	total, pages = -1, -1
-	w := walk(value)
-	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
-		var target *int
-		switch string(name) {
-		case "total_count":
-			target = &total
-		case "max_page":
-			target = &pages
-		default:
-			continue
-		}
-		n, err := decodeInt64(value)
-		if err != nil || n < 0 || n > math.MaxInt {
-			return 0, 0, shapeErrorf("pagination.%s is no count", name)
-		}
-		*target = int(n)
+	switch {
+	case c.ID == uuid.Nil:
+		return nil, missing("id")
+	case c.CreatedAt.IsZero():
+		return nil, missing("created_at")
+	case c.ModifiedAt.Equal(absent):
+		return nil, missing("modified_at")
+	case c.OrganizationID == uuid.Nil:
+		return nil, missing("organization_id")
 	}
-	if total < 0 || pages < 0 {
-		return 0, 0, shapeErrorf("pagination without total_count and max_page")
+	return c, checkJSONB(raw)
+}
+
+// decodeMeter is decodeCustomer for a meter.
+func decodeMeter(raw []byte) (*Meter, error) {
+	var wire struct {
+		Meter
+		Name *string `json:"name"` // tells null from ""
 	}
-	return total, pages, nil
+	wire.Raw, wire.ModifiedAt = raw, absent
+	if err := decodeObject(raw, &wire); err != nil {
+		return nil, err
+	}
+	switch {
+	case wire.ID == uuid.Nil:
+		return nil, missing("id")
+	case wire.CreatedAt.IsZero():
+		return nil, missing("created_at")
+	case wire.ModifiedAt.Equal(absent):
+		return nil, missing("modified_at")
+	case wire.OrganizationID == uuid.Nil:
+		return nil, missing("organization_id")
+	case wire.Name == nil:
+		return nil, missing("name")
+	}
+	m := wire.Meter
+	m.Name = *wire.Name
+	return &m, checkJSONB(raw)
+}
+
+// checkNested refuses a customer meter that contradicts its nested objects.
+func checkNested(m *CustomerMeter) error {
+	switch {
+	case m.Customer.ID != m.CustomerID:
+		return fmt.Errorf("customer_id: %s, but customer.id is %s", m.CustomerID, m.Customer.ID)
+	case m.Meter.ID != m.MeterID:
+		return fmt.Errorf("meter_id: %s, but meter.id is %s", m.MeterID, m.Meter.ID)
+	case m.Customer.OrganizationID != m.Meter.OrganizationID:
+		return fmt.Errorf("customer.organization_id: %s, but meter.organization_id is %s",
+			m.Customer.OrganizationID, m.Meter.OrganizationID)
+	}
+	return nil
 }

@@ -2,10 +2,13 @@ package polar
 
 import (
 	"bytes"
-	"encoding/json"
+	"errors"
 	"reflect"
 	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // A Difference is one field in which two states of a customer meter differ.
@@ -124,54 +127,19 @@ func EqualJSON(a, b []byte) bool {
 	if bytes.Equal(a, b) {
 		return true
 	}
-	x, errA := looseJSON(a)
-	y, errB := looseJSON(b)
-	return errA == nil && errB == nil && sameJSON(x, y)
+	var x, y any
+	return json.Unmarshal(a, &x, byValue) == nil && json.Unmarshal(b, &y, byValue) == nil && reflect.DeepEqual(x, y)
 }
 
-func looseJSON(text []byte) (any, error) {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	var v any
-	err := decoder.Decode(&v)
-	return v, err
-}
-
-func sameJSON(a, b any) bool {
-	switch x := a.(type) {
-	case json.Number:
-		y, ok := b.(json.Number)
-		return ok && sameNumber(x.String(), y.String())
-	case []any:
-		y, ok := b.([]any)
-		if !ok || len(x) != len(y) {
-			return false
-		}
-		for i := range x {
-			if !sameJSON(x[i], y[i]) {
-				return false
-			}
-		}
-		return true
-	case map[string]any:
-		y, ok := b.(map[string]any)
-		if !ok || len(x) != len(y) {
-			return false
-		}
-		for name, value := range x {
-			other, there := y[name]
-			if !there || !sameJSON(value, other) {
-				return false
-			}
-		}
-		return true
-	default:
-		return reflect.DeepEqual(a, b)
+// byValue decodes numbers into the form that equal numbers share.
+var byValue = json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, v *any) error {
+	if dec.PeekKind() != '0' {
+		return errors.ErrUnsupported
 	}
-}
-
-func sameNumber(a, b string) bool {
-	x, errA := ParseDecimal(a)
-	y, errB := ParseDecimal(b)
-	return errA == nil && errB == nil && x.Equal(y)
-}
+	text, err := dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	*v, err = normalize(string(text))
+	return err
+}))

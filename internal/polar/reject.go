@@ -1,105 +1,60 @@
 package polar
 
 import (
-	"bytes"
-	"errors"
-	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 )
 
-// checkStrict returns why one JSON value is refused by strict reading.
-func checkStrict(value []byte) error {
-	_, err := jsontext.NewDecoder(bytes.NewBuffer(value)).ReadValue()
-	var syntax *jsontext.SyntacticError
-	if !errors.As(err, &syntax) {
-		return err
+// reject makes a RejectedRow, which keeps item, with as much as a second,
+// lenient look at the item finds.
+func reject(index int, item jsontext.Value, reason error) RejectedRow {
+	r := RejectedRow{Index: index, Raw: item, Reason: reason.Error()}
+	var look struct {
+		ID         guess[uuid.UUID] `json:"id"`
+		CreatedAt  guess[time.Time] `json:"created_at"`
+		CustomerID guess[uuid.UUID] `json:"customer_id"`
+		MeterID    guess[uuid.UUID] `json:"meter_id"`
 	}
-	reason := "invalid JSON"
-	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		reason = "name is there twice"
-	case bytes.Contains([]byte(err.Error()), []byte("surrogate")):
-		reason = "lone surrogate"
-	case bytes.Contains([]byte(err.Error()), []byte("UTF-8")):
-		reason = "invalid UTF-8"
-	}
-	return &fieldError{field: pointerField(syntax.JSONPointer), err: errors.New(reason)}
-}
-
-// pointerField writes a JSON pointer as fields are named here.
-func pointerField(p jsontext.Pointer) string {
-	var names []string
-	for name := range p.Tokens() {
-		names = append(names, fieldName([]byte(name)))
-	}
-	if len(names) == 0 {
-		return "item"
-	}
-	if len(names) > 4 {
-		names = append(names[:4], "…")
-	}
-	return strings.Join(names, ".")
-}
-
-// fieldName makes any member's name fit for a message.
-func fieldName(name []byte) string { return excerpt(string(name)) }
-
-// reject makes a RejectedRow with as much as a second, lenient look at the item
-// finds.
-func reject(index int, item []byte, reason error) RejectedRow {
-	r := RejectedRow{Index: index, Raw: bytes.Clone(item), Reason: reason.Error()}
-	if item[0] != '{' {
+	if json.Unmarshal(item, &look, lenient) != nil {
 		return r
 	}
-	const id, key = fieldSet(1) << fieldID, fieldSet(1)<<fieldCreatedAt | 1<<fieldCustomerID | 1<<fieldMeterID
-	var look secondLook
-	w := walk(item)
-	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
-		look.see(fieldIndex(name), value)
-	}
-	usable := look.seen &^ look.doubtful
-	if usable&id != 0 {
-		r.ID = look.id
-	}
-	if usable&key == key {
-		r.Key, r.HasKey = look.key, true
+	r.ID = look.ID.value()
+	key := Key{CreatedAt: look.CreatedAt.value(), CustomerID: look.CustomerID.value(), MeterID: look.MeterID.value()}
+	if !key.CreatedAt.IsZero() && key.CustomerID != uuid.Nil && key.MeterID != uuid.Nil {
+		r.Key, r.HasKey = key, true
 	}
 	return r
 }
 
-// A secondLook collects the id and the key of a rejected item. A field that is
-// there twice with different values, or can't be decoded, is doubtful: a wrong
-// key would let the page prove a stretch that it does not.
-type secondLook struct {
-	id             uuid.UUID
-	key            Key
-	seen, doubtful fieldSet
+// A guess is a field of an object that need not be usable otherwise.
+type guess[T comparable] struct {
+	got      T
+	doubtful bool
 }
 
-// see takes the field of index i, if it is one of the four.
-func (l *secondLook) see(i int, value []byte) {
-	switch i {
-	case fieldID:
-		note(l, i, &l.id, value, decodeUUID)
-	case fieldCreatedAt:
-		note(l, i, &l.key.CreatedAt, value, decodeTime)
-	case fieldCustomerID:
-		note(l, i, &l.key.CustomerID, value, decodeUUID)
-	case fieldMeterID:
-		note(l, i, &l.key.MeterID, value, decodeUUID)
+// UnmarshalJSONFrom never fails for a value that can't be decoded. A field that
+// is there twice with different values is doubtful: a wrong key would let the
+// page prove a stretch that it does not.
+func (g *guess[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	raw, err := dec.ReadValue()
+	if err != nil {
+		return err
 	}
+	var v, zero T
+	err = json.Unmarshal(raw, &v, decoding)
+	g.doubtful = g.doubtful || err != nil || g.got != zero && g.got != v
+	g.got = v
+	return nil
 }
 
-// note stores a field's value unless another stands there already.
-func note[T uuid.UUID | time.Time](l *secondLook, i int, place *T, value []byte, decode func([]byte) (T, error)) {
-	v, err := decode(value)
-	if err != nil || l.seen&(1<<i) != 0 && *place != v {
-		l.doubtful |= 1 << i
-		return
+// value returns the zero value for a field that is not there or doubtful.
+func (g *guess[T]) value() T {
+	if g.doubtful {
+		var zero T
+		return zero
 	}
-	*place = v
-	l.seen |= 1 << i
+	return g.got
 }

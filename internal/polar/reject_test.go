@@ -27,8 +27,8 @@ func TestDecodePageRejectsWhatItCannotMirror(t *testing.T) {
 		{"zero id", item.with("id", quoted(uuid.Nil.String())).String(), "id: the zero UUID", true, false},
 		{"zero key", item.with("customer_id", quoted(uuid.Nil.String())).String(), "customer_id: the zero UUID", false, true},
 		{"zero organization", customer(c.with("organization_id", quoted(uuid.Nil.String()))).String(), "customer.organization_id: the zero UUID", false, false},
-		{"not an object", `[1]`, "an array instead of a customer meter", true, true},
-		{"null", `null`, "null instead of a customer meter", true, true},
+		{"not an object", `[1]`, "an array instead of an object", true, true},
+		{"null", `null`, "null instead of an object", true, true},
 		{"huge number", item.with("consumed_units", "1e400000").String(), "consumed_units: number 1e400000: beyond", false, false},
 		{"number as string", item.with("balance", `"1.5"`).String(), "balance: a string instead of a number", false, false},
 		{"null number", item.with("balance", `null`).String(), "balance: null instead", false, false},
@@ -48,11 +48,11 @@ func TestDecodePageRejectsWhatItCannotMirror(t *testing.T) {
 		{"customer without id", customer(c.without("id")).String(), "customer.id: missing", false, false},
 		{"numeric name", customer(c.with("name", "5")).String(), "customer.name: a number instead of a string", false, false},
 		{"metadata no object", customer(c.with("metadata", "[]")).String(), "customer.metadata: an array instead", false, false},
-		{"number in metadata no numeric", customer(c.with("metadata", `{"a":[1e400000]}`)).String(), "customer.metadata: number 1e400000", false, false},
+		{"number in metadata no numeric", customer(c.with("metadata", `{"a":[1e400000]}`)).String(), "customer.metadata.a.0: number 1e400000", false, false},
 		{"number in an unknown field no numeric", item.with("new", "1e-20000").String(), "new: number", false, false},
 		{"meter without name", meter(m.without("name")).String(), "meter.name: missing", false, false},
 		{"bad archived_at", meter(m.with("archived_at", `"today"`)).String(), "meter.archived_at", false, false},
-		{"deeper than jsonb can take", meter(m.with("filter", nested(`{"clauses":`, 5000, `}`))).String(), "meter.filter: nested too deeply", false, false},
+		{"deeper than jsonb can take", meter(m.with("filter", repeated(`{"clauses":`, 5000, `}`))).String(), "nested too deeply", false, false},
 		{"invalid UTF-8", customer(c.with("name", "\"\xff\"")).String(), "customer.name: invalid UTF-8", false, false},
 		{"lone surrogate", customer(c.with("name", `"\ud800"`)).String(), "customer.name: lone surrogate", false, false},
 		{"name twice", item.and("balance", "1").String(), "balance: name is there twice", false, false},
@@ -60,7 +60,7 @@ func TestDecodePageRejectsWhatItCannotMirror(t *testing.T) {
 		{"id twice", item.and("id", other).String(), "id: name is there twice", true, false},
 		{"id twice alike", item.and("id", quoted(sampleID)).String(), "id: name is there twice", false, false},
 		{"key twice", item.and("meter_id", other).String(), "meter_id: name is there twice", false, true},
-		{"NUL makes two names one", strings.TrimSuffix(item.String(), "}") + `,"a\u0000":1,"a\ufffd":2}`, "after replacing U+0000", false, false},
+		{"NUL makes two names one", strings.TrimSuffix(item.String(), "}") + `,"a\u0000":1,"a\ufffd":2}`, "name is there twice", false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -86,7 +86,7 @@ func TestDecodePageRejectsWhatItCannotMirror(t *testing.T) {
 	}
 }
 
-// nested repeats open around an empty string.
-func nested(open string, depth int, shut string) string {
+// repeated nests open around an empty string.
+func repeated(open string, depth int, shut string) string {
 	return strings.Repeat(open, depth) + `""` + strings.Repeat(shut, depth)
 }

@@ -13,7 +13,7 @@ const MaxPageSize = 100
 
 // DecoderVersion grows whenever the same answer would be decoded to another
 // value or to other rejections. A walk begun by another decoder is not resumed.
-const DecoderVersion = 2
+const DecoderVersion = 3
 
 // A CustomerMeter is the state of one meter for one customer.
 //
@@ -79,19 +79,19 @@ func (k Key) Compare(o Key) int {
 
 // A Customer is the nested customer of a customer meter, of either type.
 type Customer struct {
-	ID             uuid.UUID
-	OrganizationID uuid.UUID
-	ExternalID     *string // the customer's id in the seller's own system
-	Type           string  // "individual", "team", or what a later Polar sends
-	Email          *string // a team may have none
-	EmailVerified  bool
-	Name           *string
-	BillingName    *string
-	Metadata       []byte // JSON object, lies in Raw; nil if null or absent
-	CreatedAt      time.Time
-	ModifiedAt     time.Time // zero if never modified
-	DeletedAt      time.Time // when Polar soft-deleted it; zero if it did not
-	Raw            []byte    // the whole object as sent, unknown fields included; jsonb takes it
+	ID             uuid.UUID `json:"id"`
+	OrganizationID uuid.UUID `json:"organization_id"`
+	ExternalID     *string   `json:"external_id"` // the customer's id in the seller's own system
+	Type           string    `json:"type"`        // "individual", "team", or what a later Polar sends
+	Email          *string   `json:"email"`       // a team may have none
+	EmailVerified  bool      `json:"email_verified"`
+	Name           *string   `json:"name"`
+	BillingName    *string   `json:"billing_name"`
+	Metadata       []byte    `json:"metadata"` // JSON object; nil if null or absent
+	CreatedAt      time.Time `json:"created_at"`
+	ModifiedAt     time.Time `json:"modified_at"` // zero if never modified
+	DeletedAt      time.Time `json:"deleted_at"`  // when Polar soft-deleted it; zero if it did not
+	Raw            []byte    `json:"-"`           // the whole object as sent, unknown fields included; jsonb takes it
 }
 
 // ChangedAt is ModifiedAt, or CreatedAt for a customer that never changed.
@@ -104,17 +104,17 @@ func (c *Customer) ChangedAt() time.Time {
 
 // A Meter is the nested meter of a customer meter.
 type Meter struct {
-	ID             uuid.UUID
-	OrganizationID uuid.UUID
-	Name           string
-	Unit           string // "scalar", "token", "custom", or what a later Polar sends; "" if absent
-	Aggregation    []byte // JSON object, lies in Raw; nil if null or absent
-	Filter         []byte // likewise
-	Metadata       []byte // likewise
-	CreatedAt      time.Time
-	ModifiedAt     time.Time // zero if never modified
-	ArchivedAt     time.Time // zero if not archived
-	Raw            []byte    // the whole object as sent, unknown fields included; jsonb takes it
+	ID             uuid.UUID `json:"id"`
+	OrganizationID uuid.UUID `json:"organization_id"`
+	Name           string    `json:"name"`
+	Unit           string    `json:"unit"`        // "scalar", "token", "custom", or what a later Polar sends; "" if absent
+	Aggregation    []byte    `json:"aggregation"` // JSON object; nil if null or absent
+	Filter         []byte    `json:"filter"`      // likewise
+	Metadata       []byte    `json:"metadata"`    // likewise
+	CreatedAt      time.Time `json:"created_at"`
+	ModifiedAt     time.Time `json:"modified_at"` // zero if never modified
+	ArchivedAt     time.Time `json:"archived_at"` // zero if not archived
+	Raw            []byte    `json:"-"`           // the whole object as sent, unknown fields included; jsonb takes it
 }
 
 // ChangedAt is ModifiedAt, or CreatedAt for a meter that never changed.

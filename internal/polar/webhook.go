@@ -1,12 +1,12 @@
 package polar
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 )
@@ -46,59 +46,38 @@ func (e *Event) AboutCustomer() bool {
 // is. A body that is no event is an error in one line, without the body's
 // strings. Nothing in the event refers to body.
 func DecodeEvent(body []byte) (*Event, error) {
-	object, err := wholeObject(body)
-	if err != nil {
-		return nil, err
+	var wire struct {
+		Type      string         `json:"type"`
+		Timestamp time.Time      `json:"timestamp"`
+		Data      jsontext.Value `json:"data"`
 	}
-	object, nuls := replaceNULs(object)
-	if nuls > 0 {
-		if err := checkStrict(object); err != nil {
-			return nil, fmt.Errorf("after replacing U+0000: %w", err)
-		}
+	if err := json.Unmarshal(body, &wire, decoding); err != nil {
+		return nil, describe(err)
 	}
-	e := &Event{}
-	w := walk(object)
-	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
-		switch string(name) {
-		case "type":
-			e.Type, err = decodeString(value)
-		case "timestamp":
-			e.Timestamp, err = decodeOptionalTime(value)
-		case "data":
-			e.take(value)
-		}
-		if err != nil {
-			return nil, &fieldError{field: fieldName(name), err: err}
-		}
+	if wire.Type == "" {
+		return nil, missing("type")
 	}
-	if e.Type == "" {
-		return nil, &fieldError{field: "type", err: errMissing}
+	e := &Event{Type: strings.ReplaceAll(wire.Type, "\x00", "\uFFFD"), Timestamp: wire.Timestamp}
+	if wire.Data.Kind() != '{' {
+		return e, nil
 	}
+	e.Data, _ = replaceNULs(wire.Data)
+	var owner struct {
+		ID             guess[uuid.UUID] `json:"id"`
+		OrganizationID guess[uuid.UUID] `json:"organization_id"`
+	}
+	if err := decodeObject(e.Data, &owner); err != nil {
+		return nil, within("data", err)
+	}
+	e.DataID, e.OrganizationID = owner.ID.value(), owner.OrganizationID.value()
 	return e, nil
-}
-
-// take keeps data, if it is an object, and whose it is.
-func (e *Event) take(data []byte) {
-	if data[0] != '{' {
-		return
-	}
-	e.Data = bytes.Clone(data)
-	w := walk(e.Data)
-	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
-		switch string(name) { // what is no UUID stays zero
-		case "id":
-			e.DataID, _ = decodeUUID(value)
-		case "organization_id":
-			e.OrganizationID, _ = decodeUUID(value)
-		}
-	}
 }
 
 // Customer decodes Data as a customer. Should it have deleted_at null although
 // the event says that the customer was deleted, the event's time stands there.
 func (e *Event) Customer() (*Customer, error) {
 	if e.Data == nil {
-		return nil, &fieldError{field: "data", err: errMissing}
+		return nil, missing("data")
 	}
 	c, err := decodeCustomer(e.Data)
 	if err != nil {
@@ -127,74 +106,51 @@ type CustomerState struct {
 // CustomerState decodes Data as the state of a customer.
 func (e *Event) CustomerState() (*CustomerState, error) {
 	if e.Data == nil {
-		return nil, &fieldError{field: "data", err: errMissing}
+		return nil, missing("data")
 	}
-	var customer, meters []byte
-	w := walk(e.Data)
-	for name, value, ok := w.next(); ok; name, value, ok = w.next() {
-		if string(name) == "active_meters" {
-			meters = value
-		}
-		if !ofState(string(name)) {
-			customer = appendMember(customer, name, value)
-		}
+	var wire struct {
+		Meters jsontext.Value `json:"active_meters"`
+		// What a customer has only together with its state.
+		Subscriptions jsontext.Value `json:"active_subscriptions"`
+		Benefits      jsontext.Value `json:"granted_benefits"`
+		Customer      jsontext.Value `json:",embed"`
 	}
-	if customer == nil {
-		customer = []byte{'{'}
+	wire.Customer = jsontext.Value("{}")
+	if err := decodeObject(e.Data, &wire); err != nil {
+		return nil, within("data", err)
 	}
-	c, err := decodeCustomer(append(customer, '}'))
+	c, err := decodeCustomer(wire.Customer)
 	if err != nil {
 		return nil, within("data", err)
 	}
+	var items []jsontext.Value
+	if json.Unmarshal(wire.Meters, &items) != nil || items == nil {
+		return nil, within("data", &fieldError{"active_meters", errors.New("no array")})
+	}
 	state := &CustomerState{Customer: c}
-	if err := state.decodeMeters(meters); err != nil {
-		return nil, within("data", within("active_meters", err))
+	for i, item := range items {
+		m, err := state.decodeMeter(item)
+		if err != nil {
+			state.Rejected = append(state.Rejected, reject(i, item, err))
+			continue
+		}
+		state.CustomerMeters = append(state.CustomerMeters, m)
 	}
 	return state, nil
 }
 
-// ofState reports whether a customer has a field of this name only together
-// with its state.
-func ofState(name string) bool {
-	return name == "granted_benefits" || strings.HasPrefix(name, "active_")
-}
-
-func (s *CustomerState) decodeMeters(array []byte) error {
-	if array == nil {
-		return errMissing
+func (s *CustomerState) decodeMeter(item jsontext.Value) (*CustomerMeter, error) {
+	wire := wireCustomerMeter{CustomerID: id(s.Customer.ID)} // it need not be there again
+	if err := decodeObject(item, &wire); err != nil {
+		return nil, err
 	}
-	if array[0] != '[' {
-		return wantKind("an array", array)
-	}
-	items, err := readItems(jsontext.NewDecoder(bytes.NewBuffer(array)))
-	if err != nil {
-		return err
-	}
-	for i, at := range items {
-		item := array[at.from:at.to]
-		m, err := s.decodeMeter(item)
-		if err != nil {
-			s.Rejected = append(s.Rejected, reject(i, item, err))
-			continue
-		}
-		s.CustomerMeters = append(s.CustomerMeters, m)
-	}
-	return nil
-}
-
-func (s *CustomerState) decodeMeter(item []byte) (*CustomerMeter, error) {
-	if item[0] != '{' {
-		return nil, errors.New(kind(item) + " instead of a customer meter")
-	}
-	m := &CustomerMeter{CustomerID: s.Customer.ID}
-	found, err := decodeFlat(item, m)
-	if err != nil {
+	m := &CustomerMeter{}
+	if err := wire.flat(m); err != nil {
 		return nil, err
 	}
 	if m.CustomerID != s.Customer.ID {
 		return nil, fmt.Errorf("customer_id: %s, but the customer's id is %s", m.CustomerID, s.Customer.ID)
 	}
-	m.Customer, m.Extra = s.Customer, nil
-	const elsewhere = fieldSet(1)<<fieldCustomerID | 1<<fieldCustomer | 1<<fieldMeter
-	return m, (found.seen | elsewhere).missing(requiredFields)
+	m.Customer = s.Customer
+	return m, nil
 }

@@ -85,7 +85,7 @@ func TestUnusableMeterIsRejectedAlone(t *testing.T) {
 		strings.Replace(eventMeter, `"meter_id"`, `"meter"`, 1):                                       "meter_id: missing",
 		strings.Replace(eventMeter, `{`, `{"customer_id":"00000000-0000-4000-8000-00000000000f",`, 1): "customer_id",
 		strings.Replace(eventMeter, `"2026-01-01T00:00:00Z"`, `"today"`, 1):                           "created_at",
-		"7": "a number instead of a customer meter",
+		"7": "a number instead of an object",
 	} {
 		event, err := DecodeEvent(stateEvent(eventCustomer, "["+broken+","+eventMeter+"]"))
 		if err != nil {
@@ -105,16 +105,16 @@ func TestUnusableMeterIsRejectedAlone(t *testing.T) {
 func TestBodyThatIsNoEventIsAnError(t *testing.T) {
 	t.Parallel()
 	for body, reason := range map[string]string{
-		"":                                     "empty",
-		"[]":                                   "no object",
-		`{"type":"x"`:                          "ends in the middle",
-		`{}`:                                   "type: missing",
-		`{"type":7}`:                           "type: a number",
-		`{"type":"x","type":"y"}`:              "no JSON",
-		`{"type":"x"} x`:                       "more data",
-		`{"type":"x","timestamp":"soon"}`:      "timestamp",
-		"{\"type\":\"x\xff\"}":                 "no JSON",
-		`{"type":"x","a\u0000":1,"a\ufffd":2}`: "after replacing U+0000",
+		"":                                "ends in the middle",
+		"[]":                              "an array instead of an object",
+		`{"type":"x"`:                     "ends in the middle",
+		`{}`:                              "type: missing",
+		`{"type":7}`:                      "type: a number",
+		`{"type":"x","type":"y"}`:         "type: name is there twice",
+		`{"type":"x"} x`:                  "no JSON at byte 13",
+		`{"type":"x","timestamp":"soon"}`: "timestamp",
+		"{\"type\":\"x\xff\"}":            "invalid UTF-8",
+		`{"type":"x","data":{"a\u0000":1,"a\ufffd":2}}`: "name is there twice",
 	} {
 		if _, err := DecodeEvent([]byte(body)); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s: error %v, want one with %q", body, err, reason)
@@ -127,8 +127,8 @@ func TestUnusableDataIsAnErrorThatNamesTheField(t *testing.T) {
 	for body, reason := range map[string]string{
 		`{"type":"customer.state_changed"}`:                                     "data: missing",
 		`{"type":"customer.state_changed","data":{}}`:                           "data.id: missing",
-		string(stateEvent(eventCustomer, "null")):                               "data.active_meters: null instead of an array",
-		`{"type":"customer.state_changed","data":{` + eventCustomer + `}}`:      "data.active_meters: missing",
+		string(stateEvent(eventCustomer, "null")):                               "data.active_meters: no array",
+		`{"type":"customer.state_changed","data":{` + eventCustomer + `}}`:      "data.active_meters: no array",
 		string(stateEvent(eventCustomer+`,"metadata":{"a":1e400000}`, "[]")):    "data.metadata",
 		string(stateEvent(strings.Replace(eventCustomer, "992f", "", 1), "[]")): "data.id",
 	} {
