@@ -3,21 +3,18 @@ package config
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
-// A decoder walks a YAML tree beside the fields that it may hold, and collects
-// what is wrong instead of stopping at it.
+// A decoder walks a YAML tree beside the structs that it fills by their tags, and
+// collects what is wrong. goccy's own decoder reports one mistake and quotes the
+// lines around it, secrets included.
 type decoder struct {
-	file     string
-	lookup   func(string) (string, bool)
-	readFile func(string) ([]byte, error)
-	open     func(string) bool // whether everyone on the machine can read this file
-
-	anchors  map[string]ast.Node
+	LoadOptions
 	at       map[string]position // where each path was given
 	literal  bool                // a secret stands in the file itself
 	exposed  []string
@@ -27,15 +24,11 @@ type decoder struct {
 // A value is a node at its path, such as "polar.retry.exponent".
 type value struct {
 	path string
-	node ast.Node // nil for a missing one; an anchor or alias is resolved
+	node ast.Node // nil for a missing one
 	at   position
+	tag  reflect.StructTag // of the field
+	file bool              // the key of a credential that ends in _file
 }
-
-// A setter stores a value, or reports why not.
-type setter func(d *decoder, v value)
-
-// fields are the keys that a mapping may have.
-type fields map[string]setter
 
 // maxProblems bounds what is reported: whoever gives a file of another kind
 // needs no line for each of its lines.
@@ -53,13 +46,26 @@ func (d *decoder) report(at position, path, format string, args ...any) {
 	if path != "" {
 		message = path + ": " + message
 	}
-	d.problems = append(d.problems, Problem{File: d.file, Line: at.line, Column: at.column, Message: message})
+	d.problems = append(d.problems, Problem{File: d.Path, Line: at.line, Column: at.column, Message: message})
 }
 
 // given reports whether the file has path, even if with a wrong value.
 func (d *decoder) given(path string) bool {
 	_, ok := d.at[path]
 	return ok
+}
+
+// firstGiven returns the first of paths that was given, else the last.
+func (d *decoder) firstGiven(paths ...string) string {
+	if i := slices.IndexFunc(paths, d.given); i >= 0 {
+		return paths[i]
+	}
+	return paths[len(paths)-1]
+}
+
+// faulty reports whether there is a problem about path, or below it.
+func (d *decoder) faulty(path string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return strings.HasPrefix(p.Message, path) })
 }
 
 // place returns where path was given, or where the nearest section around it
@@ -77,187 +83,199 @@ func (d *decoder) place(path string) position {
 	}
 }
 
-// value makes a value of node, reporting an alias that leads nowhere. A value
-// that is not there is looked for at before, its key or dash.
-func (d *decoder) value(path string, node ast.Node, before position) (value, bool) {
-	at := where(node)
-	switch node.(type) {
+// decode sets into from a node. A value that is not there is looked for at
+// before, its key or dash.
+func (d *decoder) decode(v value, before position, into reflect.Value) {
+	v.at = where(v.node)
+	switch v.node.(type) {
 	case *ast.NullNode, nil:
-		at = before
+		v.at = before
 	}
-	resolved, err := d.resolveNode(node)
-	if err != nil {
-		d.report(at, path, "%v", err)
-		return value{}, false
+	d.at[v.path] = v.at
+	switch v.node.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		d.report(v.at, v.path, "YAML's anchors (&), aliases (*) and tags (!) are not supported; write the value out, or put it in quotes")
+		return
 	}
-	d.at[path] = at
-	return value{path: path, node: resolved, at: at}, true
-}
-
-// section is the setter of a mapping with these fields. A section without
-// content, its lines commented out perhaps, leaves every default as it is.
-func section(known fields) setter {
-	return func(d *decoder, v value) {
-		var pairs []*ast.MappingValueNode
-		switch n := v.node.(type) {
-		case nil, *ast.NullNode:
-			return
-		case *ast.MappingNode:
-			pairs = n.Values
-		case *ast.MappingValueNode:
-			pairs = []*ast.MappingValueNode{n}
-		default:
-			d.report(v.at, v.path, "want keys and values, found %s", kindOf(v.node))
-			return
-		}
-		seen := make(map[string]position, len(pairs))
-		for _, pair := range pairs {
-			if d.full() {
-				return
-			}
-			d.pair(v, pair, known, seen)
-		}
+	switch {
+	case isSection(into.Type()):
+		d.section(v, into)
+	case into.Kind() == reflect.Slice:
+		d.list(v, into)
+	default:
+		d.scalar(v, into)
 	}
 }
 
-// pair decodes one key and its value.
-func (d *decoder) pair(parent value, pair *ast.MappingValueNode, known fields, seen map[string]position) {
-	at := where(pair)
-	switch pair.Key.(type) {
-	case *ast.MergeKeyNode:
-		d.report(at, parent.path, "merge keys (<<) are not supported; write the keys out")
+// isSection reports whether a type has keys of its own.
+func isSection(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && len(keysOf(t)) > 0
+}
+
+// section decodes keys and values. A section without content, its lines
+// commented out perhaps, leaves every default as it is.
+func (d *decoder) section(v value, into reflect.Value) {
+	var pairs []*ast.MappingValueNode
+	switch n := v.node.(type) {
+	case nil, *ast.NullNode:
 		return
-	case *ast.MappingKeyNode:
-		d.report(at, parent.path, "keys behind a question mark are not supported; write key: value")
+	case *ast.MappingNode:
+		pairs = n.Values
+	case *ast.MappingValueNode:
+		pairs = []*ast.MappingValueNode{n}
+	default:
+		d.report(v.at, v.path, "want keys and values, found %s", kindOf(v.node))
 		return
 	}
-	key := pair.Key.GetToken().Value
-	set, ok := known[key]
-	if !ok {
-		d.report(at, parent.path, "%s", unknown(key, known))
-		return
+	keys := keysOf(into.Type())
+	seen := make(map[string]position, len(pairs))
+	for _, pair := range pairs {
+		if d.full() {
+			return
+		}
+		at := where(pair)
+		switch pair.Key.(type) {
+		case *ast.MergeKeyNode:
+			d.report(at, v.path, "merge keys (<<) are not supported; write the keys out")
+			continue
+		case *ast.MappingKeyNode:
+			d.report(at, v.path, "keys behind a question mark are not supported; write key: value")
+			continue
+		}
+		name := pair.Key.GetToken().Value
+		key, known := keys[name]
+		first, again := seen[name]
+		switch {
+		case !known:
+			d.report(at, v.path, "%s", unknown(v.path, name, keys))
+			continue
+		case again:
+			d.report(at, v.path, "key %s is given twice, first in line %d; keep one", name, first.line)
+			continue
+		}
+		seen[name] = at
+		path := strings.TrimPrefix(v.path+"."+name, ".")
+		d.decode(value{path: path, node: pair.Value, tag: key.tag, file: key.file}, at, into.Field(key.index))
 	}
-	if first, again := seen[key]; again {
-		d.report(at, parent.path, "key %s is given twice, first in line %d; keep one", key, first.line)
-		return
+}
+
+// A key is one that a section may have.
+type key struct {
+	index int // of the field
+	tag   reflect.StructTag
+	file  bool
+}
+
+// keysOf returns the keys of a struct.
+func keysOf(t reflect.Type) map[string]key {
+	keys := map[string]key{}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name := f.Tag.Get("yaml")
+		if name == "" {
+			continue
+		}
+		keys[name] = key{index: i, tag: f.Tag}
+		if f.Type == reflect.TypeFor[Credential]() {
+			keys[name+"_file"] = key{index: i, tag: f.Tag, file: true}
+		}
 	}
-	seen[key] = at
-	path := key
-	if parent.path != "" {
-		path = parent.path + "." + key
-	}
-	if v, ok := d.value(path, pair.Value, at); ok {
-		set(d, v)
+	return keys
+}
+
+// homes collects under which sections the keys of t and below are at home.
+func homes(t reflect.Type, path string, into map[string][]string) {
+	for name, key := range keysOf(t) {
+		into[name] = append(into[name], path)
+		below := t.Field(key.index).Type
+		if below.Kind() == reflect.Slice {
+			below = below.Elem()
+		}
+		if isSection(below) {
+			homes(below, strings.TrimPrefix(path+"."+name, "."), into)
+		}
 	}
 }
 
 // unknown words the complaint about a key, with the likeliest cure.
-func unknown(key string, known fields) string {
-	if !keyShape.MatchString(key) {
+func unknown(section, name string, known map[string]key) string {
+	if !keyShape.MatchString(name) {
 		return `this is not a known key; is the space behind a ":" missing?`
 	}
 	names := slices.Sorted(maps.Keys(known))
-	if near := nearest(key, names); near != "" {
-		return fmt.Sprintf("unknown key %s; did you mean %s?", key, near)
+	if near := nearest(name, names); near != "" {
+		return fmt.Sprintf("unknown key %s; did you mean %s?", name, near)
 	}
-	if home, ok := homes()[key]; ok {
-		return fmt.Sprintf("unknown key %s; it belongs %s", key, home)
+	all := map[string][]string{}
+	homes(reflect.TypeFor[Config](), "", all)
+	switch home := slices.Sorted(slices.Values(all[name])); {
+	case section == "database" && (name == "user" || name == "password"):
+		return fmt.Sprintf("unknown key %s; it is part of database.url", name)
+	case len(home) == 0:
+		return fmt.Sprintf("unknown key %s; known here: %s", name, strings.Join(names, ", "))
+	case home[0] == "":
+		return fmt.Sprintf("unknown key %s; it belongs at the left margin", name)
+	default:
+		return fmt.Sprintf("unknown key %s; it belongs under %s", name, strings.Join(home, " or "))
 	}
-	return fmt.Sprintf("unknown key %s; known here: %s", key, strings.Join(names, ", "))
 }
 
-// list is the setter of a sequence whose elements each handles in turn.
-func list(each func(d *decoder, v value)) setter {
-	return func(d *decoder, v value) {
-		switch n := v.node.(type) {
+// list decodes a sequence.
+func (d *decoder) list(v value, into reflect.Value) {
+	sequence, ok := v.node.(*ast.SequenceNode)
+	if !ok {
+		switch v.node.(type) {
 		case nil, *ast.NullNode:
-		case *ast.SequenceNode:
-			for i, node := range n.Values {
-				if d.full() {
-					return
-				}
-				dash := where(node)
-				if !n.IsFlowStyle && i < len(n.Entries) {
-					dash = positionOf(n.Entries[i].Start)
-				}
-				if element, ok := d.value(fmt.Sprintf("%s[%d]", v.path, i), node, dash); ok {
-					each(d, element)
-				}
-			}
 		default:
 			d.report(v.at, v.path, "want a list, found %s; write each element in a line of its own behind \"- \", or all as [a, b]", kindOf(v.node))
 		}
+		return
 	}
-}
-
-// A scalar is a single value's text after expansion.
-type scalar struct {
-	text string
-	vars []string // the environment variables in it
-}
-
-// scalar returns the text of v. YAML's own types don't matter: the key decides
-// whether 300 or yes is a number, a text or a mistake.
-func (d *decoder) scalar(v value) (scalar, bool) {
-	switch n := v.node.(type) {
-	case *ast.StringNode:
-		return d.expand(v, n.Value)
-	case *ast.LiteralNode:
-		return d.expand(v, n.Value.Value)
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		return scalar{text: n.GetToken().Value}, true
-	case *ast.NullNode, nil:
-		d.report(v.at, v.path, `has no value; give it one, write "" for an empty one, or leave the line out`)
-	default:
-		d.report(v.at, v.path, "want a single value, found %s", kindOf(v.node))
-	}
-	return scalar{}, false
-}
-
-func (d *decoder) expand(v value, text string) (scalar, bool) {
-	expanded, vars, err := expand(text, d.lookup)
-	if err != nil {
-		d.report(v.at, v.path, "%v", err)
-		return scalar{}, false
-	}
-	return scalar{text: expanded, vars: vars}, true
-}
-
-// origin says where the text came from, if not from the file: the place to mend
-// is then elsewhere.
-func (s scalar) origin() string {
-	if len(s.vars) == 0 {
-		return ""
-	}
-	return " (the value comes from the environment variable " + strings.Join(s.vars, " and ") + ")"
-}
-
-// fromScalar is the setter of a single value that store takes. The errors of
-// store must not repeat the text.
-func fromScalar(store func(d *decoder, s scalar) error) setter {
-	return func(d *decoder, v value) {
-		s, ok := d.scalar(v)
-		if !ok {
+	into.SetZero()
+	for i, node := range sequence.Values {
+		if d.full() {
 			return
 		}
-		if err := store(d, s); err != nil {
-			d.report(v.at, v.path, "%v%s", err, s.origin())
+		dash := where(node)
+		if !sequence.IsFlowStyle && i < len(sequence.Entries) {
+			dash = positionOf(sequence.Entries[i].Start)
 		}
+		element := reflect.New(into.Type().Elem()).Elem()
+		path := fmt.Sprintf("%s[%d]", v.path, i)
+		d.decode(value{path: path, node: node, tag: v.tag}, dash, element)
+		into.Set(reflect.Append(into, element))
 	}
 }
 
-// scalarInto is fromScalar for what needs the text alone.
-func scalarInto(store func(text string) error) setter {
-	return fromScalar(func(_ *decoder, s scalar) error { return store(s.text) })
-}
-
-// parsedInto is the setter of a single value that parse returns.
-func parsedInto[T any](dst *T, parse func(string) (T, error)) setter {
-	return scalarInto(func(text string) error {
-		parsed, err := parse(text)
-		if err == nil {
-			*dst = parsed
+// scalar decodes a single value. YAML's own types don't matter: the field decides
+// whether 300 or yes is a number, a text or a mistake.
+func (d *decoder) scalar(v value, into reflect.Value) {
+	var text string
+	var vars []string
+	var err error
+	switch n := v.node.(type) {
+	case *ast.StringNode:
+		text, vars, err = expand(n.Value, d.LookupEnv)
+	case *ast.LiteralNode:
+		text, vars, err = expand(n.Value.Value, d.LookupEnv)
+	case *ast.NullNode, nil:
+		d.report(v.at, v.path, `has no value; give it one, write "" for an empty one, or leave the line out`)
+		return
+	case ast.ScalarNode:
+		text = n.GetToken().Value
+	default:
+		d.report(v.at, v.path, "want a single value, found %s", kindOf(v.node))
+		return
+	}
+	if err != nil {
+		d.report(v.at, v.path, "%v", err)
+		return
+	}
+	if err := d.set(into.Addr().Interface(), v, text, len(vars) > 0); err != nil {
+		origin := ""
+		if len(vars) > 0 { // the place to mend is not in the file
+			origin = " (the value comes from the environment variable " + strings.Join(vars, " and ") + ")"
 		}
-		return err
-	})
+		d.report(v.at, v.path, "%v%s", err, origin)
+	}
 }

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"reflect"
 	"strings"
-
-	"github.com/goccy/go-yaml/ast"
 
 	"polarmirror/internal/secret"
 )
@@ -67,8 +66,8 @@ func (o LoadOptions) withDefaults() LoadOptions {
 	return o
 }
 
-// exposed reports whether everyone on the machine can read a file.
-func (o LoadOptions) exposed(name string) bool {
+// readable reports whether everyone on the machine can read a file.
+func (o LoadOptions) readable(name string) bool {
 	info, err := o.Stat(name)
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0
 }
@@ -82,18 +81,9 @@ func fromFile(opts LoadOptions, source []byte) (*Config, error) {
 	}
 	c := Default()
 	c.Source = opts.Path
-	d := &decoder{
-		file:     opts.Path,
-		lookup:   opts.LookupEnv,
-		readFile: opts.ReadFile,
-		open:     opts.exposed,
-		anchors:  map[string]ast.Node{},
-		at:       map[string]position{},
-	}
-	if v, ok := d.value("", body, position{1, 1}); ok {
-		section(document(c))(d, v)
-		d.settle(c)
-	}
+	d := &decoder{LoadOptions: opts, at: map[string]position{}}
+	d.decode(value{node: body}, position{1, 1}, reflect.ValueOf(c).Elem())
+	d.validate(c)
 	if !d.given("database.url") {
 		d.problems = append(d.problems, databaseFromEnvironment(c, opts.LookupEnv)...)
 	}
@@ -101,7 +91,7 @@ func fromFile(opts LoadOptions, source []byte) (*Config, error) {
 		return nil, err
 	}
 	c.exposed = d.exposed
-	if d.literal && opts.exposed(opts.Path) {
+	if d.literal && opts.readable(opts.Path) {
 		c.exposed = append(c.exposed, opts.Path+" holds secrets and everyone on this machine can read it; run chmod o-r on it, or keep them in the environment")
 	}
 	return c, nil

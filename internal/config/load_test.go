@@ -100,14 +100,6 @@ func TestFilesOfOtherEditorsAreRead(t *testing.T) {
 	}
 }
 
-func TestAnchorsAndAliasesShareValues(t *testing.T) {
-	t.Parallel()
-	got := mustLoad(t, minimal+"polar: {timeout: &t 7s, retry: {max_interval: *t}}\n")
-	if got.Polar.Timeout != 7*time.Second || got.Polar.Retry.MaxInterval != 7*time.Second {
-		t.Errorf("timeout %v, max_interval %v, want 7s both", got.Polar.Timeout, got.Polar.Retry.MaxInterval)
-	}
-}
-
 func TestReferenceStandsForAnyKindOfValue(t *testing.T) {
 	t.Parallel()
 	w := newWorld(minimal + `

@@ -103,32 +103,6 @@ func syntaxProblem(err error, source []byte) *Problem {
 	return p
 }
 
-// maxHops bounds how many anchors and aliases lead to one value, so that an
-// alias of itself ends.
-const maxHops = 10
-
-// resolveNode follows anchors and aliases to the node that has the value.
-func (d *decoder) resolveNode(node ast.Node) (ast.Node, error) {
-	for range maxHops {
-		switch n := node.(type) {
-		case *ast.AnchorNode:
-			d.anchors[n.Name.GetToken().Value] = n.Value
-			node = n.Value
-		case *ast.AliasNode:
-			target, ok := d.anchors[n.Value.GetToken().Value]
-			if !ok {
-				return nil, errors.New("this alias has no anchor above it; a value that begins with * needs quotes")
-			}
-			node = target
-		case *ast.TagNode:
-			return nil, errors.New("YAML tags are not supported; leave it out, or put the value in quotes")
-		default:
-			return node, nil
-		}
-	}
-	return nil, errors.New("this alias leads to itself")
-}
-
 // kindOf names what node is, for errors.
 func kindOf(node ast.Node) string {
 	switch node.(type) {

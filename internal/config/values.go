@@ -1,0 +1,404 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap/zapcore"
+
+	"polarmirror/internal/secret"
+)
+
+// The functions here parse one value. Their errors say what would be right and
+// never repeat the text: it may have come from the environment, or be a secret
+// under the wrong key.
+
+// set stores the value that text stands for; fromEnv says that some of it came
+// from the environment.
+func (d *decoder) set(field any, v value, text string, fromEnv bool) (err error) {
+	rule := v.tag.Get("rule")
+	switch p := field.(type) {
+	case *string:
+		err = parsed(p, text, texts[rule])
+	case *bool:
+		err = parsed(p, text, parseBool)
+	case *int:
+		err = parsed(p, text, func(text string) (int, error) { return parseInt(text, v.tag) })
+	case *float64:
+		err = parsed(p, text, func(text string) (float64, error) { return parseFloat(text, v.tag) })
+	case *time.Duration:
+		err = parsed(p, text, func(text string) (time.Duration, error) { return parseDuration(text, v.tag) })
+	case **time.Location:
+		err = parsed(p, text, parseLocation)
+	case *uuid.UUID:
+		err = parsed(p, text, parseID)
+	case *zapcore.Level:
+		err = parsed(p, text, ParseLevel)
+	case *Cron:
+		err = parsed(p, text, func(text string) (Cron, error) {
+			_, err := Cron(text).In(time.UTC)
+			return Cron(text), err
+		})
+	case *secret.Secret:
+		*p = secret.New(text)
+		d.literal = d.literal || !fromEnv && hasPassword(text)
+		if text != "" {
+			err = secrets[rule](text)
+		}
+	case *Credential:
+		err = d.setCredential(p, v, text, fromEnv)
+	default:
+		panic(fmt.Sprintf("config: no way to read a %T", field))
+	}
+	return err
+}
+
+// parsed stores what parse returns, unless that is an error.
+func parsed[T any](field *T, text string, parse func(string) (T, error)) error {
+	value, err := parse(text)
+	if err == nil {
+		*field = value
+	}
+	return err
+}
+
+// setCredential stores a credential or the path of its file. The file is read
+// now, to say now that it can't be used, and again by [Credential.Read].
+func (d *decoder) setCredential(c *Credential, v value, text string, fromEnv bool) error {
+	rule := v.tag.Get("rule")
+	switch {
+	case text == "" && rule == "access_token":
+		return errors.New("is empty")
+	case text == "":
+		return nil
+	case !v.file:
+		c.Value = secret.New(text)
+		d.literal = d.literal || !fromEnv
+		return secrets[rule](text)
+	}
+	c.File = text
+	// A path from the environment may be a token under the wrong key.
+	name := "the file"
+	if !fromEnv && keepsNoSecret(text) {
+		name = text
+	}
+	body, err := d.ReadFile(text)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, fileReason(err))
+	}
+	held, err := secretText(string(body))
+	if err == nil {
+		err = secrets[rule](held.Reveal())
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	if d.readable(text) {
+		d.exposed = append(d.exposed, name+" holds a secret and everyone on this machine can read it; run chmod o-r on it")
+	}
+	return nil
+}
+
+// texts are the rules of texts. They return the text as it is stored.
+var texts = map[string]func(string) (string, error){
+	"api_version": parseVersion,
+	"base_url":    parseBaseURL,
+	"external_id": parseExternalID,
+	"host":        parseHost,
+	"label":       parseLabel,
+	"line":        parseLine,
+	"listen":      parseListen,
+	"log_format":  ParseFormat,
+	"user":        parseUser,
+}
+
+// secrets are the rules of secrets and credentials, which are stored as they are.
+var secrets = map[string]func(string) error{
+	"access_token":  checkToken,
+	"database_url":  databaseURL,
+	"http_password": func(text string) error { return longEnough(text, 8, "", checkSecret) },
+	"http_token": func(text string) error {
+		return longEnough(text, 16, ", such as openssl rand -hex 32 prints", checkToken)
+	},
+	"web_url":        webURL,
+	"webhook_secret": checkSecret,
+}
+
+// longEnough refuses credentials that are ours to judge, unlike Polar's own.
+func longEnough(text string, least int, example string, check func(string) error) error {
+	if len(text) < least {
+		return fmt.Errorf("is too short to keep anyone out; want %d characters or more%s", least, example)
+	}
+	return check(text)
+}
+
+// bounds are the tags from and to.
+func bounds(tag reflect.StructTag) (from, to float64) {
+	from, _ = strconv.ParseFloat(tag.Get("from"), 64)
+	to, _ = strconv.ParseFloat(tag.Get("to"), 64)
+	return from, to
+}
+
+func parseInt(text string, tag reflect.StructTag) (int, error) {
+	from, to := bounds(tag)
+	n, err := strconv.Atoi(text)
+	if err != nil || float64(n) < from || float64(n) > to {
+		return 0, fmt.Errorf("want a whole number from %.0f to %.0f", from, to)
+	}
+	return n, nil
+}
+
+func parseFloat(text string, tag reflect.StructTag) (float64, error) {
+	from, to := bounds(tag)
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || math.IsNaN(f) || f < from || f > to {
+		return 0, fmt.Errorf("want a number from %v to %v", from, to)
+	}
+	return f, nil
+}
+
+func parseDuration(text string, tag reflect.StructTag) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	_, notNumber := strconv.ParseFloat(text, 64)
+	_, zero := tag.Lookup("from")
+	switch {
+	case err != nil && notNumber == nil:
+		return 0, errors.New("want a duration with its unit, such as 30s, 5m or 1h30m")
+	case err != nil:
+		return 0, errors.New("want a duration such as 500ms, 30s or 1h30m (the longest unit is h: a day is 24h)")
+	case d <= 0 && !zero:
+		return 0, errors.New("want a duration above zero, such as 30s")
+	case d < 0:
+		return 0, errors.New("want a duration that is not negative, such as 24h, or 0")
+	}
+	return d, nil
+}
+
+func parseBool(text string) (bool, error) {
+	switch text {
+	case "true", "True", "TRUE":
+		return true, nil
+	case "false", "False", "FALSE":
+		return false, nil
+	}
+	return false, errors.New("want true or false")
+}
+
+func parseLocation(text string) (*time.Location, error) {
+	if text == "" || text == "Local" {
+		return nil, errors.New("want the name of a time zone, such as UTC or Europe/Berlin, so that every replica means the same")
+	}
+	location, err := time.LoadLocation(text)
+	if err != nil {
+		return nil, errors.New("no such time zone; want a name of the IANA database, such as UTC or Europe/Berlin")
+	}
+	return location, nil
+}
+
+// parseLine accepts any printable text but "".
+func parseLine(text string) (string, error) {
+	if strings.TrimSpace(text) == "" || strings.ContainsAny(text, "\x00\r\n") {
+		return "", errors.New("want a text of one line, not empty")
+	}
+	return text, nil
+}
+
+var versionShape = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])$`)
+
+func parseVersion(text string) (string, error) {
+	if !versionShape.MatchString(text) {
+		return "", errors.New("want a version of Polar's API, year and month, such as " + DefaultAPIVersion)
+	}
+	return text, nil
+}
+
+func parseBaseURL(text string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || u.Opaque != "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return "", fmt.Errorf("want an address such as %s, or %s for the sandbox", ProductionURL, SandboxURL)
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) {
+		return "", errors.New("http:// would send the token in the clear; write https:// (http:// is for loopback alone)")
+	}
+	if u.User != nil || strings.ContainsAny(text, "?#") {
+		return "", errors.New("want scheme and host alone, without user, query or fragment; the token belongs in access_token")
+	}
+	trimmed := strings.TrimRight(text, "/")
+	if strings.HasSuffix(trimmed, "/v1") {
+		return "", errors.New("leave /v1 out; syncd adds it")
+	}
+	return trimmed, nil
+}
+
+// loopback reports whether host can only be this machine.
+func loopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+func webURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return errors.New(`want an address that begins with https:// or http://, or "" for none`)
+	}
+	return nil
+}
+
+var hostShape = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252})$`)
+
+// parseHost accepts a name or an address without a port.
+func parseHost(text string) (string, error) {
+	host := strings.ToLower(strings.Trim(text, "[]"))
+	if _, err := netip.ParseAddr(host); err != nil && !hostShape.MatchString(host) {
+		return "", errors.New("want a host's name without scheme and port, such as syncd.example.com")
+	}
+	return host, nil
+}
+
+// parseListen accepts host:port, or "".
+func parseListen(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if _, notIP := netip.ParseAddr(host); err != nil || (host != "" && notIP != nil && !hostShape.MatchString(host)) {
+		return "", errors.New(`want host:port such as 127.0.0.1:8080, or "" for none`)
+	}
+	return text, nil
+}
+
+// parseUser accepts a name that basic authentication can carry.
+func parseUser(text string) (string, error) {
+	if strings.ContainsAny(text, ":\x00\r\n") || strings.TrimSpace(text) != text || len(text) > 255 {
+		return "", errors.New(`want a user's name without ":", or "" for none`)
+	}
+	return text, nil
+}
+
+var labelShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// parseLabel accepts an organization's name, which is part of a URL and of
+// metrics.
+func parseLabel(text string) (string, error) {
+	if !labelShape.MatchString(text) || text == "." || text == ".." {
+		return "", errors.New("want a label of 1 to 64 letters, digits, '.', '_' and '-', such as acme; it stands in the webhook's address")
+	}
+	return text, nil
+}
+
+// parseID accepts the one form that Polar prints.
+func parseID(text string) (uuid.UUID, error) {
+	id, err := uuid.Parse(text)
+	if err != nil || len(text) != 36 || id == uuid.Nil {
+		return uuid.Nil, errors.New("want an id as Polar shows it, a UUID such as 1dbfc517-0bbf-4301-9ba8-555ca42b9737")
+	}
+	return id, nil
+}
+
+// parseExternalID accepts whatever a seller may call a customer.
+func parseExternalID(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("want a customer's id in your own system, not an empty text")
+	}
+	return text, nil
+}
+
+// databaseURL checks a connection string as pgx reads it. pgx's own error quotes
+// the string and masks the password as well as it can; only silence is certain.
+func databaseURL(text string) error {
+	const form = "such as postgres://user:password@host:5432/database?sslmode=verify-full"
+	_, refused := pgxpool.ParseConfig(text)
+	if !strings.Contains(text, "://") {
+		if refused != nil {
+			return errors.New("not a connection string that Postgres clients accept; write one " + form)
+		}
+		return nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Fragment != "" || severalAts(text): // pgx would drop what follows an unescaped #
+		return errors.New("not a valid URL; in user and password write @ as %40, : as %3A, / as %2F, # as %23, % as %25, ? as %3F")
+	case u.Scheme != "postgres" && u.Scheme != "postgresql":
+		return errors.New("not a Postgres address; write one " + form)
+	case refused != nil:
+		return errors.New("no Postgres client accepts it; check the port, sslmode, the certificate files and the parameters after '?'" + postgresVariables() + "; write one " + form)
+	}
+	return nil
+}
+
+// postgresVariables names the variables of the environment that Postgres clients
+// read beside the address, and that may be what is wrong.
+func postgresVariables() string {
+	var names []string
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	slices.Sort(names)
+	return ", and what these variables of the environment add to it: " + strings.Join(names, ", ")
+}
+
+// severalAts reports whether more than one @ stands before the path. Of a
+// password with an @ in it pgx takes the end for the host, and would ask the
+// name server for it and print it.
+func severalAts(text string) bool {
+	_, rest, _ := strings.Cut(text, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	return strings.Count(authority, "@") > 1
+}
+
+// hasPassword reports whether a connection string holds one.
+func hasPassword(text string) bool {
+	if u, err := url.Parse(text); err == nil && u.User != nil {
+		if _, set := u.User.Password(); set {
+			return true
+		}
+	}
+	return strings.Contains(text, "password")
+}
+
+// keepsNoSecret reports whether a text of the file, where a path belongs, may be
+// repeated: it is none of Polar's tokens.
+func keepsNoSecret(text string) bool {
+	return len(text) <= 200 && !strings.Contains(text, "polar_") && !strings.ContainsAny(text, "\r\n")
+}
+
+// ParseLevel parses a value of log.level, for the flag of the same meaning.
+func ParseLevel(text string) (zapcore.Level, error) {
+	switch text {
+	case "debug", "info", "warn", "error":
+		return zapcore.ParseLevel(text)
+	}
+	return 0, errors.New("want debug, info, warn or error")
+}
+
+// ParseFormat checks a value of log.format, for the flag of the same meaning.
+func ParseFormat(text string) (string, error) {
+	if text != FormatJSON && text != FormatConsole {
+		return "", errors.New("want json or console")
+	}
+	return text, nil
+}
