@@ -33,25 +33,24 @@ func (c Credential) Read() (secret.Secret, error) {
 	if c.File == "" {
 		return c.Value, nil
 	}
-	body, err := readFile(c.File)
-	if err != nil {
-		return secret.Secret{}, fmt.Errorf("read %s: %w", c.File, fileReason(err))
-	}
-	value, err := secretText(string(body))
-	if err != nil {
-		return secret.Secret{}, fmt.Errorf("read %s: %w", c.File, err)
-	}
-	return value, nil
+	return readSecret(readFile, c.File, c.File, checkSecret)
 }
 
-// secretText makes a secret of a file's text.
-func secretText(body string) (secret.Secret, error) {
-	text := strings.TrimSpace(body)
-	if text == "" {
-		return secret.Secret{}, errors.New("the file is empty")
+// readSecret reads the secret that a file holds; name stands for the file in
+// errors.
+func readSecret(read func(string) ([]byte, error), file, name string, check func(string) error) (secret.Secret, error) {
+	body, err := read(file)
+	text := strings.TrimSpace(string(body))
+	switch {
+	case err != nil:
+		err = fileReason(err)
+	case text == "":
+		err = errors.New("the file is empty")
+	default:
+		err = check(text)
 	}
-	if err := checkSecret(text); err != nil {
-		return secret.Secret{}, err
+	if err != nil {
+		return secret.Secret{}, fmt.Errorf("read %s: %w", name, err)
 	}
 	return secret.New(text), nil
 }
@@ -107,10 +106,8 @@ var errTooLong = fmt.Errorf("the file is longer than %d bytes", maxFile)
 func fileReason(err error) error {
 	var pathErr *fs.PathError
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist): // in the same words on every system
 		return fs.ErrNotExist
-	case errors.Is(err, fs.ErrPermission):
-		return fs.ErrPermission
 	case errors.As(err, &pathErr):
 		return pathErr.Err
 	}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -36,7 +35,7 @@ func (c Cron) In(loc *time.Location) (cron.Schedule, error) {
 	}
 	schedule, err := cron.ParseStandard(text)
 	if err != nil {
-		return nil, cronProblem(text)
+		return nil, errCronShape // robfig's error quotes the text, which may have come from the environment
 	}
 	spec, ok := schedule.(*cron.SpecSchedule)
 	if !ok {
@@ -113,29 +112,8 @@ func (c Cron) Shifts(loc *time.Location, t time.Time) (skipped, repeated time.Ti
 	}
 }
 
-var errCronShape = errors.New(`want five fields (minute hour day month weekday), a descriptor such as "@hourly", or "@every 30s"`)
-
-// cronProblem says which part of an invalid expression is wrong, without
-// repeating it: robfig's own errors quote the text, which may have come from the
-// environment.
-func cronProblem(text string) error {
-	fields := strings.Fields(text)
-	if strings.HasPrefix(text, "@") || len(fields) == 0 {
-		return errCronShape
-	}
-	if len(fields) != 5 {
-		return fmt.Errorf("%w; found %d fields", errCronShape, len(fields))
-	}
-	ranges := []string{"minute (0-59)", "hour (0-23)", "day of the month (1-31)", "month (1-12 or JAN-DEC)", "weekday (0-6 or SUN-SAT)"}
-	for i, field := range fields {
-		alone := []string{"*", "*", "*", "*", "*"}
-		alone[i] = field
-		if _, err := cron.ParseStandard(strings.Join(alone, " ")); err != nil {
-			return fmt.Errorf("field %d, %s, is not valid", i+1, ranges[i])
-		}
-	}
-	return errCronShape
-}
+var errCronShape = errors.New(`want five fields (minute 0-59, hour 0-23, day 1-31, month 1-12 or JAN-DEC, weekday 0-6 or SUN-SAT), ` +
+	`a descriptor such as "@hourly", or "@every 30s"`)
 
 // every fires at whole multiples of its seconds since the Unix epoch.
 type every int64

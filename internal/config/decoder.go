@@ -34,12 +34,9 @@ type value struct {
 // needs no line for each of its lines.
 const maxProblems = 100
 
-// full reports whether reading on would find nothing that is still reported.
-func (d *decoder) full() bool { return len(d.problems) >= maxProblems }
-
 // report adds a problem about the value at path.
 func (d *decoder) report(at position, path, format string, args ...any) {
-	if d.full() {
+	if len(d.problems) >= maxProblems {
 		return
 	}
 	message := fmt.Sprintf(format, args...)
@@ -130,7 +127,7 @@ func (d *decoder) section(v value, into reflect.Value) {
 	keys := keysOf(into.Type())
 	seen := make(map[string]position, len(pairs))
 	for _, pair := range pairs {
-		if d.full() {
+		if len(d.problems) >= maxProblems {
 			return
 		}
 		at := where(pair)
@@ -233,9 +230,6 @@ func (d *decoder) list(v value, into reflect.Value) {
 	}
 	into.SetZero()
 	for i, node := range sequence.Values {
-		if d.full() {
-			return
-		}
 		dash := where(node)
 		if !sequence.IsFlowStyle && i < len(sequence.Entries) {
 			dash = positionOf(sequence.Entries[i].Start)

@@ -52,38 +52,32 @@ func (d *decoder) validateOrganizations(organizations []Organization) {
 		d.report(d.place("organizations"), "organizations",
 			"want at least one; begin with a line such as \"- name: acme\", and see config.example.yaml")
 	}
-	names, ids := map[string]int{}, map[uuid.UUID]int{}
+	first := map[string]position{} // where each name and each id was given first
 	for i, o := range organizations {
 		path := fmt.Sprintf("organizations[%d]", i)
-		lacks := func(key string) bool { return !d.given(path + "." + key) }
-		switch at := d.place(path); {
-		case d.faulty(path + ": want"): // no section at all
+		if d.faulty(path + ": want") { // no section at all
 			continue
-		case lacks("name") && lacks("id") && lacks("access_token") && lacks("access_token_file") && !d.faulty(path):
-			d.report(at, path, "is empty; give it a name, an id and an access_token, or take the dash out")
-			continue
-		default:
-			if lacks("name") {
-				d.report(at, path, "has no name; add name: and a label of your choice, such as acme")
-			}
-			if lacks("id") {
-				d.report(at, path, "has no id; add id: and the organization's id at Polar, a UUID")
-			}
-			if lacks("access_token") && lacks("access_token_file") {
-				d.report(at, path, "has no access token; add access_token: ${POLAR_ACCESS_TOKEN}, or access_token_file: and a path")
-			}
+		}
+		if !d.given(path + ".name") {
+			d.report(d.place(path), path, "has no name; add name: and a label of your choice, such as acme")
+		}
+		if !d.given(path + ".id") {
+			d.report(d.place(path), path, "has no id; add id: and the organization's id at Polar, a UUID")
+		}
+		if !d.given(path+".access_token") && !d.given(path+".access_token_file") {
+			d.report(d.place(path), path, "has no access token; add access_token: ${POLAR_ACCESS_TOKEN}, or access_token_file: and a path")
 		}
 		d.exclude(path, "access_token", o.AccessToken)
 		d.exclude(path, "webhook_secret", o.WebhookSecret)
-		if first, again := names[o.Name]; again && o.Name != "" {
-			d.repeated(i, first, "name")
-		} else {
-			names[o.Name] = i
-		}
-		if first, again := ids[o.ID]; again && o.ID != uuid.Nil {
-			d.repeated(i, first, "id")
-		} else {
-			ids[o.ID] = i
+		for key, text := range map[string]string{".name": o.Name, ".id": o.ID.String()} {
+			at, again := first[key+text]
+			switch {
+			case text == "" || text == uuid.Nil.String(): // wrong or missing, and reported
+			case again:
+				d.report(d.place(path+key), path+key, "is that of the organization in line %d too; every one needs its own", at.line)
+			default:
+				first[key+text] = d.place(path + key)
+			}
 		}
 	}
 }
@@ -93,12 +87,6 @@ func (d *decoder) exclude(path, key string, c Credential) {
 	if !c.Value.IsZero() && c.File != "" {
 		d.report(d.place(path+"."+key+"_file"), path, "has both %s and %s_file; keep one", key, key)
 	}
-}
-
-func (d *decoder) repeated(i, first int, key string) {
-	path := fmt.Sprintf("organizations[%d].%s", i, key)
-	d.report(d.place(path), path, "is that of the organization in line %d too; every one needs its own",
-		d.place(fmt.Sprintf("organizations[%d].%s", first, key)).line)
 }
 
 // LoopbackListen reports whether only this machine reaches a listener at

@@ -95,16 +95,8 @@ func (d *decoder) setCredential(c *Credential, v value, text string, fromEnv boo
 	if !fromEnv && keepsNoSecret(text) {
 		name = text
 	}
-	body, err := d.ReadFile(text)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, fileReason(err))
-	}
-	held, err := secretText(string(body))
-	if err == nil {
-		err = secrets[rule](held.Reveal())
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+	if _, err := readSecret(d.ReadFile, text, name, secrets[rule]); err != nil {
+		return err
 	}
 	if d.readable(text) {
 		d.exposed = append(d.exposed, name+" holds a secret and everyone on this machine can read it; run chmod o-r on it")
@@ -172,13 +164,10 @@ func parseFloat(text string, tag reflect.StructTag) (float64, error) {
 
 func parseDuration(text string, tag reflect.StructTag) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
-	_, notNumber := strconv.ParseFloat(text, 64)
 	_, zero := tag.Lookup("from")
 	switch {
-	case err != nil && notNumber == nil:
-		return 0, errors.New("want a duration with its unit, such as 30s, 5m or 1h30m")
 	case err != nil:
-		return 0, errors.New("want a duration such as 500ms, 30s or 1h30m (the longest unit is h: a day is 24h)")
+		return 0, errors.New("want a duration with its unit, such as 500ms, 30s or 1h30m (the longest unit is h: a day is 24h)")
 	case d <= 0 && !zero:
 		return 0, errors.New("want a duration above zero, such as 30s")
 	case d < 0:
