@@ -158,12 +158,12 @@ SELECT EXISTS (
       FROM pg_catalog.pg_class c
       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = 'polar'
-       AND c.relname = 'sync_runs'
+       AND c.relname = 'usage_daily'
        AND NOT EXISTS (
            SELECT
              FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = c.oid
-              AND a.attname = 'method'
+              AND a.attname = 'meter_id'
        )
 )`
 	var obsolete bool

@@ -15,7 +15,6 @@ type Customer struct {
 	Type         string
 	BillingName  string
 	CreatedAt    time.Time
-	ModifiedAt   time.Time       // zero if never
 	DeletedAt    time.Time       // zero if Polar has it
 	Meters       []CustomerMeter `db:"-"`
 }
@@ -25,15 +24,15 @@ type CustomerMeter struct {
 	ID           uuid.UUID
 	MeterID      uuid.UUID
 	MeterName    string
-	Unit         string
 	Archived     bool // the meter is
 	Consumed     string
 	Credited     int64
 	Balance      string
 	ChangedAt    time.Time // at Polar
-	FirstSeenAt  time.Time
 	DeletedAt    time.Time // zero if Polar has it
 	OutOfScopeAt time.Time // zero if the filter matches it
+	UnitsPerDay  string    // consumed of late, by polar.burn_rate; "" if it has no such row
+	ZeroAt       time.Time // when the balance reaches zero at that pace; zero if it does not
 }
 
 // Customer returns a customer, or false if the mirror has none of that id.
@@ -49,7 +48,6 @@ SELECT
     c.type,
     coalesce(c.billing_name, ''),
     c.created_at,
-    c.modified_at,
     c.deleted_at
   FROM polar.customers c
   JOIN polar.organizations o ON o.id = c.organization_id
@@ -58,30 +56,27 @@ SELECT
 	if err != nil || len(list) == 0 {
 		return nil, false, err
 	}
-	list[0].Meters, err = v.customerMeters(ctx, customer)
-	return list[0], true, err
-}
-
-func (v *View) customerMeters(ctx context.Context, customer uuid.UUID) ([]CustomerMeter, error) {
-	const sql = `
+	const meters = `
 SELECT
     m.id,
     m.meter_id,
     t.name,
-    coalesce(t.unit, ''),
     t.archived_at IS NOT NULL,
     m.consumed_units::text,
     m.credited_units,
     m.balance::text,
     coalesce(m.modified_at, m.created_at),
-    m.first_seen_at,
     m.deleted_at,
-    m.out_of_scope_at
+    m.out_of_scope_at,
+    coalesce(trim_scale(b.units_per_day)::text, ''),
+    b.zero_at
   FROM polar.customer_meters m
   JOIN polar.meters t ON t.id = m.meter_id
+  LEFT JOIN polar.burn_rate b ON b.customer_meter_id = m.id AND b.customer_id = $1
  WHERE m.customer_id = $1
  ORDER BY m.deleted_at IS NOT NULL, m.out_of_scope_at IS NOT NULL, t.archived_at IS NOT NULL, t.name, m.id`
-	return collect(ctx, v.tx, "read customer's meters", pgx.RowToStructByPos[CustomerMeter], sql, customer)
+	list[0].Meters, err = collect(ctx, v.tx, "read customer's meters", pgx.RowToStructByPos[CustomerMeter], meters, customer)
+	return list[0], true, err
 }
 
 // A BalancePoint is a balance as it was at a moment, as far as it had been seen.
@@ -118,7 +113,6 @@ SELECT
 type HistoryRow struct {
 	CustomerMeterID uuid.UUID
 	ObservedAt      time.Time
-	ModifiedAt      time.Time // at Polar; zero if never
 	Source          string
 	Deleted         bool
 	Consumed        string
@@ -129,11 +123,14 @@ type HistoryRow struct {
 	BalanceBy       string
 }
 
-const changesSQL = `
+// Changes returns what changed on some customer meters before a moment (zero:
+// now), the newest first, at most limit. States carried over from a month that
+// was dropped are no changes.
+func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]HistoryRow, error) {
+	const sql = `
 SELECT
     h.customer_meter_id,
     h.observed_at,
-    h.modified_at,
     h.source,
     h.deleted,
     h.consumed_units::text,
@@ -147,7 +144,6 @@ SELECT
       SELECT
           c.customer_meter_id,
           c.observed_at,
-          c.modified_at,
           c.source,
           c.deleted,
           c.consumed_units,
@@ -173,10 +169,5 @@ SELECT
   ) p ON true
  ORDER BY h.observed_at DESC, h.customer_meter_id
  LIMIT $3`
-
-// Changes returns what changed on some customer meters before a moment (zero:
-// now), the newest first, at most limit. States carried over from a month that
-// was dropped are no changes.
-func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]HistoryRow, error) {
-	return collect(ctx, v.tx, "read changes", pgx.RowToStructByPos[HistoryRow], changesSQL, column(customerMeters, id), timestamp(before), limit)
+	return collect(ctx, v.tx, "read changes", pgx.RowToStructByPos[HistoryRow], sql, column(customerMeters, id), timestamp(before), limit)
 }

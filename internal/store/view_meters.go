@@ -24,7 +24,11 @@ type Meter struct {
 	Credited       string
 }
 
-const metersSQL = `
+// Meters returns every meter of every organization: by the organization's name,
+// archived ones last, those with many customers first. It reads the whole mirror,
+// some 0.4 s for a million rows.
+func (v *View) Meters(ctx context.Context) ([]Meter, error) {
+	const sql = `
 SELECT
     t.id,
     t.organization_id,
@@ -52,21 +56,13 @@ SELECT
        GROUP BY m.meter_id
   ) s ON s.meter_id = t.id
  ORDER BY o.name, t.organization_id, t.archived_at IS NOT NULL, s.customers DESC NULLS LAST, t.name, t.id`
-
-// Meters returns every meter of every organization: by the organization's name,
-// archived ones last, those with many customers first. It reads the whole mirror,
-// some 0.4 s for a million rows.
-func (v *View) Meters(ctx context.Context) ([]Meter, error) {
-	return collect(ctx, v.tx, "read meters", pgx.RowToStructByPos[Meter], metersSQL)
+	return collect(ctx, v.tx, "read meters", pgx.RowToStructByPos[Meter], sql)
 }
 
-// A Ranked is a customer meter in a ranking, and whose it is.
+// A Ranked is a customer in a meter's ranking.
 type Ranked struct {
-	MeterID uuid.UUID
 	Person
-	Consumed string
-	Credited int64
-	Balance  string
+	Value string // units consumed, or the balance
 }
 
 // A Person is what identifies a customer to people; all but the id may be empty.
@@ -78,65 +74,61 @@ type Person struct {
 	Deleted    bool // at Polar
 }
 
-// rankedSQL lacks a condition, an order and its end. Each meter is looked up by
-// itself, which keeps few rows in memory; one ranking of all meters would sort
-// all their rows.
-const rankedSQL = `
+// A Ranking is who consumed the most on a meter, and who has the lowest balance.
+type Ranking struct{ Largest, Lowest []Ranked }
+
+// Ranking ranks a meter's customers, at most limit each: by consumption, without
+// those who consumed nothing; by balance, without those who never consumed nor were
+// credited anything.
+func (v *View) Ranking(ctx context.Context, meter uuid.UUID, limit int) (r Ranking, err error) {
+	const largest = `
 SELECT
-    k.meter_id,
     c.id,
     coalesce(c.name, ''),
     coalesce(c.email, ''),
     coalesce(c.external_id, ''),
     c.deleted_at IS NOT NULL,
-    k.consumed_units::text,
-    k.credited_units,
-    k.balance::text
-  FROM unnest($1::uuid[]) AS w (meter_id)
- CROSS JOIN LATERAL (
+    k.consumed_units::text
+  FROM (
       SELECT
-          m.meter_id,
           m.customer_id,
-          m.consumed_units,
-          m.credited_units,
-          m.balance
+          m.consumed_units
         FROM polar.customer_meters m
-       WHERE m.meter_id = w.meter_id
+       WHERE m.meter_id = $1
          AND m.deleted_at IS NULL
          AND m.out_of_scope_at IS NULL
-`
-
-// LargestConsumption returns, for each meter, the customers that have consumed
-// the most: at most limit, and none that has consumed nothing.
-func (v *View) LargestConsumption(ctx context.Context, meters []uuid.UUID, limit int) (map[uuid.UUID][]Ranked, error) {
-	const sql = rankedSQL + `
          AND m.consumed_units > 0
        ORDER BY m.consumed_units DESC, m.id
        LIMIT $2
   ) k
   JOIN polar.customers c ON c.id = k.customer_id
- ORDER BY k.meter_id, k.consumed_units DESC, c.id`
-	return v.ranking(ctx, sql, meters, limit)
-}
-
-// LowestBalance returns, for each meter, the customers whose balance is lowest,
-// at most limit, and none that has never consumed nor been credited anything.
-func (v *View) LowestBalance(ctx context.Context, meters []uuid.UUID, limit int) (map[uuid.UUID][]Ranked, error) {
-	const sql = rankedSQL + `
+ ORDER BY k.consumed_units DESC, c.id`
+	r.Largest, err = collect(ctx, v.tx, "rank consumption", pgx.RowToStructByPos[Ranked], largest, meter, limit)
+	if err != nil {
+		return r, err
+	}
+	const lowest = `
+SELECT
+    c.id,
+    coalesce(c.name, ''),
+    coalesce(c.email, ''),
+    coalesce(c.external_id, ''),
+    c.deleted_at IS NOT NULL,
+    k.balance::text
+  FROM (
+      SELECT
+          m.customer_id,
+          m.balance
+        FROM polar.customer_meters m
+       WHERE m.meter_id = $1
+         AND m.deleted_at IS NULL
+         AND m.out_of_scope_at IS NULL
          AND (m.consumed_units <> 0 OR m.credited_units <> 0 OR m.balance <> 0)
        ORDER BY m.balance, m.id
        LIMIT $2
   ) k
   JOIN polar.customers c ON c.id = k.customer_id
- ORDER BY k.meter_id, k.balance, c.id`
-	return v.ranking(ctx, sql, meters, limit)
-}
-
-func (v *View) ranking(ctx context.Context, sql string, meters []uuid.UUID, limit int) (map[uuid.UUID][]Ranked, error) {
-	list, err := collect(ctx, v.tx, "rank customers", pgx.RowToStructByPos[Ranked], sql, column(meters, id), limit)
-	by := make(map[uuid.UUID][]Ranked, len(meters))
-	for _, r := range list {
-		by[r.MeterID] = append(by[r.MeterID], r)
-	}
-	return by, err
+ ORDER BY k.balance, c.id`
+	r.Lowest, err = collect(ctx, v.tx, "rank balances", pgx.RowToStructByPos[Ranked], lowest, meter, limit)
+	return r, err
 }

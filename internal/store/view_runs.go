@@ -16,7 +16,6 @@ type RunRecord struct {
 	Status       string // running, succeeded, failed or abandoned
 	StartedAt    time.Time
 	FinishedAt   time.Time // zero while it runs
-	Slot         time.Time // the scheduled time it answers; zero if none
 	Counts
 	Exact  *bool  // nil for runs that do not try
 	Method Method // by which it proved that it is; "" if it is not
@@ -36,8 +35,8 @@ const countColumns = `
     r.retries,
     r.rate_limited`
 
-// RunsWanted says which runs to list.
-type RunsWanted struct {
+// A RunsQuery says which runs to list.
+type RunsQuery struct {
 	Organization uuid.UUID // zero: all
 	Idle         bool      // also ticks that found nothing
 	Before       int64     // only runs with a lower number; 0: all
@@ -45,7 +44,7 @@ type RunsWanted struct {
 }
 
 // Runs lists runs, the newest first.
-func (v *View) Runs(ctx context.Context, want RunsWanted) ([]RunRecord, error) {
+func (v *View) Runs(ctx context.Context, q RunsQuery) ([]RunRecord, error) {
 	const sql = `
 SELECT
     r.id,
@@ -53,8 +52,7 @@ SELECT
     r.kind,
     r.status,
     r.started_at,
-    r.finished_at,
-    r.slot,` + countColumns + `,
+    r.finished_at,` + countColumns + `,
     r.exact,
     coalesce(r.method, ''),
     coalesce(r.error, '')
@@ -68,5 +66,5 @@ SELECT
    AND ($3::bigint = 0 OR r.id < $3)
  ORDER BY r.id DESC
  LIMIT $4`
-	return collect(ctx, v.tx, "read runs", pgx.RowToStructByPos[RunRecord], sql, id(want.Organization), want.Idle, want.Before, want.Limit)
+	return collect(ctx, v.tx, "read runs", pgx.RowToStructByPos[RunRecord], sql, id(q.Organization), q.Idle, q.Before, q.Limit)
 }

@@ -43,17 +43,17 @@ func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 	for column, undated := range map[string]bool{"started_at": true, "finished_at": false, "slot": false} {
 		t.Run(column, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 20})
-			w.backfill()
-			organizations := []store.Organization{{Name: "acme", ID: w.orgs[0].ID}}
+			e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 20})
+			e.backfill()
+			organizations := []store.Organization{{Name: "acme", ID: e.orgs[0].ID}}
 			outside := func() (code int, health, page, scrape string) {
 				m := metrics.New(metrics.Options{Organizations: []string{"acme"}})
-				m.WatchDatabase(w.store, organizations)
+				m.WatchDatabase(e.store, organizations)
 				server, err := web.Listen(t.Context(), web.Options{Listen: "127.0.0.1:0"})
 				if err != nil {
 					t.Fatal(err)
 				}
-				server.Mount(web.Handlers{Health: web.NewHealth(w.store, organizations, time.Hour, nil)})
+				server.Mount(web.Handlers{Health: web.NewHealth(e.store, organizations, time.Hour, nil)})
 				serving := make(chan error, 1)
 				ctx, stop := context.WithCancel(t.Context())
 				go func() { serving <- server.Serve(ctx) }()
@@ -64,13 +64,13 @@ func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 					}
 				}()
 				code, health = ask(t, server.URL()+"/healthz/data")
-				_, page = ask(t, w.page().URL+"/")
+				_, page = ask(t, e.page().URL+"/")
 				recorder := httptest.NewRecorder()
 				m.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
 				return code, health, page, recorder.Body.String()
 			}
-			w.exec(`UPDATE polar.sync_runs SET slot = started_at`)
-			w.exec(`UPDATE polar.sync_runs SET ` + column + ` = ` + column + ` + interval '90 minutes'`)
+			e.exec(`UPDATE polar.sync_runs SET slot = started_at`)
+			e.exec(`UPDATE polar.sync_runs SET ` + column + ` = ` + column + ` + interval '90 minutes'`)
 			code, health, page, scrape := outside()
 			if (code == http.StatusServiceUnavailable) != undated || strings.Contains(health, `"age_seconds":null`) != undated || strings.Contains(health, "dated later than now") != undated {
 				t.Errorf("health: %d %s", code, health)
@@ -85,7 +85,7 @@ func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 			if found := negative.FindAllString(health+scrape, -1); found != nil {
 				t.Errorf("negative: %q", found)
 			}
-			w.backfill()
+			e.backfill()
 			if code, health, _, _ = outside(); code != http.StatusOK {
 				t.Errorf("after another run: %d %s", code, health)
 			}

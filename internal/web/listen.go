@@ -31,7 +31,11 @@ type ListenError struct {
 }
 
 func (e *ListenError) Error() string {
-	what := fmt.Sprintf("cannot be listened at (%v)", rootCause(e.Err))
+	cause := e.Err
+	if op, ok := errors.AsType[*net.OpError](cause); ok {
+		cause = op.Err // what net repeats of the address is left out
+	}
+	what := fmt.Sprintf("cannot be listened at (%v)", cause)
 	switch {
 	case e.InUse():
 		what = "is in use by another program, perhaps another syncd"
@@ -47,15 +51,6 @@ func (e *ListenError) Unwrap() error { return e.Err }
 
 // InUse reports whether somebody else listens there.
 func (e *ListenError) InUse() bool { return errors.Is(e.Err, syscall.EADDRINUSE) }
-
-// rootCause leaves out what net repeats of the address.
-func rootCause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
-}
 
 // A site is one listener and what is served on it.
 type site struct {
@@ -100,8 +95,12 @@ func (s *site) url() string {
 	return "http://" + address + "/"
 }
 
-// serve answers until the site is shut down, which is no error.
+// serve answers until the site is shut down, which is no error. A nil site has
+// nothing to do.
 func (s *site) serve() error {
+	if s == nil {
+		return nil
+	}
 	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve http at %s: %w", s.listener.Addr(), err)
 	}
@@ -110,6 +109,9 @@ func (s *site) serve() error {
 
 // shutdown lets requests under way end within grace and cuts off the rest.
 func (s *site) shutdown(grace time.Duration) {
+	if s == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	if s.server.Shutdown(ctx) != nil {

@@ -18,31 +18,32 @@ func TestPageInBrowser(t *testing.T) {
 	t.Parallel()
 	browser := newBrowser(t)
 	t.Run("a run moves its bar", func(t *testing.T) { barMoves(t, browser) })
-	w := newWorld(t,
+	e := newEnv(t,
 		polarsim.Organization{Name: "acme", CustomerMeters: 900},
 		polarsim.Organization{Name: "globex", CustomerMeters: 150, Meters: 3},
 	)
-	w.liveDays(6, 3)
-	w.exec(`
+	e.backfill()
+	e.addHistory(6)
+	e.exec(`
 INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status, error)
 SELECT id, now(), now(), 'incremental', 'failed', 'organization globex: Polar answered 401: the token is wrong, expired or revoked'
   FROM polar.organizations WHERE name = 'globex'`)
-	w.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) SELECT id, now(), 'full', 'running' FROM polar.organizations WHERE name = 'globex'`)
-	server := w.page()
-	for _, path := range w.paths() {
+	e.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) SELECT id, now(), 'full', 'running' FROM polar.organizations WHERE name = 'globex'`)
+	server := e.page()
+	for _, path := range e.paths() {
 		if path != "/nothing" {
 			complete(t, server, path)
 		}
 	}
-	t.Run("tables hold what SQL says", func(t *testing.T) { tablesHold(t, newReader(t, browser, server.URL, desktop), w) })
-	t.Run("without scripts", func(t *testing.T) { withoutScripts(t, newReader(t, browser, server.URL, phone), w) })
+	t.Run("tables hold what SQL says", func(t *testing.T) { tablesHold(t, newReader(t, browser, server.URL, desktop), e) })
+	t.Run("without scripts", func(t *testing.T) { withoutScripts(t, newReader(t, browser, server.URL, phone), e) })
 	t.Run("by keyboard", func(t *testing.T) { byKeyboard(t, newReader(t, browser, server.URL, desktop)) })
-	t.Run("lost server", func(t *testing.T) { lostServer(t, browser, w) })
+	t.Run("lost server", func(t *testing.T) { lostServer(t, browser, e) })
 	t.Run("audit finds faults", func(t *testing.T) { auditFinds(t, newReader(t, browser, server.URL, phone)) })
 	for _, as := range []look{desktop, desktopDark, phone, phoneDark} {
 		t.Run("accessible on "+as.String(), func(t *testing.T) {
 			r := newReader(t, browser, server.URL, as)
-			for _, path := range w.paths() {
+			for _, path := range e.paths() {
 				if strings.HasPrefix(path, "/live") {
 					continue
 				}
@@ -63,7 +64,7 @@ SELECT id, now(), now(), 'incremental', 'failed', 'organization globex: Polar an
 func auditFinds(t *testing.T, r *reader) {
 	for fault, spoil := range map[string]string{
 		"contrast":            `document.querySelector("h2:not(.hidden)").style.color = "#999"`,
-		"drawing's contrast":  `document.querySelector(".of-consumed .c-mark").style.fill = "#eee"`,
+		"drawing's contrast":  `document.querySelector(".of-consumed .mark").style.fill = "#eee"`,
 		"no label":            `document.querySelector("#find").labels[0].remove()`,
 		"no name":             `document.querySelector("article a").textContent = ""`,
 		"id usage twice":      `document.querySelector("footer").id = "usage"`,
@@ -84,11 +85,11 @@ func auditFinds(t *testing.T, r *reader) {
 
 // barMoves begins a walk while somebody looks at the page.
 func barMoves(t *testing.T, browser *chromium) {
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 3000})
-	r := newReader(t, browser, w.page().URL, desktop)
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 3000})
+	r := newReader(t, browser, e.page().URL, desktop)
 	r.open("/")
 	r.focus(".name")
-	g, finish := w.slowly()
+	g, finish := e.slowly()
 	r.wait(`document.querySelector("progress") !== null`)
 	// Not every request moves the bar: some only find out where to begin.
 	const bar = `Number(document.querySelector("progress")?.getAttribute("value") ?? -1)`
@@ -129,23 +130,23 @@ func moved(bar string, at int) string {
 }
 
 // tablesHold compares what is to be read with what SQL says.
-func tablesHold(t *testing.T, r *reader, w *world) {
+func tablesHold(t *testing.T, r *reader, e *env) {
 	r.open("/runs?all=1")
 	got := eval[[]string](r, `[...document.querySelectorAll("tr[data-run]")].map((tr) => tr.dataset.run + " " + tr.cells[0].innerText + " " + [...tr.cells].slice(5, 8).map((c) => c.innerText.replaceAll(",", "")).join(" "))`)
-	want := w.values(`SELECT concat_ws(' ', r.id, o.name, r.rows_seen, r.rows_inserted, r.rows_updated) FROM polar.sync_runs r JOIN polar.organizations o ON o.id = r.organization_id ORDER BY r.id DESC LIMIT 50`)
+	want := e.values(`SELECT concat_ws(' ', r.id, o.name, r.rows_seen, r.rows_inserted, r.rows_updated) FROM polar.sync_runs r JOIN polar.organizations o ON o.id = r.organization_id ORDER BY r.id DESC LIMIT 50`)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("runs (-SQL +page):\n%s", diff)
 	}
 	r.open("/")
-	for _, org := range w.orgs {
+	for _, org := range e.orgs {
 		got := eval[string](r, `document.querySelector("[data-organization=`+org.Name+`]").cells[5].innerText.replaceAll(",", "")`)
-		if want := w.value(`SELECT live_rows::text FROM polar.sync_status WHERE organization = $1`, org.Name); got != want {
+		if want := e.value(`SELECT live_rows::text FROM polar.sync_status WHERE organization = $1`, org.Name); got != want {
 			t.Errorf("%s has %s rows, want %s", org.Name, got, want)
 		}
 	}
 	for i, panel := range eval[[]string](r, `[...document.querySelectorAll(".panel")].map((p) => p.dataset.meter + " " + [...p.querySelectorAll(".ranking td")].map((td) => td.innerText.replaceAll(",", "")).join(" "))`) {
 		meter, values, _ := strings.Cut(panel, " ")
-		want := w.value(`
+		want := e.value(`
 SELECT concat_ws(' ',
     (SELECT string_agg(consumed_units::text, ' ' ORDER BY consumed_units DESC) FROM (SELECT consumed_units FROM polar.customer_meters WHERE meter_id = $1 AND consumed_units > 0 ORDER BY consumed_units DESC LIMIT 5) a),
     (SELECT string_agg(balance::text, ' ' ORDER BY balance) FROM (SELECT balance FROM polar.customer_meters WHERE meter_id = $1 ORDER BY balance LIMIT 5) b))`, meter)
@@ -157,16 +158,16 @@ SELECT concat_ws(' ',
 }
 
 // withoutScripts turns scripts off and uses the page.
-func withoutScripts(t *testing.T, r *reader, w *world) {
+func withoutScripts(t *testing.T, r *reader, e *env) {
 	r.do("Emulation.setScriptExecutionDisabled", parameters{"value": true})
 	r.open("/")
 	text := r.text("main")
-	for _, want := range []string{"one of 2 organizations", "Recent runs", "Largest consumption"} {
+	for _, want := range []string{"of 2 organizations", "Recent runs", "Highest consumption"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
 		}
 	}
-	name := w.value(`SELECT name FROM polar.customers WHERE name ~ '^[A-Za-z ]+$' ORDER BY id LIMIT 1`)
+	name := e.value(`SELECT name FROM polar.customers WHERE name ~ '^[A-Za-z ]+$' ORDER BY id LIMIT 1`)
 	r.enter("#find", name)
 	r.see(".customers")
 	if found := r.text(".customers .name"); !strings.Contains(found, name) {
@@ -216,8 +217,8 @@ func byKeyboard(t *testing.T, r *reader) {
 }
 
 // lostServer takes the server away from an open page.
-func lostServer(t *testing.T, browser *chromium, w *world) {
-	server := w.page()
+func lostServer(t *testing.T, browser *chromium, e *env) {
+	server := e.page()
 	r := newReader(t, browser, server.URL, desktop)
 	r.open("/")
 	r.wait(`document.querySelector("[data-live-note]").textContent === "Kept up to date."`)

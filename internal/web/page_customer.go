@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -10,64 +9,53 @@ import (
 	"polarmirror/internal/store"
 )
 
-const (
-	customerCharts  = 12 // meters with a chart on a customer's page
-	balanceDays     = 90 // that a chart reaches back
-	balanceMoments  = 91 // on a chart
-	changesAPage    = 50
-	changesPosition = "2006-01-02T15:04:05.000000Z" // in a path: to the microsecond
-)
-
-// A customerBody is the page of one customer.
-type customerBody struct {
-	Who                     who
-	ID                      string
-	Organization, OrgPath   string
-	Name, Email, ExternalID string
-	Type, BillingName       string
-	Created, Modified       moment
-	Deleted                 moment // Text is "never" if Polar has it
-	Meters                  []balanceCard
-	Changes                 []changeRow
-	Older, Newest           string // paths; "" if there is nothing there
+// A customerView is what the database says of a customer.
+type customerView struct {
+	customer *store.Customer // nil if the mirror has none of that id
+	changes  []store.HistoryRow
+	balances []store.BalancePoint
 }
 
 // A balanceCard is one meter of a customer.
 type balanceCard struct {
-	Name, Path, Unit            string
-	Balance, Consumed, Credited string
-	Negative                    bool
-	Changed                     moment
-	State                       string // why it is not kept current; "" if it is
-	Chart                       *chartPair
-	From                        string
+	store.CustomerMeter
+	Negative bool
+	State    string // why it is not kept current; "" if it is
+	Chart    *chart // nil if nothing was seen in these days
 }
 
+// A changeRow is a change with the name of its meter.
 type changeRow struct {
-	At                                moment
-	Meter                             string
-	Source                            string
-	Deleted                           bool
-	Consumed, Credited, Balance       string
-	ConsumedBy, CreditedBy, BalanceBy string // "" for the first state seen
+	store.HistoryRow
+	Meter string
 }
 
-// A customerView is what the database says of a customer.
-type customerView struct {
-	customer *store.Customer
-	changes  []store.HistoryRow
-	balances []store.BalancePoint
-	from, to time.Time // of the balances
-}
-
+// customer shows one customer.
 func (p *Page) customer(r *http.Request) (*reply, error) {
 	id, err := uuid.Parse(r.PathValue("id"))
 	if err != nil {
 		return nil, errNotFound
 	}
-	before, _ := time.Parse(changesPosition, r.URL.Query().Get("before")) // else from the newest
-	view, err := seen(r.Context(), p, p.quick, quickLimit, func(ctx context.Context, v *store.View) (customerView, error) {
-		return p.customerView(ctx, v, id, before)
+	const limit = 50 // changes on a page
+	days, periods := period(r, "balances")
+	before, _ := time.Parse(time.RFC3339Nano, r.URL.Query().Get("before")) // else from the newest
+	ctx, now := r.Context(), p.now()
+	view, err := look(ctx, p, p.quick, func(v *store.View) (view customerView, err error) {
+		customer, found, err := v.Customer(ctx, id)
+		if err != nil || !found {
+			return view, err
+		}
+		view.customer = customer
+		var ids []uuid.UUID
+		for _, m := range customer.Meters {
+			ids = append(ids, m.ID)
+		}
+		if view.changes, err = v.Changes(ctx, ids, before, limit+1); err != nil {
+			return view, err
+		}
+		const charts, moments = 12, 91
+		view.balances, err = v.Balances(ctx, ids[:min(len(ids), charts)], midnight(now).AddDate(0, 0, 1-days), now, moments)
+		return view, err
 	})
 	if err != nil {
 		return nil, err
@@ -75,60 +63,31 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 	if view.customer == nil {
 		return nil, errNotFound
 	}
-	body := p.customerBody(&view, before)
-	return &reply{view: "customer", frame: frame{Title: body.Who.Label, Place: "customers", Body: body}}, nil
-}
-
-func (p *Page) customerView(ctx context.Context, v *store.View, id uuid.UUID, before time.Time) (view customerView, err error) {
-	customer, found, err := v.Customer(ctx, id)
-	if err != nil || !found {
-		return view, err
-	}
-	view.customer = customer
-	ids := make([]uuid.UUID, len(customer.Meters))
-	view.to = p.now()
-	view.from = view.to
-	for i, m := range customer.Meters {
-		ids[i] = m.ID
-		if m.FirstSeenAt.Before(view.from) {
-			view.from = m.FirstSeenAt
-		}
-	}
-	view.from = laterOf(view.from, view.to.AddDate(0, 0, -balanceDays))
-	if view.changes, err = v.Changes(ctx, ids, before, changesAPage+1); err != nil {
-		return view, err
-	}
-	view.balances, err = v.Balances(ctx, ids[:min(len(ids), customerCharts)], view.from, view.to, balanceMoments)
-	return view, err
-}
-
-func (p *Page) customerBody(view *customerView, before time.Time) customerBody {
-	c, now := view.customer, p.now()
-	body := customerBody{
-		Who: whoIs(c.Person), ID: c.ID.String(), Organization: c.Organization, OrgPath: organizationPath(c.Organization),
-		Name: c.Name, Email: c.Email, ExternalID: c.ExternalID, Type: c.Type, BillingName: c.BillingName,
-		Created: dated(c.CreatedAt), Modified: momentOf(now, c.ModifiedAt), Deleted: momentOf(now, c.DeletedAt),
-	}
+	body := struct {
+		*store.Customer
+		Who           who
+		Periods       []choice
+		Days          int
+		Cards         []balanceCard
+		Changes       []changeRow
+		Older, Newest string // paths; "" if there is nothing there
+	}{Customer: view.customer, Who: whoIs(view.customer.Person), Periods: periods, Days: days}
 	names := map[uuid.UUID]string{}
-	for _, m := range c.Meters {
+	for _, m := range view.customer.Meters {
 		names[m.ID] = m.MeterName
-		body.Meters = append(body.Meters, p.balanceCard(m, view))
+		body.Cards = append(body.Cards, p.balanceCard(m, view.balances, days))
 	}
-	changes := firstChanges(view.changes, changesAPage)
+	changes := firstChanges(view.changes, limit)
 	if len(changes) < len(view.changes) {
-		body.Older = body.Who.Path + "?before=" + changes[len(changes)-1].ObservedAt.Format(changesPosition) + "#changes"
+		body.Older = here(r, "before", changes[len(changes)-1].ObservedAt.UTC().Format(time.RFC3339Nano)) + "#changes"
 	}
 	if !before.IsZero() {
-		body.Newest = body.Who.Path + "#changes"
+		body.Newest = here(r, "before", "") + "#changes"
 	}
-	for _, ch := range changes {
-		body.Changes = append(body.Changes, changeRow{
-			At: dated(ch.ObservedAt), Meter: names[ch.CustomerMeterID], Source: ch.Source, Deleted: ch.Deleted,
-			Consumed: grouped(ch.Consumed), Credited: count(ch.Credited), Balance: grouped(ch.Balance),
-			ConsumedBy: signed(ch.ConsumedBy), CreditedBy: signed(ch.CreditedBy), BalanceBy: signed(ch.BalanceBy),
-		})
+	for _, c := range changes {
+		body.Changes = append(body.Changes, changeRow{c, names[c.CustomerMeterID]})
 	}
-	return body
+	return &reply{view: "customer", Title: body.Who.Label, Place: "customers", Body: body}, nil
 }
 
 // firstChanges are at most limit of the changes. What was seen at one moment
@@ -141,46 +100,28 @@ func firstChanges(changes []store.HistoryRow, limit int) []store.HistoryRow {
 	return changes[:n]
 }
 
-func (p *Page) balanceCard(m store.CustomerMeter, view *customerView) balanceCard {
-	card := balanceCard{
-		Name: m.MeterName, Path: meterPath(m.MeterID.String()), Unit: m.Unit,
-		Balance: grouped(m.Balance), Consumed: grouped(m.Consumed), Credited: count(m.Credited),
-		Negative: approximate(m.Balance) < 0, Changed: momentOf(p.now(), m.ChangedAt), From: view.from.Format("Jan 2"),
-	}
+func (p *Page) balanceCard(m store.CustomerMeter, balances []store.BalancePoint, days int) balanceCard {
+	now := p.now()
+	card := balanceCard{CustomerMeter: m, Negative: approximate(m.Balance) < 0}
 	switch {
 	case !m.DeletedAt.IsZero():
-		card.State = "Polar no longer has it"
+		card.State = "deleted at Polar"
 	case !m.OutOfScopeAt.IsZero():
 		card.State = "left the configured filter"
 	case m.Archived:
 		card.State = "its meter is archived"
 	}
-	card.Chart = p.balanceChart(m, view)
+	var points []point
+	known := false
+	for _, b := range balances {
+		if b.CustomerMeterID == m.ID {
+			points = append(points, point{b.At, b.Balance})
+			known = known || b.Balance != ""
+		}
+	}
+	if known {
+		card.Chart = line(now, days, points)
+		card.Chart.Kind, card.Chart.Text = "balance", "Balance of "+m.MeterName+", now "+grouped(m.Balance)
+	}
 	return card
-}
-
-// balanceChart is nil where there are no two moments to join.
-func (p *Page) balanceChart(m store.CustomerMeter, view *customerView) *chartPair {
-	d := drawing{Width: 360, Height: 150, Axes: true}
-	layout := "Jan 2"
-	if view.to.Sub(view.from) < 3*day {
-		layout = "Jan 2 15:04"
-	}
-	known := 0
-	for _, b := range view.balances {
-		if b.CustomerMeterID != m.ID {
-			continue
-		}
-		d.Labels = append(d.Labels, b.At.Format(layout))
-		d.Values = append(d.Values, approximate(b.Balance))
-		d.Gaps = append(d.Gaps, b.Balance == "")
-		if b.Balance != "" {
-			known++
-		}
-	}
-	if known < 2 {
-		return nil
-	}
-	pair := p.pair("Balance of "+m.MeterName+" since "+view.from.Format(time.DateOnly)+", now "+grouped(m.Balance), line, d, 0)
-	return &pair
 }

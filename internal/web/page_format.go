@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -11,27 +12,21 @@ import (
 // grouped sets the thousands of a decimal number apart and leaves every digit
 // as it is: 12345.670 becomes 12,345.670. What is no such number stays.
 func grouped(number string) string {
-	sign, digits := "", number
-	if strings.HasPrefix(digits, "-") {
-		sign, digits = "-", digits[1:]
-	}
+	digits, negative := strings.CutPrefix(number, "-")
 	whole, fraction, point := strings.Cut(digits, ".")
 	if whole == "" || strings.Trim(whole, "0123456789") != "" {
 		return number
 	}
-	var b strings.Builder
-	b.WriteString(sign)
-	for i, d := range whole {
-		if i > 0 && (len(whole)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
+	for at := len(whole) - 3; at > 0; at -= 3 {
+		whole = whole[:at] + "," + whole[at:]
+	}
+	if negative {
+		whole = "-" + whole
 	}
 	if point {
-		b.WriteByte('.')
-		b.WriteString(fraction)
+		whole += "." + fraction
 	}
-	return b.String()
+	return whole
 }
 
 // signed is grouped with a sign, 0 for nothing, and "" for what is unknown.
@@ -61,52 +56,53 @@ func plural(n int64, one, many string) string {
 // short writes a number in few characters, for axes: 1.2k, 35M, 4e21. It is not
 // exact; exact numbers stand in tables.
 func short(x float64) string {
-	if x < 0 {
-		return "-" + short(-x)
-	}
-	for _, step := range []struct {
-		from   float64
-		suffix string
-	}{{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "k"}} {
-		if x >= 1e15 || math.IsInf(x, 0) {
-			return strings.Replace(strconv.FormatFloat(x, 'e', 0, 64), "e+", "e", 1)
-		}
-		if x >= step.from {
-			return trimmed(x/step.from) + step.suffix
-		}
-	}
-	return trimmed(x)
-}
-
-func trimmed(x float64) string {
-	switch {
-	case x != 0 && x < 0.01:
-		return strconv.FormatFloat(x, 'g', 1, 64)
-	case x < 10:
-		return strings.TrimSuffix(strings.TrimRight(strconv.FormatFloat(x, 'f', 2, 64), "0"), ".")
+	switch size := math.Abs(x); {
+	case size >= 999.5e12:
+		return strings.Replace(strconv.FormatFloat(x, 'g', 2, 64), "e+", "e", 1)
+	case size >= 999.5e9:
+		return short(x/1e12) + "T"
+	case size >= 999.5e6:
+		return short(x/1e9) + "B"
+	case size >= 999.5e3:
+		return short(x/1e6) + "M"
+	case size >= 999.5:
+		return short(x/1e3) + "k"
+	case size < 1e-12: // what rounding leaves of zero
+		return "0"
 	default:
-		return strings.TrimSuffix(strconv.FormatFloat(x, 'f', 1, 64), ".0")
+		return strconv.FormatFloat(x, 'g', 3, 64)
 	}
 }
 
 // approximate is the float nearest to a decimal number, for drawing alone.
 func approximate(number string) float64 {
-	x, err := strconv.ParseFloat(number, 64)
-	switch {
-	case math.IsInf(x, 1):
-		return math.MaxFloat64 / 1e6
-	case math.IsInf(x, -1):
-		return -math.MaxFloat64 / 1e6
-	case err != nil:
-		return 0
+	x, _ := strconv.ParseFloat(number, 64) // 0 for what is no number, infinite beyond floats
+	const most = math.MaxFloat64 / 1e6
+	return min(max(x, -most), most)
+}
+
+// sum adds decimal numbers exactly, with as many decimals as it takes.
+func sum(numbers []string) string {
+	total, decimals := new(big.Rat), 0
+	for _, n := range numbers {
+		x, ok := new(big.Rat).SetString(n)
+		if !ok {
+			continue
+		}
+		total.Add(total, x)
+		_, fraction, _ := strings.Cut(n, ".")
+		decimals = max(decimals, len(fraction))
 	}
-	return x
+	text := total.FloatString(decimals)
+	if decimals > 0 {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	return text
 }
 
 // span writes a duration with the unit that matters: 14 s, 3 min, 2 h, 5 d. A
 // no-break space keeps the two together.
 func span(d time.Duration) string {
-	const day = 24 * time.Hour
 	switch {
 	case d < 0:
 		return "-" + span(-d)
@@ -125,59 +121,35 @@ func span(d time.Duration) string {
 
 // ago says how long before now t was, or how long after it will be.
 func ago(now, t time.Time) string {
-	d := now.Sub(t)
-	switch {
+	switch d := now.Sub(t); {
 	case t.IsZero():
 		return "never"
-	case d < 0 && d > -time.Second:
-		return "now"
-	case d >= 0 && d < 2*time.Second:
-		return "just now"
-	case d < 0:
+	case d <= -time.Second:
 		return "in " + span(-d)
+	case d < 0:
+		return "now"
+	case d < 2*time.Second:
+		return "just now"
 	default:
 		return span(d) + " ago"
 	}
 }
 
-// absolute is a moment in full, to the second.
-func absolute(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format("2006-01-02 15:04:05") + " UTC"
-}
+// A moment is how a time is shown, with the whole of it behind.
+type moment struct{ Text, Title, ISO string }
 
-// moment is how a time is shown: relative, with the whole of it behind.
-type moment struct {
-	Text  string
-	Title string
-	ISO   string
-}
-
+// momentOf shows a time relative to now.
 func momentOf(now, t time.Time) moment {
-	if t.IsZero() {
-		return moment{Text: "never"}
-	}
-	return moment{Text: ago(now, t), Title: absolute(t), ISO: t.UTC().Format(time.RFC3339)}
+	m := dated(t)
+	m.Text = ago(now, t)
+	return m
 }
 
-// lastMoment is momentOf for a time of a run, which is unknown if it is zero
-// although there is a run.
-func lastMoment(now time.Time, run int64, t time.Time) moment {
-	if run != 0 && t.IsZero() {
-		return moment{Text: "unknown"}
-	}
-	return momentOf(now, t)
-}
-
-// dated is how a time of long ago is shown: in full.
+// dated shows a time in full.
 func dated(t time.Time) moment {
 	if t.IsZero() {
 		return moment{Text: "never"}
 	}
-	return moment{Text: t.UTC().Format("2006-01-02 15:04:05"), Title: absolute(t), ISO: t.UTC().Format(time.RFC3339Nano)}
+	text := t.UTC().Format(time.DateTime)
+	return moment{Text: text, Title: text + " UTC", ISO: t.UTC().Format(time.RFC3339Nano)}
 }
-
-// decimals2 is a coordinate of a drawing.
-func decimals2(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }

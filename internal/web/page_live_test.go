@@ -34,22 +34,22 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // slowly begins a backfill whose requests pass the returned gate, and returns
 // how to let it end.
-func (w *world) slowly(changes ...func(*mirror.Options)) (*gate, func()) {
-	w.Helper()
-	g := &gate{next: w.sim.Transport(), pass: make(chan struct{})}
-	m := w.mirror(g, append(changes, func(o *mirror.Options) { o.PagesInFlight = 1 })...)
+func (e *env) slowly(changes ...func(*mirror.Options)) (*gate, func()) {
+	e.Helper()
+	g := &gate{next: e.sim.Transport(), pass: make(chan struct{})}
+	m := e.mirror(g, append(changes, func(o *mirror.Options) { o.PagesInFlight = 1 })...)
 	done := make(chan error, 1)
-	go func() { done <- m.Backfill(w.Context()) }()
+	go func() { done <- m.Backfill(e.Context()) }()
 	var once sync.Once
 	finish := func() {
 		once.Do(func() {
 			close(g.pass)
 			if err := <-done; err != nil {
-				w.Error(err)
+				e.Error(err)
 			}
 		})
 	}
-	w.Cleanup(finish)
+	e.Cleanup(finish)
 	return g, finish
 }
 
@@ -94,14 +94,14 @@ func until(t testing.TB, server *httptest.Server, path string, wanted func(*docu
 
 func TestBarFollowsThisProcessPageByPage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 1000})
-	server := w.page()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 1000})
+	server := e.page()
 	if d := ok(t, server, "/"); text(d.one(tag("h1"))) != "acme has not been mirrored yet." || bar(d, "acme") != "" {
 		t.Errorf("before all: %s", text(d.root))
 	}
-	g, finish := w.slowly()
+	g, finish := e.slowly()
 	d := until(t, server, "/live", func(d *document) bool { return bar(d, "acme") == "?" })
-	if got := text(d.one(tag("h1"))); got != "acme is being walked for the first time." {
+	if got := text(d.one(tag("h1"))); got != "acme is being mirrored for the first time." {
 		t.Errorf("sentence %q", got)
 	}
 	last := ""
@@ -123,9 +123,9 @@ func TestBarFollowsThisProcessPageByPage(t *testing.T) {
 // TestBarFollowsAnotherReplicaBlockByBlock: this page's process walks nothing.
 func TestBarFollowsAnotherReplicaBlockByBlock(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 1000})
-	server := w.page(func(o *web.PageOptions) { o.Walks = nil })
-	g, finish := w.slowly(func(o *mirror.Options) { o.BlockRows = 100 })
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 1000})
+	server := e.page(func(o *web.PageOptions) { o.Walks = nil })
+	g, finish := e.slowly(func(o *mirror.Options) { o.BlockRows = 100 })
 	seen := map[string]bool{}
 	for range 9 {
 		select {
@@ -145,10 +145,10 @@ func TestBarFollowsAnotherReplicaBlockByBlock(t *testing.T) {
 
 func TestRunOfADeadProcessIsNotShownAsGoingOn(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 10})
-	w.backfill()
-	w.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) VALUES ($1, now(), 'full', 'running')`, w.orgs[0].ID)
-	d := ok(t, w.page(), "/")
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 10})
+	e.backfill()
+	e.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) VALUES ($1, now(), 'full', 'running')`, e.orgs[0].ID)
+	d := ok(t, e.page(), "/")
 	if got := text(d.one(class("lost"))); !strings.Contains(got, "its process is gone") || bar(d, "acme") != "" {
 		t.Errorf("shown as %q with a bar at %q", got, bar(d, "acme"))
 	}
@@ -156,9 +156,9 @@ func TestRunOfADeadProcessIsNotShownAsGoingOn(t *testing.T) {
 
 func TestLiveAnswersWithThePartsOfThePage(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 120}, polarsim.Organization{Name: "globex", CustomerMeters: 12})
-	w.backfill()
-	server := w.page()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 120}, polarsim.Organization{Name: "globex", CustomerMeters: 12})
+	e.backfill()
+	server := e.page()
 	for path, live := range map[string]string{"/": "/live", "/organizations/acme": "/live?organization=acme"} {
 		d := complete(t, server, path)
 		if from, _ := attribute(d.one(tag("body")), "data-live-from"); from != live {
@@ -180,10 +180,10 @@ func TestLiveAnswersWithThePartsOfThePage(t *testing.T) {
 
 func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12}, polarsim.Organization{Name: "globex", CustomerMeters: 12}, polarsim.Organization{Name: "initech", CustomerMeters: 12})
-	w.backfill()
-	w.exec(`UPDATE polar.sync_runs SET requests = 30`)
-	shared := w.settings()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 12}, polarsim.Organization{Name: "globex", CustomerMeters: 12}, polarsim.Organization{Name: "initech", CustomerMeters: 12})
+	e.backfill()
+	e.exec(`UPDATE polar.sync_runs SET requests = 30`)
+	shared := e.settings()
 	for i := range shared.Organizations {
 		shared.Organizations[i].Token = i / 2
 	}
@@ -192,7 +192,7 @@ func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 		cells := find(ok(t, server, "/").one(with("data-organization", name)), tag("td"))
 		return text(cells[len(cells)-1])
 	}
-	server := w.page(func(o *web.PageOptions) { o.Settings = shared })
+	server := e.page(func(o *web.PageOptions) { o.Settings = shared })
 	for name, want := range map[string]string{"acme": "60 / 300", "globex": "60 / 300", "initech": "30"} {
 		if got := budget(server, name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -202,12 +202,12 @@ func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 
 func TestWhatIsNotConfiguredHereIsShownAndNotJudged(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 12})
-	w.backfill()
-	if err := w.store.RegisterOrganization(t.Context(), store.OrgStatus{}.OrganizationID, "former"); err != nil {
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 12})
+	e.backfill()
+	if err := e.store.RegisterOrganization(t.Context(), store.OrgStatus{}.OrganizationID, "former"); err != nil {
 		t.Fatal(err)
 	}
-	d := ok(t, w.page(), "/")
+	d := ok(t, e.page(), "/")
 	if got := text(d.one(tag("h1"))); got != "acme is current." {
 		t.Errorf("sentence %q", got)
 	}
@@ -220,11 +220,11 @@ func TestWhatIsNotConfiguredHereIsShownAndNotJudged(t *testing.T) {
 // look at the database.
 func TestManyReadersCostTheDatabaseOneLook(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
-	w.backfill()
-	st := pgtest.OpenStore(t, w.db)
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
+	e.backfill()
+	st := pgtest.OpenStore(t, e.db)
 	at := time.Now() // a clock that stands still: one second never ends
-	server := w.page(func(o *web.PageOptions) {
+	server := e.page(func(o *web.PageOptions) {
 		o.Store = st
 		o.Now = func() time.Time { return at }
 	})

@@ -18,17 +18,17 @@ import (
 //
 //	SYNCD_LOOK=127.0.0.1:8081 go test -tags look ./internal/web/ -run TestLook -timeout 0
 func TestLook(t *testing.T) {
-	w := demoWorld(t)
-	page, err := web.NewPage(web.PageOptions{Store: w.store, Settings: w.settings(), Walks: w.walks, Version: "dev"})
+	e := demoEnv(t)
+	page, err := web.NewPage(web.PageOptions{Store: e.store, Settings: e.settings(), Walks: e.walks, Version: "dev"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer page.Close()
-	stop := w.serving(w.mirror(nil), mirror.Schedules{Incremental: every(t, "@every 5s"), Full: every(t, "@every 20s")})
+	stop := e.serving(e.mirror(nil), mirror.Schedules{Incremental: every(t, "@every 5s"), Full: every(t, "@every 20s")})
 	defer stop()
 	go func() {
 		for at := range time.Tick(2 * time.Second) {
-			w.sim.Advance(at)
+			e.sim.Advance(at)
 		}
 	}()
 	listener, err := net.Listen("tcp", os.Getenv("SYNCD_LOOK"))

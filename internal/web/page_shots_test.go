@@ -20,15 +20,15 @@ func TestScreenshots(t *testing.T) {
 		return // nobody wants any
 	}
 	browser := newBrowser(t)
-	w := demoWorld(t)
-	server := w.page()
-	stop := w.serving(w.mirror(nil), mirror.Schedules{Incremental: every(t, "@every 1s")})
-	for w.value(`SELECT min(n)::text FROM (SELECT count(*) FILTER (WHERE kind = 'incremental' AND status = 'succeeded') AS n FROM polar.sync_runs GROUP BY organization_id) c`) < "2" {
-		w.sim.Advance(time.Now())
+	e := demoEnv(t)
+	server := e.page()
+	stop := e.serving(e.mirror(nil), mirror.Schedules{Incremental: every(t, "@every 1s")})
+	for e.value(`SELECT min(n)::text FROM (SELECT count(*) FILTER (WHERE kind = 'incremental' AND status = 'succeeded') AS n FROM polar.sync_runs GROUP BY organization_id) c`) < "2" {
+		e.sim.Advance(time.Now())
 		time.Sleep(300 * time.Millisecond)
 	}
 	stop()
-	g, finish := w.slowly(func(o *mirror.Options) { o.Organizations = o.Organizations[:1] })
+	g, finish := e.slowly(func(o *mirror.Options) { o.Organizations = o.Organizations[:1] })
 	for range 45 {
 		g.pass <- struct{}{}
 	}

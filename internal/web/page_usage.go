@@ -1,7 +1,14 @@
 package web
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,178 +17,261 @@ import (
 	"polarmirror/internal/store"
 )
 
-const (
-	day = 24 * time.Hour
-	// usageDays is how far back use is counted.
-	usageDays = 90
-	// usageStep is how many days are counted at a time, at most: what has been
-	// counted is shown while the rest goes on. Where that takes too long, it is
-	// fewer.
-	usageStep = 8
-	// settled is how long after midnight the last transactions of a day have
-	// been committed. What was counted after that never changes.
-	settled = 15 * time.Minute
-)
+// settleTime is how long after midnight the last transactions of a day have been
+// committed. What is counted after that never changes: the history only ever grows
+// at its end.
+const settleTime = 15 * time.Minute
 
-// A book holds one organization's use a day. Past days are counted once: the
-// history only ever grows at its end.
-type book struct {
-	mu      sync.Mutex
-	began   time.Time // first day of the history
-	from    time.Time // first day that has been counted; every later one has been too
-	to      time.Time // today, when it was last counted
-	days    map[time.Time]map[uuid.UUID]store.DailyUsage
-	settled time.Time // days before it need no second look
-	slow    int       // how often the step had to be halved
+// A usageCache keeps what was used on each day.
+type usageCache struct {
+	mu   sync.Mutex
+	days map[dayOf]usageDay
 }
 
-// usage is what a book holds at a moment.
-type usage struct {
-	From, To time.Time // first and last day counted; zero if none was
-	Partial  bool      // older days are still being counted
-	days     map[time.Time]map[uuid.UUID]store.DailyUsage
+type dayOf struct {
+	organization uuid.UUID
+	at           time.Time // midnight UTC
 }
 
-// on returns the days of one meter, days without a change as zeros: at most
-// the last so many.
-func (u *usage) on(meter uuid.UUID, days int) []store.DailyUsage {
-	if u.To.IsZero() {
-		return nil
+type usageDay struct {
+	settled bool // it will not change
+	meters  map[uuid.UUID]store.DailyUsage
+}
+
+// countUsage counts the days of an organization that are missing or may have
+// changed, the newest first. What has been counted is shown while it goes on.
+func (p *Page) countUsage(ctx context.Context, organization uuid.UUID) (struct{}, error) {
+	now, err := look(ctx, p, p.heavy, func(v *store.View) (time.Time, error) { return v.Now(ctx) })
+	if err != nil {
+		return struct{}{}, err
 	}
-	first := u.To.AddDate(0, 0, 1-days)
-	if first.Before(u.From) {
-		first = u.From
-	}
-	var list []store.DailyUsage
-	for at := first; !at.After(u.To); at = at.AddDate(0, 0, 1) {
-		use, ok := u.days[at][meter]
-		if !ok {
-			use = store.DailyUsage{MeterID: meter, Day: at, Consumed: "0", Credited: "0"}
+	return struct{}{}, p.usage.count(organization, now, func(from, to time.Time) ([]store.DailyUsage, bool, error) {
+		began := p.now()
+		list, err := look(ctx, p, p.heavy, func(v *store.View) ([]store.DailyUsage, error) { return v.Usage(ctx, organization, from, to) })
+		return list, p.now().Sub(began) > time.Second, err
+	})
+}
+
+// count reads the days that are missing or not settled at now: more days at a time
+// unless that is slow.
+func (c *usageCache) count(organization uuid.UUID, now time.Time, read func(from, to time.Time) (list []store.DailyUsage, slow bool, err error)) error {
+	tomorrow := midnight(now).AddDate(0, 0, 1)
+	oldest := tomorrow.AddDate(0, 0, -maxDays)
+	step := 1
+	for to := tomorrow; to.After(oldest); {
+		last := to.AddDate(0, 0, -1)
+		if c.day(organization, last).settled {
+			to = last
+			continue
 		}
-		list = append(list, use)
+		from := to.AddDate(0, 0, -step)
+		if from.Before(oldest) {
+			from = oldest
+		}
+		list, slow, err := read(from, to)
+		if err != nil {
+			return err
+		}
+		c.keep(organization, list, from, to, now)
+		step *= 2
+		if slow {
+			step = 1
+		}
+		to = from
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.days, func(d dayOf, _ usageDay) bool { return d.at.Before(oldest) })
+	return nil
+}
+
+func (c *usageCache) keep(organization uuid.UUID, list []store.DailyUsage, from, to, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.days == nil {
+		c.days = map[dayOf]usageDay{}
+	}
+	for at := from; at.Before(to); at = at.AddDate(0, 0, 1) {
+		settled := now.After(at.AddDate(0, 0, 1).Add(settleTime))
+		c.days[dayOf{organization, at}] = usageDay{settled, map[uuid.UUID]store.DailyUsage{}}
+	}
+	for _, u := range list {
+		c.days[dayOf{organization, u.Day}].meters[u.MeterID] = u
+	}
+}
+
+// day is what has been counted of a day; its meters are nil if nothing has.
+func (c *usageCache) day(organization uuid.UUID, at time.Time) usageDay {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.days[dayOf{organization, at}]
+}
+
+// A meterPanel is what a page shows of one meter.
+type meterPanel struct {
+	store.Meter
+	Days               []store.DailyUsage // counted, the newest first
+	Note               string             // why older ones are missing
+	Consumed, Credited string             // in these days
+	Resets             int64
+	ConsumedChart      *chart
+	CreditedChart      *chart
+	Ranking            store.Ranking
+	RankingNote        string // why it is missing
+	Places             int    // of the ranking that are shown
+}
+
+// panel shows the last days of a meter and the first places of its ranking. What the
+// database is slow to count is left out, with a note.
+func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meterPanel {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	panel := meterPanel{Meter: m, Places: places}
+	_, err := p.counted.get(ctx, m.OrganizationID)
+	now := p.now()
+	var consumed, credited []point
+	for i := range days {
+		at := midnight(now).AddDate(0, 0, -i)
+		counted := p.usage.day(m.OrganizationID, at)
+		if counted.meters == nil && i == 0 {
+			continue // a day that has just begun
+		}
+		if counted.meters == nil {
+			panel.Note = p.incomplete("usage", cmp.Or(err, errNotReady))
+			break
+		}
+		u, ok := counted.meters[m.ID]
+		if !ok {
+			u = store.DailyUsage{Day: at, Consumed: "0", Credited: "0"}
+		}
+		panel.Days = append(panel.Days, u)
+		panel.Resets += u.Resets
+		consumed, credited = append(consumed, point{at, u.Consumed}), append(credited, point{at, u.Credited})
+	}
+	panel.Consumed, panel.ConsumedChart = p.usageChart("consumed", days, consumed)
+	panel.Credited, panel.CreditedChart = p.usageChart("credited", days, credited)
+	panel.Ranking, err = p.rankings.get(ctx, m.ID)
+	panel.RankingNote = p.incomplete("ranking", err)
+	return panel
+}
+
+func (p *Page) usageChart(kind string, days int, points []point) (total string, c *chart) {
+	var values []string
+	for _, p := range points {
+		values = append(values, p.Value)
+	}
+	total = grouped(sum(values))
+	c = bars(p.now(), days, points)
+	c.Kind, c.Text = kind, fmt.Sprintf("Units %s per day, last %d days: %s in total", kind, days, total)
+	return total, c
+}
+
+// meterPlaces is how many customers the rankings on a meter's own page hold.
+const meterPlaces = 20
+
+// meter shows one meter.
+func (p *Page) meter(r *http.Request) (*reply, error) {
+	all, err := p.meters.get(r.Context(), struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(m store.Meter) bool { return m.ID.String() == r.PathValue("id") })
+	if i < 0 {
+		return nil, errNotFound
+	}
+	days, choices := period(r, "usage")
+	body := struct {
+		meterPanel
+		Periods []choice
+	}{p.panel(r.Context(), all[i], days, meterPlaces), choices}
+	return &reply{view: "meter", Title: body.Name + " of " + body.Organization, Place: "organization", Body: body}, nil
+}
+
+// A usageSection is what the meters of an organization say.
+type usageSection struct {
+	Organization string
+	Others       []choice // the organizations to choose from, this one too; empty if it is alone
+	Many         bool     // too many to show them side by side
+	Periods      []choice
+	Days         int
+	Meters       []meterPanel
+	More         int64 // meters that are left out here
+	Note         string
+}
+
+// usageOf shows at most limit meters of an organization.
+func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSection {
+	section := &usageSection{Organization: o.Organization}
+	section.Days, section.Periods = period(r, "usage")
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	all, err := p.meters.get(ctx, struct{}{})
+	section.Note = p.incomplete("meters", err)
+	for _, m := range all {
+		switch {
+		case m.OrganizationID != o.OrganizationID:
+		case len(section.Meters) < limit:
+			section.Meters = append(section.Meters, p.panel(ctx, m, section.Days, 5))
+		default:
+			section.More++
+		}
+	}
+	return section
+}
+
+// A place is a line of a ranking, with a bar to scale: it begins at From and is
+// Width long, of 100.
+type place struct {
+	who
+	Value       string
+	From, Width string
+	Negative    bool
+}
+
+// A rankingList is a list of customers with a value each.
+type rankingList struct {
+	Caption, Note string
+	Places        []place
+}
+
+// newRanking lists the first places of a ranking; none is what stands there if there
+// are none. The bars share one zero and one unit.
+func newRanking(caption, none, note string, ranked []store.Ranked, places int) rankingList {
+	list := rankingList{Caption: caption, Note: note}
+	if note == "" && len(ranked) == 0 {
+		list.Note = none
+	}
+	ranked = ranked[:min(len(ranked), places)]
+	low, high := 0.0, 0.0
+	for _, r := range ranked {
+		x := approximate(r.Value)
+		low, high = min(low, x), max(high, x)
+	}
+	unit := (high - low) / 100
+	for _, r := range ranked {
+		x := approximate(r.Value)
+		line := place{who: whoIs(r.Person), Value: grouped(r.Value), Negative: x < 0, From: "0", Width: "0"}
+		if unit > 0 {
+			line.From, line.Width = coordinate((min(x, 0)-low)/unit), coordinate(math.Abs(x)/unit)
+		}
+		list.Places = append(list.Places, line)
 	}
 	return list
 }
 
-func midnight(t time.Time) time.Time { return t.UTC().Truncate(day) }
+// A who is how a customer is called, in one line, and what else is known.
+type who struct {
+	ID          uuid.UUID
+	Label, More string
+	Deleted     bool
+}
 
-// fillBook counts what is missing in an organization's book, the newest days
-// first.
-func (p *Page) fillBook(ctx context.Context, organization uuid.UUID) (usage, error) {
-	b := p.bookOf(organization)
-	for {
-		again := false
-		err := p.look(ctx, p.heavy, heavyLimit, func(ctx context.Context, v *store.View) error {
-			began, now, err := v.HistoryBegan(ctx, organization)
-			if err != nil || began.IsZero() {
-				return err
-			}
-			from, to := b.plan(midnight(began), midnight(now))
-			if from.IsZero() {
-				return nil
-			}
-			list, err := v.Usage(ctx, organization, from, to)
-			if err != nil {
-				return err
-			}
-			again = b.enter(list, from, to, now)
-			return nil
-		})
-		if err != nil {
-			b.slower()
-		}
-		if err != nil || !again {
-			return b.snapshot(), err
+func whoIs(p store.Person) who {
+	var known []string
+	for _, text := range []string{p.Name, p.Email, p.ExternalID, p.ID.String()} {
+		if strings.TrimSpace(text) != "" {
+			known = append(known, text)
 		}
 	}
-}
-
-func (p *Page) bookOf(organization uuid.UUID) *book {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	b, ok := p.books[organization]
-	if !ok {
-		b = &book{}
-		p.books[organization] = b
-	}
-	return b
-}
-
-func (b *book) step() int { return max(usageStep>>b.slow, 1) }
-
-func (b *book) slower() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.slow = min(b.slow+1, 3)
-}
-
-// plan returns which days to count next, to excluded; a zero from if all have
-// been counted. The days that are not settled are first, and once.
-func (b *book) plan(began, today time.Time) (from, to time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.began = began
-	oldest := today.AddDate(0, 0, 1-usageDays)
-	if oldest.Before(began) {
-		oldest = began
-	}
-	if b.from.IsZero() || b.to.Before(today.AddDate(0, 0, 1-usageDays)) {
-		b.from, b.days, b.settled = time.Time{}, map[time.Time]map[uuid.UUID]store.DailyUsage{}, time.Time{}
-		from = today.AddDate(0, 0, 1-b.step())
-		return laterOf(from, oldest), today.AddDate(0, 0, 1)
-	}
-	if !b.to.IsZero() && b.from.After(oldest) {
-		return laterOf(b.from.AddDate(0, 0, -b.step()), oldest), b.from
-	}
-	return b.settled, today.AddDate(0, 0, 1)
-}
-
-// enter books what was counted from from until before to, and reports whether
-// older days are missing.
-func (b *book) enter(list []store.DailyUsage, from, to, now time.Time) (more bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for at := from; at.Before(to); at = at.AddDate(0, 0, 1) {
-		delete(b.days, at)
-	}
-	for _, use := range list {
-		if b.days[use.Day] == nil {
-			b.days[use.Day] = map[uuid.UUID]store.DailyUsage{}
-		}
-		b.days[use.Day][use.MeterID] = use
-	}
-	if b.from.IsZero() || from.Before(b.from) {
-		b.from = from
-	}
-	today := midnight(now)
-	if to.After(today) {
-		b.to = today
-		b.settled = midnight(now.Add(-settled))
-	}
-	oldest := laterOf(today.AddDate(0, 0, 1-usageDays), b.began)
-	for at := range b.days {
-		if at.Before(oldest) {
-			delete(b.days, at)
-		}
-	}
-	b.from = laterOf(b.from, oldest)
-	return b.from.After(oldest)
-}
-
-func (b *book) snapshot() usage {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	u := usage{From: b.from, To: b.to, days: make(map[time.Time]map[uuid.UUID]store.DailyUsage, len(b.days))}
-	for at, meters := range b.days {
-		u.days[at] = meters // never written to again: enter replaces them
-	}
-	u.Partial = b.to.IsZero() || b.from.After(laterOf(b.to.AddDate(0, 0, 1-usageDays), b.began))
-	return u
-}
-
-func laterOf(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
+	return who{p.ID, known[0], strings.Join(known[1:], " · "), p.Deleted}
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"math/rand/v2"
 	"strconv"
 	"testing"
@@ -11,68 +12,67 @@ import (
 	"polarmirror/internal/store"
 )
 
-// TestBookCountsEveryDayOnceItIsSettled lets weeks pass over a book: whatever
-// changed, and however seldom it is looked at, it says what the history says.
-func TestBookCountsEveryDayOnceItIsSettled(t *testing.T) {
+// TestUsageCacheSaysWhatTheHistorySays lets months pass over a cache: whatever
+// changed, however seldom it is looked at and however slow or broken the database
+// is, it says what the history says, and reads settled days once.
+func TestUsageCacheSaysWhatTheHistorySays(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {
 		chance := rand.New(rand.NewPCG(seed, 1))
-		meter := uuid.New()
-		began := time.Date(2026, 5, 1, 7, 0, 0, 0, time.UTC)
-		truth := map[time.Time]int64{}
-		b := &book{slow: chance.IntN(4)}
-		now := began
+		organization, meter := uuid.New(), uuid.New()
+		history := map[time.Time]int{}
+		var c usageCache
+		now := time.Date(2026, 5, 1, 7, 0, 0, 0, time.UTC)
 		for range 200 {
 			wait := time.Duration(chance.Int64N(int64(30 * time.Hour)))
 			if chance.IntN(20) == 0 {
-				wait = time.Duration(chance.Int64N(int64(120 * 24 * time.Hour))) // nobody looks for months
+				wait *= 90 // nobody looks for months
 			}
-			for at := now; !at.After(now.Add(wait)); at = at.Add(time.Hour) {
-				truth[midnight(at)]++
+			for end := now.Add(wait); now.Before(end); now = now.Add(time.Hour) {
+				history[midnight(now)]++
 			}
-			now = now.Add(wait)
-			looks := fillBookFrom(b, truth, meter, began, now)
-			if looks > usageDays+2 {
-				t.Fatalf("seed %d: %d looks", seed, looks)
+			reads := map[time.Time]int{}
+			broken := chance.IntN(4)
+			read := func(from, to time.Time) (list []store.DailyUsage, slow bool, err error) {
+				if broken--; broken == 0 {
+					return nil, true, errors.New("canceled")
+				}
+				for at := from; at.Before(to); at = at.AddDate(0, 0, 1) {
+					reads[at]++
+					if n := history[at]; n > 0 {
+						list = append(list, store.DailyUsage{MeterID: meter, Day: at, Consumed: strconv.Itoa(n)})
+					}
+				}
+				return list, chance.IntN(2) == 0, nil
 			}
-			// What a transaction of yesterday commits shortly after midnight.
-			if now.Sub(midnight(now)) < settled/2 {
-				truth[midnight(now).Add(-day)]++
+			for c.count(organization, now, read) != nil {
 			}
-			checkBook(t, b, truth, meter, began, now)
-		}
-	}
-}
-
-func fillBookFrom(b *book, truth map[time.Time]int64, meter uuid.UUID, began, now time.Time) (looks int) {
-	for again := true; again; looks++ {
-		from, to := b.plan(midnight(began), midnight(now))
-		var list []store.DailyUsage
-		for at := from; at.Before(to); at = at.Add(day) {
-			if n := truth[at]; n > 0 {
-				list = append(list, store.DailyUsage{MeterID: meter, Day: at, Consumed: strconv.FormatInt(n, 10), Credited: "0"})
+			for i := range maxDays {
+				at := midnight(now).AddDate(0, 0, -i)
+				want := ""
+				if n := history[at]; n > 0 {
+					want = strconv.Itoa(n)
+				}
+				day := c.day(organization, at)
+				if got := day.meters[meter].Consumed; got != want || day.meters == nil {
+					t.Fatalf("seed %d, %s: %s has %q, want %q", seed, now, at.Format(time.DateOnly), got, want)
+				}
+				// What a transaction commits shortly after its day has ended.
+				if i == 1 && now.Sub(midnight(now)) < settleTime/2 {
+					history[at]++
+				}
 			}
-		}
-		again = b.enter(list, from, to, now)
-	}
-	return looks
-}
-
-func checkBook(t *testing.T, b *book, truth map[time.Time]int64, meter uuid.UUID, began, now time.Time) {
-	t.Helper()
-	u := b.snapshot()
-	if u.Partial {
-		t.Fatalf("%s: older days are missing", now)
-	}
-	list := u.on(meter, usageDays)
-	want := min(int(midnight(now).Sub(midnight(began))/day)+1, usageDays)
-	if len(list) != want || !list[len(list)-1].Day.Equal(midnight(now)) {
-		t.Fatalf("%s: %d days to %s, want %d", now, len(list), list[len(list)-1].Day, want)
-	}
-	for _, d := range list {
-		late := d.Day.Equal(midnight(now).Add(-day)) && now.Sub(midnight(now)) < settled/2
-		if got := strconv.FormatInt(truth[d.Day], 10); d.Consumed != got && !late {
-			t.Fatalf("%s: %s has %s, want %s", now, d.Day.Format(time.DateOnly), d.Consumed, got)
+			clear(reads)
+			broken = 0
+			if err := c.count(organization, now, read); err != nil {
+				t.Fatal(err)
+			}
+			if len(reads) > 3 {
+				t.Fatalf("seed %d: %d days were read again, want only those that may have changed", seed, len(reads))
+			}
+			if len(c.days) > maxDays {
+				t.Fatalf("seed %d: %d days are held", seed, len(c.days))
+			}
 		}
 	}
 }

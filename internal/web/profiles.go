@@ -48,13 +48,7 @@ func (p *Profiles) URL() string { return p.site.url() + "debug/pprof/" }
 
 // Serve answers until ctx ends.
 func (p *Profiles) Serve(ctx context.Context) error {
-	ended := make(chan error, 1)
-	go func() { ended <- p.site.serve() }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	p.site.shutdown(100 * time.Millisecond) // nobody needs the rest of a profile
-	return <-ended
+	stop := context.AfterFunc(ctx, func() { p.site.shutdown(100 * time.Millisecond) }) // nobody needs the rest of a profile
+	defer stop()
+	return p.site.serve()
 }

@@ -2,7 +2,10 @@ package web
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,29 +60,24 @@ func Listen(ctx context.Context, o Options) (*Server, error) {
 		o.Observer = noObserver{}
 	}
 	s := &Server{opts: o}
+	var err error
 	if o.Listen != "" {
-		main, err := listenAt(ctx, "http.listen", o.Listen, o.Log)
-		if err != nil {
+		if s.main, err = listenAt(ctx, "http.listen", o.Listen, o.Log); err != nil {
 			return nil, err
 		}
-		s.main = main
-		s.equip(main, s.mainRoutes())
+		s.main.server.Handler = s.middleware(s.mainRoutes())
 	}
 	if o.WebhookListen != "" {
-		webhooks, err := listenAt(ctx, "http.webhook_listen", o.WebhookListen, o.Log)
-		if err != nil {
+		if s.webhooks, err = listenAt(ctx, "http.webhook_listen", o.WebhookListen, o.Log); err != nil {
 			s.Close()
 			return nil, err
 		}
-		s.webhooks = webhooks
-		s.equip(webhooks, s.webhookRoutes())
+		mux := http.NewServeMux()
+		s.addHealth(mux, s.webhooks)
+		s.addWebhooks(mux)
+		s.webhooks.server.Handler = s.middleware(mux)
 	}
 	return s, nil
-}
-
-// equip puts what is common to all routes around them.
-func (s *Server) equip(to *site, routes http.Handler) {
-	to.server.Handler = s.observe(s.secure(routes))
 }
 
 // Mount begins to answer with h.
@@ -92,23 +90,12 @@ func (s *Server) URL() string { return s.main.url() }
 // they have none.
 func (s *Server) WebhookURL() string { return s.webhooks.url() }
 
-func (s *Server) sites() []*site {
-	var sites []*site
-	for _, each := range []*site{s.main, s.webhooks} {
-		if each != nil {
-			sites = append(sites, each)
-		}
-	}
-	return sites
-}
-
 // Serve answers until ctx ends, and then gives requests under way a few seconds.
 // Call it once. An error is a listener that broke.
 func (s *Server) Serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, each := range s.sites() {
-		group.Go(each.serve)
-	}
+	group.Go(s.main.serve)
+	group.Go(s.webhooks.serve)
 	group.Go(func() error {
 		<-ctx.Done()
 		s.Close()
@@ -119,17 +106,87 @@ func (s *Server) Serve(ctx context.Context) error {
 
 // Close ends the listeners as the end of Serve's context does.
 func (s *Server) Close() {
-	var group errgroup.Group
-	for _, each := range s.sites() {
-		group.Go(func() error {
-			each.shutdown(shutdownTime)
-			return nil
-		})
-	}
-	_ = group.Wait() // the functions return nil
+	var closing sync.WaitGroup
+	closing.Go(func() { s.main.shutdown(shutdownTime) })
+	closing.Go(func() { s.webhooks.shutdown(shutdownTime) })
+	closing.Wait()
 }
 
 // noObserver is the Observer of a server that has none.
 type noObserver struct{}
 
 func (noObserver) Served(string, int, time.Duration) {}
+
+// mainRoutes are those of http.listen.
+func (s *Server) mainRoutes() http.Handler {
+	mux := http.NewServeMux()
+	s.addHealth(mux, s.main)
+	guarded := func(pick func(*Handlers) http.Handler) http.Handler {
+		return knownHost(s.main, s.opts.Hosts, s.opts.Access.guard(s.mounted(pick), s.opts.Log))
+	}
+	mux.Handle("GET /metrics", guarded(func(h *Handlers) http.Handler { return h.Metrics }))
+	mux.Handle("GET /", guarded(func(h *Handlers) http.Handler { return h.Page }))
+	if s.opts.WebhookListen == "" {
+		s.addWebhooks(mux)
+	}
+	return mux
+}
+
+// addHealth adds the health checks. Whoever may ask whether syncd is alive and
+// ready may do so by any name; the ages name the organizations.
+func (s *Server) addHealth(mux *http.ServeMux, at *site) {
+	health := func(answer func(*Health) http.HandlerFunc) http.Handler {
+		return s.mounted(func(h *Handlers) http.Handler { return answer(h.Health) })
+	}
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		answerJSON(w, http.StatusOK, map[string]bool{"alive": true})
+	})
+	mux.Handle("GET /readyz", health(func(h *Health) http.HandlerFunc { return h.readyz }))
+	mux.Handle("GET /healthz/data", knownHost(at, s.opts.Hosts, health(func(h *Health) http.HandlerFunc { return h.data })))
+}
+
+// addWebhooks adds the webhook endpoint. It is reached by whatever name the
+// world has for it, and believes nobody but by signature.
+func (s *Server) addWebhooks(mux *http.ServeMux) {
+	webhooks := s.mounted(func(h *Handlers) http.Handler { return h.Webhooks })
+	// Polar's documentation advises a slash at the end where deliveries get redirects.
+	for _, pattern := range []string{webhookPattern, webhookPattern + "/{$}"} {
+		mux.Handle("POST "+pattern, webhooks)
+		mux.Handle("GET "+pattern, webhooks) // says 405, where the page would say 404
+	}
+}
+
+// mounted answers with a handler that may not be there yet, or not at all.
+func (s *Server) mounted(pick func(*Handlers) http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := s.handlers.Load()
+		if h == nil {
+			w.Header().Set("Retry-After", "2")
+			answerJSON(w, http.StatusServiceUnavailable, notReady{Reason: "starting: the database is being opened and migrated"})
+			return
+		}
+		if handler := pick(h); handler != nil {
+			handler.ServeHTTP(w, r)
+			return
+		}
+		http.NotFound(w, r)
+	})
+}
+
+// answerJSON writes one line.
+func answerJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil { // impossible for our types
+		status, body = http.StatusInternalServerError, []byte(`{}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(body, '\n')) // who asked may be gone
+}
+
+// answerText writes a line for people.
+func answerText(w http.ResponseWriter, status int, format string, args ...any) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, format+"\n", args...) // who asked may be gone
+}

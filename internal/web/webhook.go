@@ -46,6 +46,24 @@ const (
 	WebhookUnavailable WebhookOutcome = "unavailable"  // the database could not keep it, Polar tries again: 503
 )
 
+// status is how a request with the outcome is answered.
+func (o WebhookOutcome) status() int {
+	switch o {
+	case WebhookAccepted, WebhookDuplicate:
+		return http.StatusAccepted
+	case WebhookMalformed:
+		return http.StatusBadRequest
+	case WebhookTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case WebhookWrongMethod:
+		return http.StatusMethodNotAllowed
+	case WebhookUnavailable:
+		return http.StatusServiceUnavailable
+	default:
+		return http.StatusForbidden
+	}
+}
+
 // A WebhookInbox keeps deliveries.
 type WebhookInbox interface {
 	// Receive keeps a delivery and reports false if it was there already. When it
@@ -72,8 +90,8 @@ type WebhookOptions struct {
 	Log     *zap.Logger // nil: no logs
 }
 
-// webhooks serves all endpoints.
-type webhooks struct {
+// A webhookHandler serves all endpoints.
+type webhookHandler struct {
 	endpoints map[string]*webhookKey
 	nobody    *webhookKey // stands in for an organization that is none
 	inbox     WebhookInbox
@@ -89,7 +107,7 @@ type webhooks struct {
 // take the same path to the same answer. A genuine delivery is answered with 202
 // once it is kept.
 func NewWebhooks(o WebhookOptions) http.Handler {
-	h := &webhooks{
+	h := &webhookHandler{
 		endpoints: map[string]*webhookKey{},
 		nobody:    newWebhookKey(nil),
 		inbox:     o.Inbox,
@@ -109,19 +127,22 @@ func NewWebhooks(o WebhookOptions) http.Handler {
 }
 
 // ServeHTTP takes one delivery.
-func (h *webhooks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	organization := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, WebhookPath), "/")
 	key := h.endpoints[organization]
 	if key == nil {
 		organization, key = "", h.nobody
 	}
-	outcome := h.take(w, r, organization, key)
+	outcome := h.receive(w, r, organization, key)
 	h.observe(organization, outcome)
-	answerWebhook(w, outcome)
+	if outcome == WebhookWrongMethod {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	http.Error(w, http.StatusText(outcome.status()), outcome.status())
 }
 
-// take does everything but answer.
-func (h *webhooks) take(w http.ResponseWriter, r *http.Request, organization string, key *webhookKey) WebhookOutcome {
+// receive does everything but answer.
+func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organization string, key *webhookKey) WebhookOutcome {
 	switch {
 	case r.Method != http.MethodPost:
 		return WebhookWrongMethod
@@ -139,8 +160,10 @@ func (h *webhooks) take(w http.ResponseWriter, r *http.Request, organization str
 		log.Warn("webhook refused: sent over five minutes ago or ahead; does the clock of this machine go wrong?", zap.Time("sent_at", sentAt))
 		return WebhookTooOld
 	case err != nil:
-		if organization != "" && key.refusals.due(time.Now()) {
-			log.Warn("webhook refused: not signed with this organization's webhook_secret; compare it with the endpoint's secret at Polar")
+		if organization != "" {
+			key.refusals.Do(func() {
+				log.Warn("webhook refused: not signed with this organization's webhook_secret; compare it with the endpoint's secret at Polar")
+			})
 		}
 		return WebhookForged
 	}
@@ -188,22 +211,4 @@ func isWord(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-func answerWebhook(w http.ResponseWriter, outcome WebhookOutcome) {
-	status := http.StatusForbidden
-	switch outcome {
-	case WebhookAccepted, WebhookDuplicate:
-		status = http.StatusAccepted
-	case WebhookMalformed:
-		status = http.StatusBadRequest
-	case WebhookTooLarge:
-		status = http.StatusRequestEntityTooLarge
-	case WebhookWrongMethod:
-		w.Header().Set("Allow", http.MethodPost)
-		status = http.StatusMethodNotAllowed
-	case WebhookUnavailable:
-		status = http.StatusServiceUnavailable
-	}
-	http.Error(w, http.StatusText(status), status)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"polarmirror/internal/secret"
 )
@@ -34,13 +36,13 @@ type webhookKey struct {
 	current secret.Secret
 	readAt  time.Time // zero before the first time
 
-	refusals complaint // anyone may send as many as they like
+	refusals rate.Sometimes // to log: anyone may send as many as they like
 }
 
 // newWebhookKey returns a key that is nobody's until it was read, and for ever
 // if read is nil: whatever is checked takes the same path.
 func newWebhookKey(read func() (secret.Secret, error)) *webhookKey {
-	return &webhookKey{read: read, current: secret.New(rand.Text())}
+	return &webhookKey{read: read, current: secret.New(rand.Text()), refusals: rate.Sometimes{Interval: time.Minute}}
 }
 
 // hasSignature reports whether a delivery has what verifying it takes.
@@ -53,10 +55,10 @@ func hasSignature(header http.Header) bool {
 // verify returns when a delivery was sent, or why it is not genuine or, as
 // errTooOld, not to be believed any more. The comparison takes constant time.
 func (k *webhookKey) verify(body []byte, header http.Header, log *zap.Logger) (time.Time, error) {
-	key := k.get(log)
+	key := k.secret(math.MaxInt64, log)
 	err := check(key, body, header)
 	if err != nil && !errors.Is(err, errTooOld) {
-		if renewed := k.renew(log); !renewed.Equal(key) {
+		if renewed := k.secret(rereadEvery, log); !renewed.Equal(key) {
 			err = check(renewed, body, header)
 		}
 	}
@@ -127,20 +129,11 @@ func checkKey(key, body []byte, header http.Header) error {
 	return err
 }
 
-func (k *webhookKey) get(log *zap.Logger) secret.Secret {
+// secret returns the secret, read again if it was read longer ago than maxAge.
+func (k *webhookKey) secret(maxAge time.Duration, log *zap.Logger) secret.Secret {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.readAt.IsZero() {
-		k.reread(log)
-	}
-	return k.current
-}
-
-// renew returns the secret, read again if it is some time since it was.
-func (k *webhookKey) renew(log *zap.Logger) secret.Secret {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if time.Since(k.readAt) >= rereadEvery {
+	if k.readAt.IsZero() || time.Since(k.readAt) >= maxAge {
 		k.reread(log)
 	}
 	return k.current

@@ -86,10 +86,10 @@
     if (is < 4.5) say(`placeholder's contrast ${is.toFixed(2)}`, node);
   }
   // What is drawn means something at 3 : 1
-  for (const node of all(".c-mark, .c-line, .level .fill, .gauge .fill, .dot, .lamp")) {
+  for (const node of all(".chart .mark, .level .fill, .gauge .fill, .dot, .lamp")) {
     if (!shown(node) && !node.closest("svg")) continue;
     const style = getComputedStyle(node);
-    const paint = node.matches(".c-line") ? style.stroke : node.closest("svg") ? style.fill : style.backgroundColor;
+    const paint = node.closest("svg") ? (style.fill === "none" ? style.stroke : style.fill) : style.backgroundColor;
     const ink = channels(paint);
     const below = ground(node.closest("svg") ?? node.parentElement);
     if (ink.a > 0 && ratio(over(ink, below), below) < 3) say(`drawing's contrast ${ratio(over(ink, below), below).toFixed(2)}`, node);

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -56,7 +55,7 @@ func TestJudgeTrustsNothingButYoungProvenData(t *testing.T) {
 		"undated proof": {sound(func(s *store.OrgStatus) { s.LastExact = store.LastRun{ID: 1} }), doubt, "Current, not proven"},
 		"old proof":     {sound(func(s *store.OrgStatus) { s.LastExact.Started = noon.Add(-5 * time.Hour) }), doubt, "Current, proof overdue"},
 		"nothing yet":   {&store.OrgStatus{Organization: "acme"}, waiting, "Not mirrored yet"},
-		"first walk":    {&store.OrgStatus{Organization: "acme", Running: store.Full}, waiting, "First walk"},
+		"first run":     {&store.OrgStatus{Organization: "acme", Running: store.Full}, waiting, "First run"},
 		"only failures": {&store.OrgStatus{Organization: "acme", Failed: store.Failure{Kind: store.Full, Message: "401"}}, bad, "Failing"},
 	} {
 		set := &PageSettings{MaxLag: time.Hour, Full: hourly(t)}
@@ -66,45 +65,49 @@ func TestJudgeTrustsNothingButYoungProvenData(t *testing.T) {
 	}
 }
 
-func TestTrustIsTheWorstVerdictInOneSentence(t *testing.T) {
+func TestHeadlineIsTheWorstVerdictInOneSentence(t *testing.T) {
 	t.Parallel()
-	current := func(name string, minutes int) judged {
-		return judged{Name: name, Verdict: verdict{good, "Current", ""}, Exact: noon.Add(-time.Duration(minutes) * time.Minute)}
+	row := func(name string, v verdict, proven time.Duration) *organizationRow {
+		return &organizationRow{OrgStatus: store.OrgStatus{Organization: name, LastExact: store.LastRun{Started: noon.Add(-proven)}}, Verdict: v}
 	}
-	stale := judged{Name: "globex", Verdict: verdict{bad, "Stale", "is stale: its data is from 3 h ago"}}
-	failed := judged{Name: "initech", Verdict: verdict{doubt, "Current, a run failed", "is current, but its last full run failed"}}
-	fresh := judged{Name: "hooli", Verdict: verdict{waiting, "Not mirrored yet", "has not been mirrored yet"}}
+	current := row("acme", verdict{good, "Current", "is current"}, time.Minute)
+	other := row("hooli", verdict{good, "Current", "is current"}, time.Hour)
+	stale := row("globex", verdict{bad, "Stale", "is stale: its data is from 3 h ago"}, time.Hour)
+	failed := row("initech", verdict{doubt, "Current, a run failed", "is current, but its last full run failed"}, time.Hour)
+	fresh := row("umbrella", verdict{waiting, "Not mirrored yet", "has not been mirrored yet"}, time.Hour)
 	for _, c := range []struct {
-		all      []judged
+		all      []*organizationRow
 		grade    grade
 		sentence string
-		detail   string
 		named    int
+		more     int64
+		proven   time.Duration // ago; 0: not said
 	}{
-		{nil, waiting, "Nothing is mirrored yet.", "", 0},
-		{[]judged{current("acme", 3)}, good, "acme is current.", "Last proven exact 3 min ago.", 0},
-		{[]judged{current("acme", 3), current("globex", 43)}, good, "Every organization is current.", "Each was proven exact within the last 43 min.", 0},
-		{[]judged{stale}, bad, "globex is stale: its data is from 3 h ago.", "", 0},
-		{[]judged{current("acme", 3), stale, failed}, bad, "One of 3 organizations is not current.", "", 1},
-		{[]judged{stale, stale}, bad, "No organization is current.", "", 2},
-		{[]judged{current("acme", 3), failed}, doubt, "Current, but one of 2 organizations needs a look.", "", 1},
-		{[]judged{current("acme", 3), fresh}, waiting, "One of 2 organizations is not mirrored yet.", "", 1},
-		{[]judged{stale, stale, stale, stale, stale, stale, stale}, bad, "No organization is current.", "and 2 others", 5},
+		{nil, waiting, "Nothing is mirrored yet.", 0, 0, 0},
+		{[]*organizationRow{current}, good, "acme is current.", 0, 0, time.Minute},
+		{[]*organizationRow{current, other}, good, "All organizations are current.", 0, 0, time.Hour},
+		{[]*organizationRow{stale}, bad, "globex is stale: its data is from 3 h ago.", 0, 0, 0},
+		{[]*organizationRow{current, stale, failed}, bad, "1 of 3 organizations is not current.", 1, 0, 0},
+		{[]*organizationRow{stale, stale}, bad, "2 of 2 organizations are not current.", 2, 0, 0},
+		{[]*organizationRow{current, failed}, doubt, "All organizations are current, but 1 needs a look.", 1, 0, 0},
+		{[]*organizationRow{current, fresh}, waiting, "1 of 2 organizations is not mirrored yet.", 1, 0, 0},
+		{[]*organizationRow{stale, stale, stale, stale, stale, stale, stale}, bad, "7 of 7 organizations are not current.", 5, 2, 0},
 	} {
-		got := trustIn(c.all, noon)
-		if got.Grade != c.grade || plainSpace(got.Sentence) != c.sentence || plainSpace(got.Detail) != c.detail || len(got.Named) != c.named {
-			t.Errorf("got %v %q %q, %d named; want %v %q %q, %d named", got.Grade, got.Sentence, got.Detail, len(got.Named), c.grade, c.sentence, c.detail, c.named)
+		got := headlineOf(c.all)
+		if got.Grade != c.grade || got.Sentence != c.sentence || len(got.Named) != c.named || got.More != c.more {
+			t.Errorf("got %v %q, %d named, %d more; want %v %q, %d, %d", got.Grade, got.Sentence, len(got.Named), got.More, c.grade, c.sentence, c.named, c.more)
+		}
+		if said := !got.Proven.IsZero(); said != (c.proven > 0) || said && noon.Sub(got.Proven) != c.proven {
+			t.Errorf("%q: proven at %s, want %s ago", got.Sentence, got.Proven, c.proven)
 		}
 	}
 }
 
-func plainSpace(s string) string { return strings.ReplaceAll(s, "\u00a0", " ") }
-
-func TestQuartersSpeakSeldom(t *testing.T) {
+func TestWalksAreReadOutInQuarters(t *testing.T) {
 	t.Parallel()
 	said := map[string]bool{}
-	for percent := -1; percent <= 101; percent++ {
-		said[quarters(percent)] = true
+	for percent := range 101 {
+		said[spoken([]*organizationRow{{Running: []runningRow{{Known: true, Percent: percent}}}})] = true
 	}
 	if len(said) != 5 {
 		t.Errorf("%d different texts on the way, want 5: %v", len(said), said)

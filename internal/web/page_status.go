@@ -1,0 +1,256 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"polarmirror/internal/store"
+)
+
+// organizations are all that the database knows: how they stand, and what is
+// being done for them.
+type organizations struct {
+	status   []store.OrgStatus
+	activity map[uuid.UUID]store.Activity
+}
+
+func (p *Page) loadOrganizations(ctx context.Context, _ struct{}) (organizations, error) {
+	return look(ctx, p, p.quick, func(v *store.View) (all organizations, err error) {
+		if all.status, err = v.OrgStatus(ctx, store.OrgStatusQuery{}); err != nil {
+			return all, err
+		}
+		all.activity, err = v.Activity(ctx)
+		return all, err
+	})
+}
+
+// A statusBody is the first page, the page of one organization, and what /live
+// answers of it.
+type statusBody struct {
+	Headline      headline
+	Spoken        string // for a screen reader: what a run has come to, in steps
+	Organizations []*organizationRow
+	Runs          []runRow
+	AllRuns       string        // where more of them are
+	One           string        // the organization that the page is about; "" if about all
+	Usage         *usageSection // nil if there is nothing to show
+}
+
+func (p *Page) home(r *http.Request) (*reply, error) {
+	body, err := p.status(r, "")
+	if err != nil {
+		return nil, err
+	}
+	var known []*organizationRow
+	for _, o := range body.Organizations {
+		if o.Known() {
+			known = append(known, o)
+		}
+	}
+	if len(known) > 0 {
+		chosen := slices.MaxFunc(known, func(a, b *organizationRow) int { return int(a.rows - b.rows) })
+		for _, o := range known {
+			if o.Organization == r.URL.Query().Get("usage") {
+				chosen = o
+			}
+		}
+		body.Usage = p.usageOf(r, chosen, 6)
+		for _, o := range known {
+			if len(known) > 1 {
+				body.Usage.Others = append(body.Usage.Others, choice{o.Organization, here(r, "usage", o.Organization) + "#usage", o == chosen})
+			}
+		}
+		body.Usage.Many = len(known) > 12
+	}
+	return &reply{view: "home", Title: body.Headline.Sentence, Place: "status", Live: "/live", Body: body}, nil
+}
+
+func (p *Page) organization(r *http.Request) (*reply, error) {
+	name := r.PathValue("name")
+	body, err := p.status(r, name)
+	if err != nil {
+		return nil, err
+	}
+	if o := body.Organizations[0]; o.Known() {
+		body.Usage = p.usageOf(r, o, 24)
+	}
+	return &reply{view: "home", Title: name, Place: "organization", Live: "/live?organization=" + name, Body: body}, nil
+}
+
+// live answers with what has changed.
+func (p *Page) live(r *http.Request) (*reply, error) {
+	body, err := p.status(r, r.URL.Query().Get("organization"))
+	if err != nil {
+		return nil, err
+	}
+	return &reply{view: "home", entry: "live", Title: body.Headline.Sentence, Body: body}, nil
+}
+
+// status is about all organizations, or about the one with a name.
+func (p *Page) status(r *http.Request, name string) (*statusBody, error) {
+	ctx := r.Context()
+	all, err := p.organizations.get(ctx, struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	rows := p.organizationRows(ctx, all)
+	body := &statusBody{AllRuns: "/runs", One: name}
+	query := store.RunsQuery{Limit: 8}
+	if name != "" {
+		rows = slices.DeleteFunc(rows, func(o *organizationRow) bool { return o.Organization != name })
+		if len(rows) == 0 {
+			return nil, errNotFound
+		}
+		body.AllRuns = "/runs?organization=" + name
+		query.Organization = rows[0].OrganizationID
+	}
+	body.Organizations = rows
+	judged := slices.DeleteFunc(slices.Clone(rows), func(o *organizationRow) bool { return !o.Configured })
+	if len(judged) == 0 { // with nothing configured here, what the database knows
+		judged = rows
+	}
+	body.Headline, body.Spoken = headlineOf(judged), spoken(rows)
+	if name != "" && query.Organization == uuid.Nil {
+		return body, nil // it has no runs yet
+	}
+	runs, err := p.runs.get(ctx, query)
+	body.Runs = p.runRows(runs)
+	return body, err
+}
+
+// spoken says how far the walks are in quarters, so that it does not change with
+// every page of the walk.
+func spoken(rows []*organizationRow) string {
+	quarters := [...]string{"begun", "a quarter done", "half done", "three quarters done", "nearly done"}
+	var parts []string
+	for _, o := range rows {
+		for _, run := range o.Running {
+			if run.Known {
+				parts = append(parts, o.Organization+": "+string(run.Kind)+" run, "+quarters[run.Percent/25])
+			}
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// An organizationRow is an organization in the table of all.
+type organizationRow struct {
+	store.OrgStatus
+	Configured                bool
+	Verdict                   verdict
+	DataAge                   string    // "" if there is no data
+	NextFull, NextIncremental time.Time // zero if no schedule asks for it
+	Rows                      string    // "" while they are being counted
+	Requests                  *requests // nil if it is not configured here
+	Running                   []runningRow
+
+	rows int64
+}
+
+// Known reports whether the database knows the organization.
+func (o *organizationRow) Known() bool { return o.OrganizationID != uuid.Nil }
+
+// requests are those of a token within the last minute.
+type requests struct {
+	Sent    float64
+	Limit   int   // 0 if there is none
+	Sharing int64 // other organizations with the same token
+}
+
+// Percent is how much of the limit was used.
+func (r *requests) Percent() int { return min(int(100*r.Sent/float64(max(r.Limit, 1))), 100) }
+
+// A runningRow is a run under way.
+type runningRow struct {
+	store.Running
+	Known   bool // how far it is
+	Percent int
+	Text    string
+}
+
+// organizationRows lists the configured organizations in the configuration's
+// order, then those that only the database knows.
+func (p *Page) organizationRows(ctx context.Context, all organizations) []*organizationRow {
+	now, set := p.now(), &p.opts.Settings
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	meters, uncounted := p.meters.get(ctx, struct{}{})
+	byToken := map[int]*requests{}
+	var rows []*organizationRow
+	for _, o := range set.Organizations {
+		row := &organizationRow{OrgStatus: store.OrgStatus{Organization: o.Name}, Configured: true}
+		i := slices.IndexFunc(all.status, func(s store.OrgStatus) bool { return s.Organization == o.Name })
+		if i >= 0 {
+			row.OrgStatus = all.status[i]
+		}
+		if set.Full != nil {
+			row.NextFull = set.Full.Next(now)
+		}
+		if set.Incremental != nil {
+			row.NextIncremental = set.Incremental.Next(now)
+		}
+		shared, ok := byToken[o.Token]
+		if !ok {
+			shared = &requests{Limit: o.RequestsPerMinute, Sharing: -1}
+			byToken[o.Token] = shared
+		}
+		shared.Sharing++
+		shared.Sent += all.activity[row.OrganizationID].Requests
+		row.Requests = shared
+		rows = append(rows, row)
+	}
+	for _, s := range all.status {
+		if !slices.ContainsFunc(rows, func(o *organizationRow) bool { return o.Organization == s.Organization }) {
+			rows = append(rows, &organizationRow{OrgStatus: s})
+		}
+	}
+	for _, row := range rows {
+		row.Verdict = judge(&row.OrgStatus, set, now)
+		if !row.DataFrom.IsZero() {
+			row.DataAge = span(max(now.Sub(row.DataFrom), time.Second))
+		}
+		for _, m := range meters {
+			if m.OrganizationID == row.OrganizationID {
+				row.rows += m.Customers
+			}
+		}
+		if uncounted == nil {
+			row.Rows = count(row.rows)
+		}
+		for _, run := range all.activity[row.OrganizationID].Running {
+			row.Running = append(row.Running, p.runningRow(row.Organization, run))
+		}
+	}
+	return rows
+}
+
+// runningRow says how far a run is: by this process's own walk if it is that,
+// else by the last block that its process saved.
+func (p *Page) runningRow(organization string, run store.Running) runningRow {
+	row := runningRow{Running: run}
+	total, remaining, left := run.Total, run.Remaining, time.Duration(0)
+	if at, here := p.opts.Walks.position(organization); here {
+		total, remaining, left = int64(at.Total), int64(at.Remaining), at.Left
+	}
+	switch {
+	case !run.Held:
+		row.Text = "its process is gone; the next run goes on where it stopped"
+	case run.Kind != store.Full:
+		row.Text = "reads what changed"
+	case total <= 0:
+		row.Text = "reads the first pages"
+	default:
+		done := min(max(total-remaining, 0), total)
+		row.Known, row.Percent = true, int(100*done/total)
+		row.Text = count(done) + " of " + plural(total, "row", "rows")
+		if left > 0 {
+			row.Text += ", about " + span(left) + " left"
+		}
+	}
+	return row
+}
