@@ -154,30 +154,6 @@ func TestRunOfADeadProcessIsNotShownAsGoingOn(t *testing.T) {
 	}
 }
 
-func TestLiveAnswersWithThePartsOfThePage(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 120}, polarsim.Organization{Name: "globex", CustomerMeters: 12})
-	e.backfill()
-	server := e.page()
-	for path, live := range map[string]string{"/": "/live", "/organizations/acme": "/live?organization=acme"} {
-		d := complete(t, server, path)
-		if from, _ := attribute(d.one(tag("body")), "data-live-from"); from != live {
-			t.Errorf("%s asks %q for news", path, from)
-		}
-		fresh := ok(t, server, live)
-		for _, part := range find(fresh.root, with("data-live", "*")) {
-			name, _ := attribute(part, "data-live")
-			old := d.one(with("data-live", name))
-			if old.Data != part.Data || len(find(old, tag("tr"))) != len(find(part, tag("tr"))) {
-				t.Errorf("%s: part %s is of another shape", live, name)
-			}
-		}
-		if n := len(find(fresh.root, with("data-live", "*"))); n < 5 {
-			t.Errorf("%s: %d parts", live, n)
-		}
-	}
-}
-
 func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 12}, polarsim.Organization{Name: "globex", CustomerMeters: 12}, polarsim.Organization{Name: "initech", CustomerMeters: 12})

@@ -37,26 +37,20 @@ type look struct {
 
 // String names the look.
 func (l look) String() string {
-	name := "desktop"
-	switch {
-	case l.width < 500:
-		name = "phone"
-	case l.height > 1000:
-		name = "readme"
-	}
+	scheme := "light"
 	if l.dark {
-		name += "-dark"
+		scheme = "dark"
 	}
-	return name
+	return fmt.Sprintf("%d-%s", l.width, scheme)
 }
 
 var (
-	readme      = look{width: 1200, height: 1475}
-	readmeDark  = look{width: 1200, height: 1475, dark: true}
 	desktop     = look{width: 1280, height: 900}
 	desktopDark = look{width: 1280, height: 900, dark: true}
 	phone       = look{width: 390, height: 844}
 	phoneDark   = look{width: 390, height: 844, dark: true}
+	smallPhone  = look{width: 320, height: 568}
+	tablet      = look{width: 720, height: 1024}
 )
 
 func newReader(t testing.TB, browser *chromium, base string, as look) *reader {

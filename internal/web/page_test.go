@@ -1,7 +1,6 @@
 package web_test
 
 import (
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -228,50 +227,6 @@ func (e *env) values(sql string, args ...any) []string {
 		e.Fatalf("%s: %v", sql, err)
 	}
 	return list
-}
-
-func TestPageOfOneCannotBeToldFromNone(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
-	e.backfill()
-	server := e.page()
-	for _, path := range []string{"/nothing", "/customers/x", "/customers/00000000-0000-4000-8000-000000000000", "/meters/x",
-		"/meters/00000000-0000-4000-8000-000000000000", "/organizations/other", "/live?organization=other", "/runs?organization=other",
-		"/customers?organization=other", "/assets/page.css", "/assets/../page.go", "/organizations/"} {
-		if d := get(t, server, path); d.status != http.StatusNotFound {
-			t.Errorf("GET %s: %d", path, d.status)
-		}
-	}
-}
-
-func TestPageTakesNothingButReading(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
-	server := e.page()
-	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions, "BREW"} {
-		for _, path := range []string{"/", "/customers", "/live", "/nothing"} {
-			request, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, strings.NewReader("x=1"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer, err := server.Client().Do(request)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answer.Body.Close()
-			if answer.StatusCode != http.StatusMethodNotAllowed || answer.Header.Get("Allow") != "GET, HEAD" {
-				t.Errorf("%s %s: %d, allowed %q", method, path, answer.StatusCode, answer.Header.Get("Allow"))
-			}
-		}
-	}
-	answer, err := server.Client().Head(server.URL + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	if body, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK || len(body) > 0 {
-		t.Errorf("HEAD /: %d with %d bytes", answer.StatusCode, len(body))
-	}
 }
 
 func TestPageWithoutDatabaseSaysSo(t *testing.T) {

@@ -17,30 +17,30 @@ import (
 var deliveries = flag.Int("web.deliveries", 1500, "webhook deliveries that TestManyBadlyDeliveredWebhooksEndInTheRightState sends at least")
 
 // shake makes one change that Polar tells of.
-func (w *hookWorld) shake(chance *rand.Rand) {
-	w.Helper()
-	org := w.orgs[chance.IntN(len(w.orgs))]
-	rows := w.sim.Snapshot(org.ID)
+func (e *env) shake(chance *rand.Rand) {
+	e.Helper()
+	org := e.orgs[chance.IntN(len(e.orgs))]
+	rows := e.sim.Snapshot(org.ID)
 	row := rows[chance.IntN(len(rows))]
 	var err error
 	switch chance.IntN(12) {
 	case 0:
-		_, err = w.sim.Reset(row.ID)
+		_, err = e.sim.Reset(row.ID)
 	case 1:
-		_, err = w.sim.Credit(row.ID, chance.Int64N(1000))
+		_, err = e.sim.Credit(row.ID, chance.Int64N(1000))
 	case 2:
-		_, err = w.sim.AddCustomerMeter(org.ID, polarsim.NewCustomerMeter{})
+		_, err = e.sim.AddCustomerMeter(org.ID, polarsim.NewCustomerMeter{})
 	case 3:
-		_, err = w.sim.RenameCustomer(row.CustomerID, fmt.Sprintf("Ünïcode %d", chance.IntN(1e6)))
+		_, err = e.sim.RenameCustomer(row.CustomerID, fmt.Sprintf("Ünïcode %d", chance.IntN(1e6)))
 	case 4:
 		if chance.IntN(10) == 0 {
-			_, err = w.sim.DeleteCustomer(row.CustomerID)
+			_, err = e.sim.DeleteCustomer(row.CustomerID)
 		}
 	default:
-		_, err = w.sim.Consume(row.ID, fmt.Sprintf("%d.%06d", chance.IntN(1e6), chance.IntN(1e6)))
+		_, err = e.sim.Consume(row.ID, fmt.Sprintf("%d.%06d", chance.IntN(1e6), chance.IntN(1e6)))
 	}
 	if err != nil {
-		w.Fatal(err)
+		e.Fatal(err)
 	}
 }
 
@@ -49,11 +49,9 @@ func (w *hookWorld) shake(chance *rand.Rand) {
 // once.
 func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 	t.Parallel()
-	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 120}, polarsim.Organization{Name: "globex", CustomerMeters: 60})
-	if err := w.mirror(w.store).Backfill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	must(w.sim.AddMeter(w.orgs[0].ID, "unknown to the mirror"))
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 120}, polarsim.Organization{Name: "globex", CustomerMeters: 60})
+	e.backfill()
+	must(e.sim.AddMeter(e.orgs[0].ID, "unknown to the mirror"))
 	var mu sync.Mutex
 	outcomes := map[web.WebhookOutcome]int{}
 	observe := func(_ string, o web.WebhookOutcome) {
@@ -61,11 +59,11 @@ func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 		defer mu.Unlock()
 		outcomes[o]++
 	}
-	receiver := w.mirror(w.store).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
-	other := w.mirror(w.store).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
-	w.serve(receiver)
-	w.serve(other)
-	hooks := w.send(w.listen(w.handler(receiver, observe)), func(o *polarsim.WebhookOptions) {
+	receiver := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	other := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	e.serve(receiver)
+	e.serve(other)
+	hooks := e.send(e.listen(e.handler(receiver, observe)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.Late, o.MaxDelay = 0.2, 0.3, 300*time.Millisecond
 		o.Forged, o.Stale, o.Astray = 0.15, 0.1, 0.1
 	})
@@ -73,16 +71,16 @@ func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 	began := time.Now()
 	chance := rand.New(rand.NewPCG(3, 4))
 	for done := 0; done < *deliveries; {
-		w.shake(chance)
+		e.shake(chance)
 		stats := hooks.Stats()
 		done = stats.Sent + stats.Pending
 	}
-	w.drain(hooks)
-	w.settled()
+	e.drain(hooks)
+	e.settled()
 	stats := hooks.Stats()
 	t.Logf("%+v in %v; answers %v", stats, time.Since(began).Round(time.Millisecond), outcomes)
 
-	w.same()
+	e.same()
 	if stats.TricksAccepted > 0 || stats.Tricks == 0 || stats.GivenUp > 0 {
 		t.Errorf("%+v: want no trick accepted and no delivery given up", stats)
 	}
@@ -90,7 +88,7 @@ func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 		t.Errorf("answers %v: some kind of trouble was not tried", outcomes)
 	}
 	genuine := fmt.Sprintf("%d", stats.Delivered-outcomes[web.WebhookDuplicate])
-	if got := w.value(`SELECT concat_ws(' ', status, count(*), count(payload), count(error)) FROM polar.webhook_events GROUP BY status`); got != "applied "+genuine+" 0 0" {
+	if got := e.value(`SELECT concat_ws(' ', status, count(*), count(payload), count(error)) FROM polar.webhook_events GROUP BY status`); got != "applied "+genuine+" 0 0" {
 		t.Errorf("deliveries kept: %s, want all %s applied without payload or error", got, genuine)
 	}
 }
@@ -99,28 +97,26 @@ func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 // time.
 func TestWebhookBecomesVisible(t *testing.T) {
 	t.Parallel()
-	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 100})
-	if err := w.mirror(w.store).Backfill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	inbox := w.mirror(w.store).Inbox(mirror.InboxOptions{Poll: time.Hour})
-	w.serve(inbox)
-	w.send(w.listen(w.handler(inbox, nil)), nil)
-	rows := w.sim.Listed(w.orgs[0].ID)
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 100})
+	e.backfill()
+	inbox := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: time.Hour})
+	e.serve(inbox)
+	e.send(e.listen(e.handler(inbox, nil)), nil)
+	rows := e.sim.Listed(e.orgs[0].ID)
 	var took []time.Duration
 	for i := range 30 {
 		began := time.Now()
-		changed := must(w.sim.Consume(rows[i].ID, "12.5"))
-		w.eventually("the change", func() bool {
-			return w.value(`SELECT (consumed_units = $2::text::numeric)::text FROM polar.customer_meters WHERE id = $1`, changed.ID, changed.Units.Consumed) == "true"
+		changed := must(e.sim.Consume(rows[i].ID, "12.5"))
+		e.eventually("the change", func() bool {
+			return e.value(`SELECT (consumed_units = $2::text::numeric)::text FROM polar.customer_meters WHERE id = $1`, changed.ID, changed.Units.Consumed) == "true"
 		})
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
 	t.Logf("from the change at Polar to the row in Postgres: median %v, longest %v", took[len(took)/2], took[len(took)-1])
-	if got := w.value(`SELECT string_agg(DISTINCT source, ' ') FROM polar.customer_meter_history WHERE observed_at > (SELECT max(finished_at) FROM polar.sync_runs)`); got != "webhook" {
+	if got := e.value(`SELECT string_agg(DISTINCT source, ' ') FROM polar.customer_meter_history WHERE observed_at > (SELECT max(finished_at) FROM polar.sync_runs)`); got != "webhook" {
 		t.Errorf("the history names %s as the source", got)
 	}
-	w.settled()
-	w.same()
+	e.settled()
+	e.same()
 }

@@ -29,95 +29,82 @@ func (p *process) Receive(ctx context.Context, d mirror.Delivery) (bool, error) 
 
 func TestCrashBetweenReceiptAndApplicationLosesNone(t *testing.T) {
 	t.Parallel()
-	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 60})
-	if err := w.mirror(w.store).Backfill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	dead := w.mirror(w.store).Inbox(mirror.InboxOptions{}) // answers, and never comes to apply
-	hooks := w.send(w.listen(w.handler(dead, nil)), nil)
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 60})
+	e.backfill()
+	dead := e.mirror(nil).Inbox(mirror.InboxOptions{}) // answers, and never comes to apply
+	hooks := e.send(e.listen(e.handler(dead, nil)), nil)
 	chance := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
-		w.shake(chance)
+		e.shake(chance)
 	}
-	w.drain(hooks)
+	e.drain(hooks)
 	if stats := hooks.Stats(); stats.Delivered < 100 || stats.Failed > 0 {
 		t.Fatalf("%+v", stats)
 	}
-	w.serve(w.mirror(pgtest.OpenStore(t, w.db)).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
-	w.settled()
-	w.same()
+	e.serve(e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
+	e.settled()
+	e.same()
 }
 
 // TestCrashesAtAnyPointLoseNone has process after process lose every connection
 // to the database in the middle of receiving and applying.
 func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	t.Parallel()
-	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 60})
-	if err := w.mirror(w.store).Backfill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	must(w.sim.AddMeter(w.orgs[0].ID, "unknown to the mirror"))
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 60})
+	e.backfill()
+	must(e.sim.AddMeter(e.orgs[0].ID, "unknown to the mirror"))
 	var current process
-	current.inbox.Store(w.mirror(w.store).Inbox(mirror.InboxOptions{}))
-	hooks := w.send(w.listen(w.handler(&current, nil)), func(o *polarsim.WebhookOptions) {
+	current.inbox.Store(e.mirror(nil).Inbox(mirror.InboxOptions{}))
+	hooks := e.send(e.listen(e.handler(&current, nil)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.FirstRetry = 0.2, 5*time.Millisecond
 	})
 	chance := rand.New(rand.NewPCG(5, 6))
 	for range 8 {
-		st := pgtest.OpenStore(t, w.db)
-		inbox := w.mirror(st).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
+		st := pgtest.OpenStore(t, e.db)
+		inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
 		current.inbox.Store(inbox)
-		stop := w.serve(inbox)
+		stop := e.serve(inbox)
 		crash := 5 + chance.IntN(15)
 		for i := range 25 {
-			w.shake(chance)
+			e.shake(chance)
 			if i == crash {
-				w.cutConnections()
+				e.cutConnections()
 			}
 		}
 		stop()
 	}
-	last := w.mirror(pgtest.OpenStore(t, w.db)).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
+	last := e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
 	current.inbox.Store(last)
-	w.serve(last)
-	w.drain(hooks)
-	w.eventually("the leases' end", func() bool { // of processes that died while they asked Polar
-		w.exec(`UPDATE polar.webhook_events SET next_attempt_at = now() WHERE status = 'pending'`)
-		return w.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`) == "0"
+	e.serve(last)
+	e.drain(hooks)
+	e.eventually("the leases' end", func() bool { // of processes that died while they asked Polar
+		e.exec(`UPDATE polar.webhook_events SET next_attempt_at = now() WHERE status = 'pending'`)
+		return e.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`) == "0"
 	})
 	stats := hooks.Stats()
 	t.Logf("%+v", stats)
 	if stats.GivenUp > 0 {
 		t.Errorf("%+v: Polar gave deliveries up", stats)
 	}
-	w.store = pgtest.OpenStore(t, w.db)
-	w.same()
-	if got := w.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status <> 'applied'`); got != "0" {
+	e.store = pgtest.OpenStore(t, e.db)
+	e.same()
+	if got := e.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status <> 'applied'`); got != "0" {
 		t.Errorf("%s deliveries were not applied", got)
 	}
 }
 
-func (w *hookWorld) exec(sql string, args ...any) {
-	w.Helper()
-	if _, err := w.db.Pool.Exec(w.Context(), sql, args...); err != nil {
-		w.Fatal(err)
-	}
-}
-
 // cutConnections ends every connection of syncd's to the database.
-func (w *hookWorld) cutConnections() {
-	w.Helper()
-	w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'syncd'`)
+func (e *env) cutConnections() {
+	e.Helper()
+	e.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'syncd'`)
 }
 
 func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 	t.Parallel()
-	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 30})
-	if err := w.mirror(w.store).Backfill(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 30})
+	e.backfill()
 	var down atomic.Bool
-	st, err := store.Open(t.Context(), store.Options{URL: secret.New(w.db.URL), Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(e.db.URL), Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if down.Load() {
 			return nil, errors.New("down")
 		}
@@ -127,38 +114,38 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(st.Close)
-	inbox := w.mirror(st).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond})
-	w.serve(inbox)
+	inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond})
+	e.serve(inbox)
 	var unavailable atomic.Int64
-	hooks := w.send(w.listen(w.handler(inbox, func(_ string, o web.WebhookOutcome) {
+	hooks := e.send(e.listen(e.handler(inbox, func(_ string, o web.WebhookOutcome) {
 		if o == web.WebhookUnavailable {
 			unavailable.Add(1)
 		}
 	})), nil)
 	down.Store(true)
-	w.cutConnections()
-	row := w.sim.Listed(w.orgs[0].ID)[3]
-	must(w.sim.Consume(row.ID, "3"))
-	w.eventually("a refusal", func() bool { return unavailable.Load() > 0 })
+	e.cutConnections()
+	row := e.sim.Listed(e.orgs[0].ID)[3]
+	must(e.sim.Consume(row.ID, "3"))
+	e.eventually("a refusal", func() bool { return unavailable.Load() > 0 })
 	down.Store(false)
-	w.drain(hooks)
-	w.settled()
-	w.store = pgtest.OpenStore(t, w.db)
-	w.same()
+	e.drain(hooks)
+	e.settled()
+	e.store = pgtest.OpenStore(t, e.db)
+	e.same()
 }
 
 // TestWalksAndWebhooksAtOnceEndInTheRightState although walks bring states that
 // webhooks have overtaken.
 func TestWalksAndWebhooksAtOnceEndInTheRightState(t *testing.T) {
 	t.Parallel()
-	w := newHookWorld(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
-	m := w.mirror(w.store)
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
+	m := e.mirror(nil)
 	if err := m.Backfill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	inbox := m.Inbox(mirror.InboxOptions{Poll: 5 * time.Millisecond})
-	w.serve(inbox)
-	hooks := w.send(w.listen(w.handler(inbox, nil)), func(o *polarsim.WebhookOptions) {
+	e.serve(inbox)
+	hooks := e.send(e.listen(e.handler(inbox, nil)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.Late, o.MaxDelay = 0.2, 0.3, 200*time.Millisecond
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -174,12 +161,12 @@ func TestWalksAndWebhooksAtOnceEndInTheRightState(t *testing.T) {
 	})
 	chance := rand.New(rand.NewPCG(7, 8))
 	for range 400 {
-		w.shake(chance)
+		e.shake(chance)
 	}
-	w.drain(hooks)
-	w.settled()
+	e.drain(hooks)
+	e.settled()
 	cancel()
 	walks.Wait()
 	t.Logf("%d walks, %+v", count, hooks.Stats())
-	w.same()
+	e.same()
 }

@@ -14,9 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
-	"polarmirror/internal/fetch"
 	"polarmirror/internal/mirror"
-	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
@@ -27,46 +25,9 @@ import (
 // patience is how long what must come may take on a busy machine.
 const patience = 2 * time.Minute
 
-// A hookWorld is a simulated Polar, a mirror of it, and a place where webhooks
-// arrive.
-type hookWorld struct {
-	testing.TB
-	sim   *polarsim.Server
-	store *store.Store
-	db    *pgtest.Database
-	orgs  []polarsim.Organization
-	log   *zap.Logger
-}
-
-func newHookWorld(t testing.TB, organizations ...polarsim.Organization) *hookWorld {
-	t.Helper()
-	st, db := pgtest.NewStore(t)
-	sim := polarsim.New(polarsim.Options{Seed: 11, Organizations: organizations})
-	return &hookWorld{TB: t, sim: sim, store: st, db: db, orgs: sim.Organizations(), log: zaptest.NewLogger(t, zaptest.Level(zap.FatalLevel))}
-}
-
-// mirror returns a mirror on st, as a newly started process would have.
-func (w *hookWorld) mirror(st *store.Store) *mirror.Mirror {
-	w.Helper()
-	opts := mirror.Options{Store: st, Log: w.log, Source: "sim"}
-	for _, org := range w.orgs {
-		client, err := fetch.New(fetch.Options{
-			Organization: org.Name,
-			BaseURL:      "https://polar.test",
-			Token:        fetch.StaticToken(secret.New(org.Token)),
-			Transport:    w.sim.Transport(),
-			Retry:        fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: 5 * time.Millisecond, MaxElapsedTime: 10 * time.Second},
-		})
-		if err != nil {
-			w.Fatal(err)
-		}
-		opts.Organizations = append(opts.Organizations, mirror.Organization{Name: org.Name, ID: org.ID, Client: client})
-	}
-	m, err := mirror.New(opts)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return m
+// on makes a mirror work on a store of its own, as a newly started process has.
+func on(st *store.Store) func(*mirror.Options) {
+	return func(o *mirror.Options) { o.Store = st }
 }
 
 // secretOf is one that Polar generated, for globex, or an older one.
@@ -80,9 +41,9 @@ func secretOf(org polarsim.Organization) string {
 func generated(org polarsim.Organization) bool { return org.Name == "globex" }
 
 // handler returns the endpoints of all organizations.
-func (w *hookWorld) handler(inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
-	o := web.WebhookOptions{Inbox: inbox, Observe: observe, Log: w.log}
-	for _, org := range w.orgs {
+func (e *env) handler(inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
+	o := web.WebhookOptions{Inbox: inbox, Observe: observe, Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))}
+	for _, org := range e.orgs {
 		o.Endpoints = append(o.Endpoints, web.WebhookEndpoint{
 			Organization: org.Name,
 			Secret:       func() (secret.Secret, error) { return secret.New(secretOf(org)), nil },
@@ -92,107 +53,94 @@ func (w *hookWorld) handler(inbox web.WebhookInbox, observe func(string, web.Web
 }
 
 // listen serves the endpoints on a loopback port.
-func (w *hookWorld) listen(handler http.Handler) string {
+func (e *env) listen(handler http.Handler) string {
 	server := httptest.NewServer(handler)
-	w.Cleanup(server.Close)
+	e.Cleanup(server.Close)
 	return server.URL
 }
 
 // send starts the simulated Polar's webhooks.
-func (w *hookWorld) send(url string, change func(*polarsim.WebhookOptions)) *polarsim.Webhooks {
-	w.Helper()
+func (e *env) send(url string, change func(*polarsim.WebhookOptions)) *polarsim.Webhooks {
+	e.Helper()
 	o := polarsim.WebhookOptions{Seed: 5, InFlight: 8, FirstRetry: 20 * time.Millisecond}
-	for _, org := range w.orgs {
+	for _, org := range e.orgs {
 		o.Endpoints = append(o.Endpoints, polarsim.WebhookEndpoint{OrganizationID: org.ID, URL: url + web.WebhookPath + org.Name, Secret: secretOf(org), Generated: generated(org)})
 	}
 	if change != nil {
 		change(&o)
 	}
-	hooks, err := w.sim.StartWebhooks(o)
+	hooks, err := e.sim.StartWebhooks(o)
 	if err != nil {
-		w.Fatal(err)
+		e.Fatal(err)
 	}
-	w.Cleanup(func() {
+	e.Cleanup(func() {
 		if err := hooks.Close(); err != nil {
-			w.Error(err)
+			e.Error(err)
 		}
 	})
 	return hooks
 }
 
 // drain waits until everything has been delivered.
-func (w *hookWorld) drain(hooks *polarsim.Webhooks) {
-	w.Helper()
-	ctx, cancel := context.WithTimeout(w.Context(), 5*patience)
+func (e *env) drain(hooks *polarsim.Webhooks) {
+	e.Helper()
+	ctx, cancel := context.WithTimeout(e.Context(), 5*patience)
 	defer cancel()
 	if err := hooks.Drain(ctx); err != nil {
-		w.Fatal(err)
+		e.Fatal(err)
 	}
 }
 
 // serve runs an inbox until the returned function is called or the test ends.
-func (w *hookWorld) serve(inbox *mirror.Inbox) (stop func()) {
+func (e *env) serve(inbox *mirror.Inbox) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		if err := inbox.Serve(ctx); err != nil {
-			w.Error(err)
+			e.Error(err)
 		}
 	})
 	stop = sync.OnceFunc(func() {
 		cancel()
 		serving.Wait()
 	})
-	w.Cleanup(stop)
+	e.Cleanup(stop)
 	return stop
 }
 
 // eventually waits for what must come.
-func (w *hookWorld) eventually(what string, come func() bool) {
-	w.Helper()
+func (e *env) eventually(what string, come func() bool) {
+	e.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		if come() {
 			return
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	w.Fatalf("%s did not come; deliveries: %s", what, w.value(`SELECT string_agg(concat_ws(' ', status, n, error), ', ') FROM (SELECT status, error, count(*) AS n FROM polar.webhook_events GROUP BY 1, 2) AS t`))
+	e.Fatalf("%s did not come; deliveries: %s", what, e.value(`SELECT string_agg(concat_ws(' ', status, n, error), ', ') FROM (SELECT status, error, count(*) AS n FROM polar.webhook_events GROUP BY 1, 2) AS t`))
 }
 
 // settled waits until no delivery is left to be applied.
-func (w *hookWorld) settled() {
-	w.Helper()
-	w.eventually("the end of the inbox", func() bool {
-		return w.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`) == "0"
+func (e *env) settled() {
+	e.Helper()
+	e.eventually("the end of the inbox", func() bool {
+		return e.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`) == "0"
 	})
-}
-
-// value runs a query that returns one value, as text.
-func (w *hookWorld) value(sql string, args ...any) string {
-	w.Helper()
-	var text *string
-	if err := w.db.Pool.QueryRow(w.Context(), sql, args...).Scan(&text); err != nil {
-		w.Fatalf("%s: %v", sql, err)
-	}
-	if text == nil {
-		return "null"
-	}
-	return *text
 }
 
 // same fails unless the mirror has exactly Polar's customer meters, in every
 // digit and with every nested object.
-func (w *hookWorld) same() {
-	w.Helper()
-	for _, org := range w.orgs {
-		truth := w.sim.Snapshot(org.ID)
+func (e *env) same() {
+	e.Helper()
+	for _, org := range e.orgs {
+		truth := e.sim.Snapshot(org.ID)
 		ids := make([]uuid.UUID, len(truth))
 		for i, r := range truth {
 			ids[i] = r.ID
 		}
-		rows, err := w.store.Rows(w.Context(), ids)
+		rows, err := e.store.Rows(e.Context(), ids)
 		if err != nil {
-			w.Fatal(err)
+			e.Fatal(err)
 		}
 		mirrored := make(map[uuid.UUID]*store.Row, len(rows))
 		for i := range rows {
@@ -200,18 +148,18 @@ func (w *hookWorld) same() {
 		}
 		wrong := 0
 		for _, r := range truth {
-			if problem := compare(w, r, mirrored[r.ID]); problem != "" {
+			if problem := compare(e, r, mirrored[r.ID]); problem != "" {
 				if wrong++; wrong < 5 {
-					w.Errorf("%s: customer meter %s: %s", org.Name, r.ID, problem)
+					e.Errorf("%s: customer meter %s: %s", org.Name, r.ID, problem)
 				}
 			}
 		}
 		if wrong > 0 {
-			w.Errorf("%s: %d of %d customer meters are wrong", org.Name, wrong, len(truth))
+			e.Errorf("%s: %d of %d customer meters are wrong", org.Name, wrong, len(truth))
 		}
-		live := w.value(`SELECT count(*)::text FROM polar.customer_meters WHERE organization_id = $1 AND deleted_at IS NULL AND out_of_scope_at IS NULL`, org.ID)
+		live := e.value(`SELECT count(*)::text FROM polar.customer_meters WHERE organization_id = $1 AND deleted_at IS NULL AND out_of_scope_at IS NULL`, org.ID)
 		if live != fmt.Sprint(len(truth)) {
-			w.Errorf("%s: %s live rows, Polar has %d", org.Name, live, len(truth))
+			e.Errorf("%s: %s live rows, Polar has %d", org.Name, live, len(truth))
 		}
 	}
 }

@@ -42,6 +42,20 @@
   for (const node of all("[tabindex]")) if (node.tabIndex > 0) say("tabindex above zero", node);
   if (!document.querySelector("[aria-live], [role=status]") && document.body.dataset.liveFrom) say("nothing is read out when it changes");
 
+  // Labels of charts, by the room that their texts take
+  for (const labels of all(".chart .left, .chart .below")) {
+    let last;
+    for (const label of labels.children) {
+      if (getComputedStyle(label).visibility === "hidden") continue;
+      const range = document.createRange();
+      range.selectNodeContents(label);
+      const box = range.getBoundingClientRect();
+      if (last && box.left < last.right + 2 && box.top < last.bottom - 2) say("labels overlap", label);
+      if (box.right > innerWidth) say("a label is outside", label);
+      last = box;
+    }
+  }
+
   // Contrast, as WCAG 2 defines it
   const channels = (text) => {
     const canvas = channels.canvas ??= new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
