@@ -34,7 +34,7 @@ type outlook struct {
 // is opened and migrated. Its close, or the end of ctx, ends it.
 func (p *program) openOutlook(ctx context.Context, cfg *config.Config) (*outlook, error) {
 	b := thisBuild()
-	o := &outlook{ended: make(chan struct{}), walks: web.NewWalks()}
+	o := &outlook{ended: make(chan struct{}), walks: new(web.Walks)}
 	var names []string
 	for _, c := range cfg.Organizations {
 		names = append(names, c.Name)

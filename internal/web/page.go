@@ -281,15 +281,18 @@ func (p *Page) parse() error {
 		p.assets[name], paths[file] = body, "/assets/"+name
 	}
 	shared, err := template.New("").Funcs(template.FuncMap{
-		"about":   func(number string) string { return short(approximate(number)) },
-		"asset":   func(file string) string { return paths[file] },
-		"ago":     func(t time.Time) moment { return momentOf(p.now(), t) },
-		"count":   count,
-		"date":    dated,
-		"number":  grouped,
-		"plural":  plural,
-		"signed":  signed,
-		"ranking": newRanking,
+		"about":    func(number string) string { return short(approximate(number)) },
+		"asset":    func(file string) string { return paths[file] },
+		"ago":      func(t time.Time) moment { return momentOf(p.now(), t) },
+		"count":    count,
+		"date":     dated,
+		"duration": p.duration,
+		"label":    label,
+		"result":   resultOf,
+		"number":   grouped,
+		"plural":   plural,
+		"signed":   signed,
+		"ranking":  newRanking,
 	}).ParseFS(pageFiles, "page/frame.html", "page/parts.html", "page/status.html", "page/usage.html")
 	if err != nil {
 		return fmt.Errorf("parse templates: %w", err)

@@ -65,13 +65,11 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 	}
 	body := struct {
 		*store.Customer
-		Who           who
 		Periods       []choice
-		Days          int
 		Cards         []balanceCard
 		Changes       []changeRow
 		Older, Newest string // paths; "" if there is nothing there
-	}{Customer: view.customer, Who: whoIs(view.customer.Person), Periods: periods, Days: days}
+	}{Customer: view.customer, Periods: periods}
 	names := map[uuid.UUID]string{}
 	for _, m := range view.customer.Meters {
 		names[m.ID] = m.MeterName
@@ -87,7 +85,7 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 	for _, c := range changes {
 		body.Changes = append(body.Changes, changeRow{c, names[c.CustomerMeterID]})
 	}
-	return &reply{view: "customer", Title: body.Who.Label, Place: "customers", Body: body}, nil
+	return &reply{view: "customer", Title: label(body.Person), Place: "customers", Body: body}, nil
 }
 
 // firstChanges are at most limit of the changes. What was seen at one moment

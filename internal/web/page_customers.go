@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -34,10 +35,9 @@ func (p *Page) filter(r *http.Request) (f organizationFilter, id uuid.UUID, err 
 	return f, id, nil
 }
 
-// A customerRow is a customer in the list.
-type customerRow struct {
-	store.ListedCustomer
-	who
+// label is how a customer is called.
+func label(p store.Person) string {
+	return cmp.Or(strings.TrimSpace(p.Name), strings.TrimSpace(p.Email), strings.TrimSpace(p.ExternalID), p.ID.String())
 }
 
 // customerList shows the customers that match a search, page by page.
@@ -50,25 +50,21 @@ func (p *Page) customerList(r *http.Request) (*reply, error) {
 	body := struct {
 		organizationFilter
 		Text        string
-		Customers   []customerRow
+		Customers   []store.ListedCustomer
 		Total       string // of customers; "" while they are being counted, and of a search
 		Next, First string // paths; "" if there is nothing there
 	}{organizationFilter: filter, Text: searchText(r.URL.Query().Get("q"))}
 	query := store.CustomersQuery{Organization: organization, Text: body.Text, Limit: limit + 1}
 	query.After, _ = uuid.Parse(r.URL.Query().Get("after")) // else from the start
-	list, err := p.customers.get(r.Context(), query)
-	if err != nil {
+	if body.Customers, err = p.customers.get(r.Context(), query); err != nil {
 		return nil, err
 	}
-	if len(list) > limit {
-		list = list[:limit]
-		body.Next = here(r, "after", list[limit-1].ID.String())
+	if len(body.Customers) > limit {
+		body.Customers = body.Customers[:limit]
+		body.Next = here(r, "after", body.Customers[limit-1].ID.String())
 	}
 	if query.After != uuid.Nil {
 		body.First = here(r, "after", "")
-	}
-	for _, c := range list {
-		body.Customers = append(body.Customers, customerRow{c, whoIs(c.Person)})
 	}
 	if body.Text == "" {
 		if n, err := p.counts.get(r.Context(), organization); err == nil {

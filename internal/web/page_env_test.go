@@ -38,7 +38,7 @@ type env struct {
 func newEnv(t testing.TB, orgs ...polarsim.Organization) *env {
 	t.Helper()
 	st, db := pgtest.NewStore(t)
-	e := &env{TB: t, store: st, db: db, walks: web.NewWalks()}
+	e := &env{TB: t, store: st, db: db, walks: new(web.Walks)}
 	e.sim = polarsim.New(polarsim.Options{Seed: 11, Organizations: orgs})
 	e.orgs = e.sim.Organizations()
 	return e

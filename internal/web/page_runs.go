@@ -7,43 +7,35 @@ import (
 	"polarmirror/internal/store"
 )
 
-// A runRow is a run in a table.
-type runRow struct {
-	store.RunRecord
-	Duration string
-	Class    string // good, doubt, bad, busy or idle
-	Result   string
+// A result is what became of a run, as a word and as a class: good, doubt, bad, busy
+// or idle.
+type result struct{ Class, Word string }
+
+func resultOf(r store.RunRecord) result {
+	switch {
+	case r.Status == "running":
+		return result{"busy", "Running"}
+	case r.Status == "failed":
+		return result{"bad", "Failed"}
+	case r.Status == "abandoned":
+		return result{"idle", "Abandoned"}
+	case r.Exact == nil:
+		return result{"good", "Done"}
+	case *r.Exact && r.Method == "":
+		return result{"good", "Exact"}
+	case *r.Exact:
+		return result{"good", "Exact (" + string(r.Method) + ")"}
+	default:
+		return result{"doubt", "Not exact"}
+	}
 }
 
-func (p *Page) runRows(runs []store.RunRecord) []runRow {
-	var rows []runRow
-	for _, r := range runs {
-		row := runRow{RunRecord: r}
-		end, more := r.FinishedAt, ""
-		if end.IsZero() {
-			end, more = p.now(), " so far"
-		}
-		row.Duration = span(max(end.Sub(r.StartedAt), 0)) + more // a clock may have been set back meanwhile
-		switch {
-		case r.Status == "running":
-			row.Class, row.Result = "busy", "Running"
-		case r.Status == "failed":
-			row.Class, row.Result = "bad", "Failed"
-		case r.Status == "abandoned":
-			row.Class, row.Result = "idle", "Abandoned"
-		case r.Exact == nil:
-			row.Class, row.Result = "good", "Done"
-		case *r.Exact:
-			row.Class, row.Result = "good", "Exact"
-		default:
-			row.Class, row.Result = "doubt", "Not exact"
-		}
-		if r.Method != "" {
-			row.Result += " (" + string(r.Method) + ")"
-		}
-		rows = append(rows, row)
+// duration is how long a run took, or takes so far.
+func (p *Page) duration(r store.RunRecord) string {
+	if r.FinishedAt.IsZero() {
+		return span(max(p.now().Sub(r.StartedAt), 0)) + " so far"
 	}
-	return rows
+	return span(max(r.FinishedAt.Sub(r.StartedAt), 0)) // a clock may have been set back meanwhile
 }
 
 // runList shows all runs, page by page.
@@ -57,22 +49,20 @@ func (p *Page) runList(r *http.Request) (*reply, error) {
 		organizationFilter
 		One           string
 		All           bool // ticks that found nothing, too
-		Runs          []runRow
+		Runs          []store.RunRecord
 		Older, Newest string // paths; "" if there are none
 	}{organizationFilter: filter, One: filter.Organization, All: r.URL.Query().Get("all") != ""}
 	query := store.RunsQuery{Organization: organization, Idle: body.All, Limit: limit + 1}
 	query.Before, _ = strconv.ParseInt(r.URL.Query().Get("before"), 10, 64) // else from the newest
-	runs, err := p.runs.get(r.Context(), query)
-	if err != nil {
+	if body.Runs, err = p.runs.get(r.Context(), query); err != nil {
 		return nil, err
 	}
-	if len(runs) > limit {
-		runs = runs[:limit]
-		body.Older = here(r, "before", strconv.FormatInt(runs[limit-1].ID, 10))
+	if len(body.Runs) > limit {
+		body.Runs = body.Runs[:limit]
+		body.Older = here(r, "before", strconv.FormatInt(body.Runs[limit-1].ID, 10))
 	}
 	if query.Before > 0 {
 		body.Newest = here(r, "before", "")
 	}
-	body.Runs = p.runRows(runs)
 	return &reply{view: "runs", Title: "Runs", Place: "runs", Body: body}, nil
 }

@@ -35,7 +35,7 @@ type statusBody struct {
 	Headline      headline
 	Spoken        string // for a screen reader: what a run has come to, in steps
 	Organizations []*organizationRow
-	Runs          []runRow
+	Runs          []store.RunRecord
 	AllRuns       string        // where more of them are
 	One           string        // the organization that the page is about; "" if about all
 	Usage         *usageSection // nil if there is nothing to show
@@ -65,7 +65,6 @@ func (p *Page) home(r *http.Request) (*reply, error) {
 				body.Usage.Others = append(body.Usage.Others, choice{o.Organization, here(r, "usage", o.Organization) + "#usage", o == chosen})
 			}
 		}
-		body.Usage.Many = len(known) > 12
 	}
 	return &reply{view: "home", Title: body.Headline.Sentence, Place: "status", Live: "/live", Body: body}, nil
 }
@@ -118,8 +117,7 @@ func (p *Page) status(r *http.Request, name string) (*statusBody, error) {
 	if name != "" && query.Organization == uuid.Nil {
 		return body, nil // it has no runs yet
 	}
-	runs, err := p.runs.get(ctx, query)
-	body.Runs = p.runRows(runs)
+	body.Runs, err = p.runs.get(ctx, query)
 	return body, err
 }
 

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -191,9 +190,7 @@ func (p *Page) meter(r *http.Request) (*reply, error) {
 type usageSection struct {
 	Organization string
 	Others       []choice // the organizations to choose from, this one too; empty if it is alone
-	Many         bool     // too many to show them side by side
 	Periods      []choice
-	Days         int
 	Meters       []meterPanel
 	More         int64 // meters that are left out here
 	Note         string
@@ -201,8 +198,8 @@ type usageSection struct {
 
 // usageOf shows at most limit meters of an organization.
 func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSection {
-	section := &usageSection{Organization: o.Organization}
-	section.Days, section.Periods = period(r, "usage")
+	days, periods := period(r, "usage")
+	section := &usageSection{Organization: o.Organization, Periods: periods}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	all, err := p.meters.get(ctx, struct{}{})
@@ -211,7 +208,7 @@ func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSec
 		switch {
 		case m.OrganizationID != o.OrganizationID:
 		case len(section.Meters) < limit:
-			section.Meters = append(section.Meters, p.panel(ctx, m, section.Days, 5))
+			section.Meters = append(section.Meters, p.panel(ctx, m, days, 5))
 		default:
 			section.More++
 		}
@@ -222,7 +219,7 @@ func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSec
 // A place is a line of a ranking, with a bar to scale: it begins at From and is
 // Width long, of 100.
 type place struct {
-	who
+	store.Person
 	Value       string
 	From, Width string
 	Negative    bool
@@ -250,28 +247,11 @@ func newRanking(caption, none, note string, ranked []store.Ranked, places int) r
 	unit := (high - low) / 100
 	for _, r := range ranked {
 		x := approximate(r.Value)
-		line := place{who: whoIs(r.Person), Value: grouped(r.Value), Negative: x < 0, From: "0", Width: "0"}
+		line := place{Person: r.Person, Value: grouped(r.Value), Negative: x < 0, From: "0", Width: "0"}
 		if unit > 0 {
 			line.From, line.Width = coordinate((min(x, 0)-low)/unit), coordinate(math.Abs(x)/unit)
 		}
 		list.Places = append(list.Places, line)
 	}
 	return list
-}
-
-// A who is how a customer is called, in one line, and what else is known.
-type who struct {
-	ID          uuid.UUID
-	Label, More string
-	Deleted     bool
-}
-
-func whoIs(p store.Person) who {
-	var known []string
-	for _, text := range []string{p.Name, p.Email, p.ExternalID, p.ID.String()} {
-		if strings.TrimSpace(text) != "" {
-			known = append(known, text)
-		}
-	}
-	return who{p.ID, known[0], strings.Join(known[1:], " · "), p.Deleted}
 }
