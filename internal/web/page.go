@@ -251,16 +251,16 @@ func (p *Page) failure(r *http.Request, err error) (int, *reply) {
 	return status, answer
 }
 
-// incomplete says why something is missing on a page that does without.
+// incomplete says why a part is missing on a page that does without it.
 func (p *Page) incomplete(what string, err error) string {
 	switch {
 	case err == nil:
 		return ""
 	case errors.Is(err, errNotReady), errors.Is(err, context.Canceled):
-		return "Still being counted. Reload the page in a moment."
+		return what + " is still being counted. Reload the page in a moment."
 	}
 	p.log.Warn("page incomplete", zap.String("missing", what), zap.Error(err))
-	return "The database took too long to count this. It will be tried again."
+	return what + " took the database too long. It will be tried again."
 }
 
 //go:embed page
@@ -281,7 +281,7 @@ func (p *Page) parse() error {
 		p.assets[name], paths[file] = body, "/assets/"+name
 	}
 	shared, err := template.New("").Funcs(template.FuncMap{
-		"about":    func(number string) string { return short(approximate(number)) },
+		"about":    func(number string) string { return short(approximate(number), 3) },
 		"asset":    func(file string) string { return paths[file] },
 		"ago":      func(t time.Time) moment { return momentOf(p.now(), t) },
 		"count":    count,

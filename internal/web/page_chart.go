@@ -51,7 +51,15 @@ func newChart(now time.Time, days int, points []point) (c *chart, x func(time.Ti
 	intervals := math.Round((high - low) / step)
 	for n := range int(intervals) + 1 {
 		c.Lines = append(c.Lines, coordinate(100*float64(n)/intervals))
-		c.Left = append(c.Left, short(high-float64(n)*step))
+	}
+	for digits := 3; digits <= 10; digits++ { // until no two labels are the same
+		c.Left = nil
+		for n := range c.Lines {
+			c.Left = append(c.Left, short(high-float64(n)*step, digits))
+		}
+		if len(slices.Compact(slices.Clone(c.Left))) == len(c.Lines) {
+			break
+		}
 	}
 	return c, func(t time.Time) float64 { return t.Sub(first).Hours() / 24 }, y
 }

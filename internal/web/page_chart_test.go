@@ -57,6 +57,10 @@ func TestLineIsBrokenWhereTheValueIsUnknown(t *testing.T) {
 	if got := strings.Join(c.Left, " "); got != "10 5 0" {
 		t.Errorf("labels %s", got)
 	}
+	c = line(now, 7, []point{{at(-1), "31907591"}, {now, "31997994"}})
+	if got := strings.Join(c.Left, " "); got != "32M 31.95M 31.9M" {
+		t.Errorf("labels %s of values that differ by little", got)
+	}
 }
 
 func TestScaleHoldsAllValuesBetweenRoundNumbers(t *testing.T) {

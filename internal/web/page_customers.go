@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"strings"
 
@@ -67,7 +68,9 @@ func (p *Page) customerList(r *http.Request) (*reply, error) {
 		body.First = here(r, "after", "")
 	}
 	if body.Text == "" {
-		if n, err := p.counts.get(r.Context(), organization); err == nil {
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
+		defer cancel()
+		if n, err := p.counts.get(ctx, organization); err == nil {
 			body.Total = count(n)
 		}
 	}

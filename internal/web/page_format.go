@@ -53,24 +53,24 @@ func plural(n int64, one, many string) string {
 	return count(n) + " " + many
 }
 
-// short writes a number in few characters, for axes: 1.2k, 35M, 4e21. It is not
+// short writes a number with few digits, for axes: 1.2k, 35M, 4e21. It is not
 // exact; exact numbers stand in tables.
-func short(x float64) string {
+func short(x float64, digits int) string {
 	switch size := math.Abs(x); {
 	case size >= 999.5e12:
-		return strings.Replace(strconv.FormatFloat(x, 'g', 2, 64), "e+", "e", 1)
+		return strings.Replace(strconv.FormatFloat(x, 'g', digits, 64), "e+", "e", 1)
 	case size >= 999.5e9:
-		return short(x/1e12) + "T"
+		return short(x/1e12, digits) + "T"
 	case size >= 999.5e6:
-		return short(x/1e9) + "B"
+		return short(x/1e9, digits) + "B"
 	case size >= 999.5e3:
-		return short(x/1e6) + "M"
+		return short(x/1e6, digits) + "M"
 	case size >= 999.5:
-		return short(x/1e3) + "k"
+		return short(x/1e3, digits) + "k"
 	case size < 1e-12: // what rounding leaves of zero
 		return "0"
 	default:
-		return strconv.FormatFloat(x, 'g', 3, 64)
+		return strconv.FormatFloat(x, 'g', digits, 64)
 	}
 }
 
@@ -114,8 +114,10 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d\u00a0min", int64(d.Round(time.Minute)/time.Minute))
 	case d < 36*time.Hour:
 		return fmt.Sprintf("%d\u00a0h", int64(d.Round(time.Hour)/time.Hour))
-	default:
+	case d < 2*365*day:
 		return fmt.Sprintf("%d\u00a0d", int64(d.Round(day)/day))
+	default:
+		return fmt.Sprintf("%d\u00a0years", int64(d/(365*day)))
 	}
 }
 

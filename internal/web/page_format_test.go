@@ -69,7 +69,7 @@ func TestShortFitsAnAxis(t *testing.T) {
 		0: "0", 0.5: "0.5", 7.33: "7.33", 12: "12", 999: "999", 1200: "1.2k", -1500: "-1.5k", 2_500_000: "2.5M",
 		3e9: "3B", 4e12: "4T", 9e15: "9e15", 0.001: "0.001", math.Inf(1): "+Inf",
 	} {
-		if got := short(x); got != want {
+		if got := short(x, 3); got != want {
 			t.Errorf("short(%v) = %q, want %q", x, got, want)
 		}
 	}

@@ -136,7 +136,7 @@ func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meter
 			continue // a day that has just begun
 		}
 		if counted.meters == nil {
-			panel.Note = p.incomplete("usage", cmp.Or(err, errNotReady))
+			panel.Note = p.incomplete("Usage of older days", cmp.Or(err, errNotReady))
 			break
 		}
 		u, ok := counted.meters[m.ID]
@@ -150,7 +150,7 @@ func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meter
 	panel.Consumed, panel.ConsumedChart = p.usageChart("consumed", days, consumed)
 	panel.Credited, panel.CreditedChart = p.usageChart("credited", days, credited)
 	panel.Ranking, err = p.rankings.get(ctx, m.ID)
-	panel.RankingNote = p.incomplete("ranking", err)
+	panel.RankingNote = p.incomplete("The ranking", err)
 	return panel
 }
 
@@ -203,7 +203,7 @@ func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSec
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
 	all, err := p.meters.get(ctx, struct{}{})
-	section.Note = p.incomplete("meters", err)
+	section.Note = p.incomplete("The list of meters", err)
 	for _, m := range all {
 		switch {
 		case m.OrganizationID != o.OrganizationID:
