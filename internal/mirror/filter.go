@@ -9,19 +9,6 @@ import (
 	"polarmirror/internal/store"
 )
 
-// scope is the filter as the store needs it, to tell which rows have left it.
-func (f Filter) scope() store.Scope {
-	return store.Scope{
-		CustomerIDs:         f.CustomerIDs,
-		ExternalCustomerIDs: f.ExternalCustomerIDs,
-		MeterIDs:            f.MeterIDs,
-	}
-}
-
-func (f Filter) empty() bool {
-	return len(f.CustomerIDs)+len(f.ExternalCustomerIDs)+len(f.MeterIDs) == 0
-}
-
 // explainByScope finds the suspects that Polar still has and that only left a
 // filter by external ids. A customer's external id is no fixed thing: Polar clears
 // it when the customer is deleted, and sellers change it. So the suspects'
@@ -42,7 +29,7 @@ func (f *fullRun) explainByScope(ctx context.Context) error {
 			return nil // nothing is suspect
 		}
 		if len(customers) == 0 {
-			return f.run.session.Scope(ctx, f.run.org.Filter.scope())
+			return f.run.session.Scope(ctx, f.run.org.Filter)
 		}
 		after = customers[len(customers)-1].CustomerID
 		if err := f.relist(ctx, customers); err != nil {

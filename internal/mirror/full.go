@@ -140,7 +140,7 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 	}
 	f.cursor.BeganAt = r.record.StartedAt
 	f.proof = newProof(opts.PageSize)
-	if err := r.session.Scope(ctx, r.org.Filter.scope()); err != nil {
+	if err := r.session.Scope(ctx, r.org.Filter); err != nil {
 		return nil, err
 	}
 	first, err := r.reader.list(ctx, r.org.Filter, f.proof.next(), f.proof.next().order())
@@ -163,14 +163,14 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 // sweeps reports whether an organization that lists total rows is swept. The answer
 // that said so was dated polarTime.
 func (o *Options) sweeps(org Organization, total int, polarTime time.Time) bool {
-	return !o.Walk && org.Filter.empty() && total > o.WalkedRows && !polarTime.IsZero()
+	return !o.Walk && org.Filter.Empty() && total > o.WalkedRows && !polarTime.IsZero()
 }
 
 // checkVisible tells an organization without customer meters from one that the
 // token cannot see: Polar answers both with an empty list.
 func (r *Run) checkVisible(ctx context.Context) error {
 	org := r.org
-	if !org.Filter.empty() {
+	if !org.Filter.Empty() {
 		return nil
 	}
 	any, err := r.reader.client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})

@@ -357,18 +357,18 @@ func (w *inboxWorker) decode(d store.Delivery, l *lookups) (*store.Change, store
 	if change.Customer.OrganizationID != w.org.ID || change.Customer.ID != d.Customer {
 		return failed(errors.New("data: not the customer it was received for"))
 	}
-	if !w.org.Filter.narrow(change) {
+	if !narrow(w.org.Filter, change) {
 		return nil, store.DeliveryResult{Status: store.DeliveryIgnored}
 	}
 	return change, result
 }
 
-// narrow takes out of a change what f does not let in, and reports false if that
+// narrow takes out of a change what the filter does not let in, and reports false if that
 // is all of it. A customer that a filter by meter or external id does not let in is
 // kept current if the mirror has it, and not taken in: its external id may have
 // changed, or been cleared with its deletion, and the next full run has to know
 // that its rows are out of scope.
-func (f Filter) narrow(change *store.Change) bool {
+func narrow(f Filter, change *store.Change) bool {
 	c := change.Customer
 	if len(f.CustomerIDs) > 0 && !slices.Contains(f.CustomerIDs, c.ID) {
 		return false

@@ -41,9 +41,7 @@ func (m *Mirror) Lookup(ctx context.Context, id uuid.UUID) (*Lookup, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(rows) > 0 {
-		found.Mirror = &rows[0]
-	}
+	found.Mirror = rows[id]
 	if found.Polar != nil && found.Mirror != nil {
 		found.Differences = polar.Diff(found.Polar, &found.Mirror.CustomerMeter)
 	}

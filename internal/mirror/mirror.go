@@ -25,13 +25,8 @@ type Organization struct {
 	Webhooks bool // Polar sends them here
 }
 
-// A Filter restricts the mirror to some customer meters; empty lists don't.
-// Values of one list are alternatives, the lists apply together.
-type Filter struct {
-	CustomerIDs         []uuid.UUID
-	ExternalCustomerIDs []string
-	MeterIDs            []uuid.UUID
-}
+// A Filter restricts what is read and mirrored.
+type Filter = store.Filter
 
 // Options are what a Mirror needs.
 type Options struct {

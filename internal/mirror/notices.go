@@ -86,24 +86,22 @@ func (m *Mirror) reportAbandoned(dead []store.Abandoned) {
 }
 
 // notices are the notifications that are still to be sent, one for each
-// organization, which sums up its changes. An organization has a goroutine that
-// sends them as long as there are some. A crash loses them; whoever abandons the
-// dead process's runs notifies listeners of what they wrote.
+// organization, which sums up its changes. A goroutine sends them as long as there
+// are some. A crash loses them; whoever abandons the dead process's runs notifies
+// listeners of what they wrote.
 type notices struct {
 	store *store.Store
 	log   *zap.Logger
-	sem   chan struct{} // one sender at a time takes a connection from the pool
 
 	mu      sync.Mutex
-	pending map[uuid.UUID]*store.Notification // has a key for each sender; nil while that has nothing to send
-	idle    *sync.Cond                        // no sender is left
-	ctx     context.Context                   // of the senders
-	stop    context.CancelFunc
+	pending map[uuid.UUID]*store.Notification
+	sending chan struct{} // closed when the sender ends; nil if there is none
+	ctx     context.Context
+	stop    context.CancelFunc // ends ctx, which is the sender's
 }
 
 func newNotices(st *store.Store, log *zap.Logger) *notices {
-	n := &notices{store: st, log: log, sem: make(chan struct{}, 1), pending: map[uuid.UUID]*store.Notification{}}
-	n.idle = sync.NewCond(&n.mu)
+	n := &notices{store: st, log: log, pending: map[uuid.UUID]*store.Notification{}}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	return n
 }
@@ -112,10 +110,10 @@ func newNotices(st *store.Store, log *zap.Logger) *notices {
 func (n *notices) add(notice *store.Notification) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	earlier, sending := n.pending[notice.OrganizationID]
-	n.pending[notice.OrganizationID] = combine(earlier, notice)
-	if !sending {
-		go n.send(n.ctx, notice.OrganizationID)
+	n.pending[notice.OrganizationID] = combine(n.pending[notice.OrganizationID], notice)
+	if n.sending == nil {
+		n.sending = make(chan struct{})
+		go n.send(n.ctx, n.sending)
 	}
 }
 
@@ -137,51 +135,56 @@ func combine(earlier, later *store.Notification) *store.Notification {
 	return &both
 }
 
-// send sends an organization's notifications until there are no more. Once ctx
-// has ended it drops them.
-func (n *notices) send(ctx context.Context, organization uuid.UUID) {
+// send sends notifications until there are no more. Once ctx has ended it drops them.
+func (n *notices) send(ctx context.Context, done chan<- struct{}) {
+	defer close(done)
 	for {
-		notice := n.next(organization)
-		if notice == nil {
+		batch := n.take()
+		if batch == nil {
 			return
 		}
-		n.sem <- struct{}{}
-		sent, err := n.store.Notify(ctx, *notice)
-		<-n.sem
 		wait := noticePoll
-		switch {
-		case err != nil && ctx.Err() != nil:
-			continue
-		case err != nil && !store.Broken(err):
-			n.log.Warn("listeners not told", zap.String("organization", notice.Organization), zap.Error(err))
-			continue
-		case err != nil:
-			wait = noticeRetry
-		case sent:
-			continue
+		for organization, notice := range batch {
+			sent, err := n.store.Notify(ctx, *notice)
+			switch {
+			case err == nil && !sent: // listeners were told within the last second
+				continue
+			case err != nil && ctx.Err() == nil && store.Broken(err):
+				wait = noticeRetry
+				continue
+			case err != nil && ctx.Err() == nil:
+				n.log.Warn("listeners not told", zap.String("organization", notice.Organization), zap.Error(err))
+			}
+			delete(batch, organization)
 		}
-		n.mu.Lock()
-		n.pending[organization] = combine(notice, n.pending[organization]) // which may have come meanwhile
-		n.mu.Unlock()
-		_ = sleep(ctx, wait) // if it is cut short, the next try fails at once
+		if len(batch) > 0 {
+			n.putBack(batch)
+			_ = sleep(ctx, wait) // if it is cut short, the next try fails at once
+		}
 	}
 }
 
-// next returns the notification to send next; nil if there is none, and then the
-// sender has to end.
-func (n *notices) next(organization uuid.UUID) *store.Notification {
+// take returns what is to be sent now; nil if there is nothing, and then the sender
+// has to end.
+func (n *notices) take() map[uuid.UUID]*store.Notification {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	notice := n.pending[organization]
-	if notice != nil {
-		n.pending[organization] = nil
-		return notice
-	}
-	delete(n.pending, organization)
 	if len(n.pending) == 0 {
-		n.idle.Broadcast()
+		n.sending = nil
+		return nil
 	}
-	return nil
+	batch := n.pending
+	n.pending = map[uuid.UUID]*store.Notification{}
+	return batch
+}
+
+// putBack keeps what could not be sent for the next try. More may have come meanwhile.
+func (n *notices) putBack(batch map[uuid.UUID]*store.Notification) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for organization, notice := range batch {
+		n.pending[organization] = combine(notice, n.pending[organization])
+	}
 }
 
 // flush waits until listeners were told of all changes, not for long once ctx has
@@ -194,15 +197,19 @@ func (n *notices) flush(ctx context.Context) {
 	if ctx.Err() != nil {
 		limit = noticeStopTime
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	inTime := context.AfterFunc(ctx, n.stop)
-	for len(n.pending) > 0 {
-		n.idle.Wait()
+	sending := n.sending
+	n.mu.Unlock()
+	if sending == nil {
+		return
 	}
-	if !inTime() {
+	select {
+	case <-sending:
+	case <-time.After(limit):
+		n.mu.Lock()
+		n.stop()
 		n.ctx, n.stop = context.WithCancel(context.Background()) // for the changes to come
+		n.mu.Unlock()
+		<-sending
 	}
 }

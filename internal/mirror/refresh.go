@@ -230,7 +230,7 @@ func (r *refresh) readUnder(ctx context.Context, filter Filter) error {
 		rows[m.ID] = m
 	}
 	r.listed += len(ids) + len(b.rejected)
-	before, err := r.stored(ctx, ids)
+	before, err := r.run.mirror.store.Rows(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -242,35 +242,23 @@ func (r *refresh) readUnder(ctx context.Context, filter Filter) error {
 	}
 	r.run.count(saved.Counts)
 	r.run.counts.changed = append(r.run.counts.changed, saved.Changed...)
-	after, err := r.stored(graceful, ids)
+	after, err := r.run.mirror.store.Rows(graceful, ids)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
 		m := rows[id]
-		c := r.customer(m.CustomerID, optional(m.Customer.ExternalID))
+		var external string
+		if m.Customer.ExternalID != nil {
+			external = *m.Customer.ExternalID
+		}
+		c := r.customer(m.CustomerID, external)
 		c.Listed++
 		if change := compareRows(before[id], after[id]); change != nil {
 			c.Changes = append(c.Changes, *change)
 		}
 	}
 	return nil
-}
-
-func optional(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
-}
-
-func (r *refresh) stored(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*store.Row, error) {
-	rows, err := r.run.mirror.store.Rows(ctx, ids)
-	stored := make(map[uuid.UUID]*store.Row, len(rows))
-	for i := range rows {
-		stored[rows[i].ID] = &rows[i]
-	}
-	return stored, err
 }
 
 // compareRows returns how a row changed; nil if it did not. before is nil if the
@@ -346,7 +334,7 @@ func (r *refresh) report(asked []string, err error) *Refreshed {
 		Organization: r.run.org.Name,
 		RunID:        r.run.record.ID,
 		Rejected:     r.run.counts.total.RowsRejected,
-		Filtered:     !r.run.org.Filter.empty(),
+		Filtered:     !r.run.org.Filter.Empty(),
 	}
 	told := map[uuid.UUID]bool{}
 	for _, text := range asked {

@@ -244,13 +244,9 @@ func (a *audit) compareProven(ctx context.Context, page provenPage) error {
 // compare compares a page with the mirror's rows of region, and counts the rows of
 // which isNew is true.
 func (a *audit) compare(ctx context.Context, page *polar.Page, region *store.Region, isNew func(polar.Key) bool) error {
-	rows, err := a.worker.mirror.store.RegionRows(ctx, a.reader.org.ID, *region)
+	mirrored, err := a.worker.mirror.store.RegionRows(ctx, a.reader.org.ID, *region)
 	if err != nil {
 		return err
-	}
-	mirrored := make(map[uuid.UUID]*store.Row, len(rows))
-	for i := range rows {
-		mirrored[rows[i].ID] = &rows[i]
 	}
 	for _, r := range page.Rejected {
 		if !r.HasKey || isNew(r.Key) {
@@ -317,13 +313,9 @@ func (a *audit) judgeAll(ctx context.Context, floor store.Floor) error {
 		if err != nil {
 			return err
 		}
-		rows, err := a.worker.mirror.store.Rows(ctx, ids)
+		mirrored, err := a.worker.mirror.store.Rows(ctx, ids)
 		if err != nil {
 			return err
-		}
-		mirrored := make(map[uuid.UUID]*store.Row, len(rows))
-		for i := range rows {
-			mirrored[rows[i].ID] = &rows[i]
 		}
 		for i, id := range ids {
 			a.judge(id, singles[i], mirrored[id], floor)

@@ -2,8 +2,7 @@ package store
 
 import (
 	"context"
-	"fmt"
-	"slices"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,11 +65,20 @@ const rowColumns = `
   JOIN polar.meters t ON t.id = m.meter_id
 `
 
-// Rows returns the rows with the given ids that the mirror has, in no order,
-// including deleted ones and those out of scope.
-func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) ([]Row, error) {
+// Rows returns the rows with the given ids that the mirror has, by id, including
+// deleted ones and those out of scope.
+func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*Row, error) {
 	const sql = `SELECT` + rowColumns + ` WHERE m.id = ANY($1::uuid[])`
-	return collect(ctx, s.pool, fmt.Sprintf("read %d rows", len(ids)), scanRow, sql, column(ids, id))
+	return s.rows(ctx, sql, column(ids, id))
+}
+
+func (s *Store) rows(ctx context.Context, sql string, args ...any) (map[uuid.UUID]*Row, error) {
+	list, err := collect(ctx, s.pool, "read rows", scanRow, sql, args...)
+	rows := make(map[uuid.UUID]*Row, len(list))
+	for i := range list {
+		rows[list[i].ID] = &list[i]
+	}
+	return rows, err
 }
 
 // A KnownCustomer is a customer of whom the mirror knows.
@@ -99,8 +107,8 @@ SELECT
 	return collect(ctx, s.pool, "look up customers", pgx.RowToStructByPos[KnownCustomer], sql, organization, column(ids, id), external)
 }
 
-// RegionRows returns the live rows of a region.
-func (s *Store) RegionRows(ctx context.Context, organization uuid.UUID, region Region) ([]Row, error) {
+// RegionRows returns the live rows of a region, by id.
+func (s *Store) RegionRows(ctx context.Context, organization uuid.UUID, region Region) (map[uuid.UUID]*Row, error) {
 	if region.Customers != nil {
 		return s.customersRows(ctx, region)
 	}
@@ -113,12 +121,11 @@ func (s *Store) RegionRows(ctx context.Context, organization uuid.UUID, region R
    AND ($8::uuid[] IS NULL OR m.meter_id = ANY($8::uuid[]))`
 	lowAt, highAt := region.bounds()
 	low, high := region.Low, region.High
-	return collect(ctx, s.pool, "read region", scanRow, sql,
-		organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID, orNull(region.Meters))
+	return s.rows(ctx, sql, organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID, orNull(region.Meters))
 }
 
 // customersRows returns the live rows of a region of some customers.
-func (s *Store) customersRows(ctx context.Context, region Region) ([]Row, error) {
+func (s *Store) customersRows(ctx context.Context, region Region) (map[uuid.UUID]*Row, error) {
 	const sql = `
 SELECT m.id
   FROM polar.customer_meters m
@@ -128,7 +135,8 @@ SELECT m.id
 		return nil, err
 	}
 	rows, err := s.Rows(ctx, ids)
-	return slices.DeleteFunc(rows, func(r Row) bool { return !r.Live() || !region.Holds(r.Key()) }), err
+	maps.DeleteFunc(rows, func(_ uuid.UUID, r *Row) bool { return !r.Live() || !region.Holds(r.Key()) })
+	return rows, err
 }
 
 // orNull is nil for nil: of all.

@@ -7,18 +7,24 @@ import (
 	"github.com/google/uuid"
 )
 
-// A Scope is the configured filter; an empty list matches everything.
-type Scope struct {
+// A Filter restricts the mirror to some customer meters; empty lists don't. Values of
+// one list are alternatives, the lists apply together.
+type Filter struct {
 	CustomerIDs         []uuid.UUID
 	ExternalCustomerIDs []string
 	MeterIDs            []uuid.UUID
+}
+
+// Empty reports whether f lets everything in.
+func (f Filter) Empty() bool {
+	return len(f.CustomerIDs)+len(f.ExternalCustomerIDs)+len(f.MeterIDs) == 0
 }
 
 // Scope marks the organization's rows that the filter no longer matches as out of
 // scope: they are no longer kept current, and their absence means nothing, so
 // they are no suspects either. Rows that match again become current when they are
 // next seen.
-func (s *Session) Scope(ctx context.Context, scope Scope) error {
+func (s *Session) Scope(ctx context.Context, filter Filter) error {
 	const sql = `
 WITH marked AS (
     UPDATE polar.customer_meters m
@@ -38,11 +44,11 @@ DELETE FROM polar.walk_suspects w
  USING marked
  WHERE w.organization_id = $1
    AND w.customer_meter_id = marked.id`
-	if len(scope.CustomerIDs)+len(scope.ExternalCustomerIDs)+len(scope.MeterIDs) == 0 {
+	if filter.Empty() {
 		return nil
 	}
-	customers, meters := column(scope.CustomerIDs, id), column(scope.MeterIDs, id)
-	external := append([]string{}, scope.ExternalCustomerIDs...)
+	customers, meters := column(filter.CustomerIDs, id), column(filter.MeterIDs, id)
+	external := append([]string{}, filter.ExternalCustomerIDs...)
 	if _, err := s.conn.Exec(ctx, sql, s.organization, customers, external, meters); err != nil {
 		return fmt.Errorf("mark rows out of scope: %w", err)
 	}
