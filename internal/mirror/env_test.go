@@ -27,9 +27,16 @@ import (
 func TestMain(m *testing.M) {
 	defer pgtest.Keep()()
 	flag.Parse()
+	checks := "40" // the long form asks for thousands
 	if testing.Short() {
-		must1(0, flag.Set("rapid.checks", "15")) // of 100: see large
+		checks = "15"
 	}
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "rapid.checks" {
+			checks = f.Value.String()
+		}
+	})
+	must1(0, flag.Set("rapid.checks", checks))
 	m.Run()
 }
 

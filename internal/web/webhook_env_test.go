@@ -138,13 +138,9 @@ func (e *env) same() {
 		for i, r := range truth {
 			ids[i] = r.ID
 		}
-		rows, err := e.store.Rows(e.Context(), ids)
+		mirrored, err := e.store.Rows(e.Context(), ids)
 		if err != nil {
 			e.Fatal(err)
-		}
-		mirrored := make(map[uuid.UUID]*store.Row, len(rows))
-		for i := range rows {
-			mirrored[rows[i].ID] = &rows[i]
 		}
 		wrong := 0
 		for _, r := range truth {
