@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,7 +31,8 @@ func TestCheckMeasuresHowSlowDeepPagesAre(t *testing.T) {
 				sim := polarsim.New(polarsim.Options{
 					Seed:          7,
 					Latency:       150 * time.Millisecond,
-					LatencyPerRow: 20 * time.Microsecond,
+					CostModel:     polarsim.CostModel{SkippedRow: 20 * time.Microsecond},
+					CostScale:     1,
 					Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: tt.rows}},
 				})
 				org := sim.Organizations()[0]
@@ -44,8 +46,12 @@ func TestCheckMeasuresHowSlowDeepPagesAre(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				sim.FailNext(polarsim.NoFault, 1)
-				sim.FailNext(tt.fault, 1)
+				sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+					if n == 2 {
+						return tt.fault
+					}
+					return polarsim.NoFault
+				})
 				v := tryToken(t.Context(), client, config.Organization{ID: org.ID})
 				if v.err != nil || v.start.Round(time.Millisecond) != 150*time.Millisecond || v.perRow.Round(time.Microsecond) != tt.perRow {
 					t.Errorf("%+v", v)

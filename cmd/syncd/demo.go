@@ -73,7 +73,8 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 		Organizations:     demoOrganizations(),
 		RequestsPerMinute: 2 * demoQuota,
 		Latency:           demoLatency,
-		LatencyPerRow:     demoRowLatency,
+		CostModel:         polarsim.CostModel{SkippedRow: demoRowLatency},
+		CostScale:         1,
 	})
 	if errors.Is(err, polarsim.ErrJournalInUse) {
 		return nil, errors.New("another syncd --demo runs here: end it first, or look at it with syncd status --demo")
@@ -113,7 +114,7 @@ func (d *demo) live(p *program) {
 				return
 			case <-ticker.C:
 			}
-			if _, err := d.journal.Advance(time.Now()); err != nil {
+			if err := d.journal.Advance(time.Now()); err != nil {
 				p.log.Error("simulated Polar stands still", zap.Error(err))
 				return
 			}

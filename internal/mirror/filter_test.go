@@ -3,6 +3,7 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -166,7 +167,7 @@ func TestListThatIsEmptyTakesNothingOutOfScope(t *testing.T) {
 	w.backfill(filtered)
 	w.settled()
 	before := len(w.mirrored(w.orgs[0].ID))
-	w.sim.FailNext(polarsim.EmptyPages, -1)
+	w.sim.FailWhen(func(int, *http.Request) polarsim.Fault { return polarsim.EmptyPages })
 	var deletion *DeletionError
 	if err := w.mirror(filtered).Backfill(t.Context()); !errors.As(err, &deletion) || !deletion.Empty {
 		t.Errorf("%v", err)

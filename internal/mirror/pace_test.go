@@ -181,7 +181,7 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 			RequestsPerMinute:     limit,
 			ColdRequestsPerMinute: 60,
 			Latency:               150 * time.Millisecond,
-			LatencyPerRow:         7 * time.Microsecond,
+			CostScale:             1,
 			Organizations:         []polarsim.Organization{{Name: "acme", CustomerMeters: rows}},
 		})
 		org := sim.Organizations()[0]

@@ -43,9 +43,13 @@ func TestWalkCostsFewRequests(t *testing.T) {
 func TestWalkThroughFaultsEndsExact(t *testing.T) {
 	t.Parallel()
 	w := small(t, 1500)
-	for _, f := range []polarsim.Fault{polarsim.InternalError, polarsim.BadGateway, polarsim.Dropped, polarsim.CutBody, polarsim.Unavailable} {
-		w.sim.FailRate(f, 0.05)
-	}
+	faults := []polarsim.Fault{polarsim.InternalError, polarsim.BadGateway, polarsim.Dropped, polarsim.CutBody, polarsim.Unavailable}
+	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+		if i := n * 7 % 20; i < len(faults) { // each in one request of twenty
+			return faults[i]
+		}
+		return polarsim.NoFault
+	})
 	w.backfill()
 	w.same()
 }

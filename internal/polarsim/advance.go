@@ -2,111 +2,106 @@ package polarsim
 
 import (
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
-// Changes counts what a step of [Server.Advance] did.
-type Changes struct {
-	Used, Reset, Credited, Added       int // customer meters
-	Deleted                            int // customer meters, for good
-	CustomersRenamed, CustomersDeleted int
-	MetersRenamed, MetersArchived      int
-	MetersReturned                     int // from the archive
-}
-
 const (
 	smallestBatch = 20                     // rows used in a step, if there are so many
-	largestUse    = 400                    // likewise, at most
+	largestBatch  = 400                    // likewise, at most
 	stepSpread    = 900 * time.Millisecond // before a step's time, over which its changes happened
 )
 
 // Advance lets one step of a living seller's day happen as at a time: usage on
-// up to a few hundred rows an organization, a few new customers, seldom
-// something more. It is one atomic change. What happens depends on the seed,
-// the number of steps before, the time, and the data alone, so that the same
-// times lead to the same data again.
-func (s *Server) Advance(at time.Time) Changes {
+// up to a few hundred rows an organization, a few new rows, seldom something
+// more. It is one atomic change. What happens depends on the seed, the number of
+// steps before, the time, and the data alone, so that the same times lead to the
+// same data again.
+func (s *Server) Advance(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.steps++
-	now := micros(at)
-	chance := newRand(s.options.Seed^mix(s.steps), uint64(now))
-	var done Changes
+	at = precise(at)
+	usual := s.chance
+	defer func() { s.chance = usual }()
+	s.chance = newRand(s.options.Seed+s.steps, uint64(at.UnixMicro()))
 	for _, o := range s.organizations {
-		s.advance(o, chance, now, &done)
+		s.advance(o, at)
 	}
-	return done
 }
 
-func (s *Server) advance(o *organization, chance *rand.Rand, now int64, done *Changes) {
-	if len(o.rows) > 0 {
-		for range min(largestUse, smallestBatch+chance.IntN(1+len(o.rows)/60), len(o.rows)) {
-			s.useOne(o, chance, now, done)
+func (s *Server) advance(o *organization, at time.Time) {
+	chance := s.chance
+	for range min(largestBatch, smallestBatch+chance.IntN(1+len(o.customers)/20), 2*len(o.customers)) {
+		if r := someRow(o, chance); r != nil {
+			s.use(r, at.Add(-someTime(chance, stepSpread)), chance)
 		}
 	}
 	for range chance.IntN(4) {
-		s.addSome(o, chance, now-chance.Int64N(stepSpread.Microseconds()))
-		done.Added++
-	}
-	for _, e := range seldom() {
-		if chance.IntN(e.oneIn) == 0 && e.allowed(o) {
-			if c := s.mutate(mutation{apply: e.apply}, o, chance, now); c.Kind != "nothing" {
-				*e.count(done)++
-			}
+		n := NewCustomerMeter{CreatedAt: at.Add(-someTime(chance, stepSpread))}
+		if r := someRow(o, chance); r != nil && chance.IntN(2) == 0 && s.freeMeter(r.customer) != nil {
+			n.CustomerID = r.customer.id
 		}
+		_, _ = s.add(o, n) // nothing in it can be refused
+	}
+	r := someRow(o, chance)
+	if r == nil {
+		return
+	}
+	oneIn := func(n int) bool { return chance.IntN(n) == 0 }
+	if oneIn(8) {
+		name := personName(chance)
+		s.editCustomer(r.customer, at, func(c *Customer) { c.Name = &name })
+	}
+	if oneIn(25) {
+		s.editCustomer(r.customer, at, deleteCustomer)
+	}
+	archived := false
+	for _, m := range o.meters {
+		archived = archived || !m.ArchivedAt.IsZero()
+		if !m.ArchivedAt.IsZero() && oneIn(12) {
+			s.editMeter(m, at, func(m *meter, _ time.Time) { m.ArchivedAt = Time{} })
+		}
+	}
+	m := pick(chance, o.meters)
+	if oneIn(60) {
+		s.editMeter(m, at, func(m *meter, at time.Time) { // goes from version to version of a name
+			base, _, _ := strings.Cut(m.Name, " (since ")
+			m.Name = base + " (since " + at.Format("15:04:05") + ")"
+		})
+	}
+	if !archived && len(o.meters) > 3 && oneIn(80) {
+		s.editMeter(m, at, func(m *meter, at time.Time) { m.ArchivedAt = Time{at} })
+	}
+	if len(o.customers) > 50 && oneIn(40) {
+		s.remove(r)
 	}
 }
 
-// useOne picks from a small part of the rows mostly, so that some customers are
-// heavy users.
-func (s *Server) useOne(o *organization, chance *rand.Rand, now int64, done *Changes) {
-	r := o.rows[chance.IntN(len(o.rows))>>chance.IntN(6)]
-	at := later(now-chance.Int64N(stepSpread.Microseconds()), r)
+// someRow picks from a small part of the customers mostly, so that some are heavy
+// users; nil if the one it comes to has no rows.
+func someRow(o *organization, chance *rand.Rand) *row {
+	if len(o.customers) == 0 {
+		return nil
+	}
+	c := o.customers[chance.IntN(len(o.customers))>>chance.IntN(6)]
+	if len(c.rows) == 0 {
+		return nil
+	}
+	return pick(chance, c.rows)
+}
+
+// use consumes a little compared with what the meter's rows hold, mostly.
+func (s *Server) use(r *row, at time.Time, chance *rand.Rand) {
+	kind := &r.meter.kind
+	var err error
 	switch n := chance.IntN(100); {
 	case n < 2:
-		if s.reset(r, at) == nil {
-			done.Reset++
-		}
+		err = s.set(r, Units{Consumed: "0"}, later(at, r))
 	case n < 6:
-		if creditRow(s, r, chance, at) {
-			done.Credited++
-		}
+		err = s.credit(r, max(1, kind.credit)*int64(1+chance.IntN(5)), at)
 	default:
-		if useRow(s, r, chance, at) {
-			done.Used++
-		}
+		err = s.consume(r, kind.number(kind.some(max(3, kind.bits/2), chance)), at)
 	}
-}
-
-// An event happens in one step of so many.
-type event struct {
-	oneIn   int
-	apply   func(*Server, *organization, *rand.Rand, int64) Change
-	allowed func(*organization) bool
-	count   func(*Changes) *int
-}
-
-func seldom() []event {
-	always := func(*organization) bool { return true }
-	return []event{
-		{8, onCustomer(renameCustomer), always, func(c *Changes) *int { return &c.CustomersRenamed }},
-		{25, onCustomer(removeCustomer), always,
-			func(c *Changes) *int { return &c.CustomersDeleted }},
-		{40, onRow(func(s *Server, r *row, _ *rand.Rand, _ int64) bool { s.remove(r); return true }),
-			func(o *organization) bool { return len(o.rows) > 100 }, func(c *Changes) *int { return &c.Deleted }},
-		{60, onMeter(false, renameMeter), always, func(c *Changes) *int { return &c.MetersRenamed }},
-		{80, onMeter(false, archive), func(o *organization) bool { return archivedMeters(o) == 0 && len(o.meters) > 3 },
-			func(c *Changes) *int { return &c.MetersArchived }},
-		{12, onMeter(true, unarchive), always, func(c *Changes) *int { return &c.MetersReturned }},
-	}
-}
-
-func archivedMeters(o *organization) int {
-	n := 0
-	for _, m := range o.meters {
-		if m.archived() {
-			n++
-		}
-	}
-	return n
+	_ = err // a test may have put in what is no number; that row stays as it is
 }

@@ -1,11 +1,16 @@
 package polarsim
 
 import (
+	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
 )
+
+// errDropped is what net/http reports of a connection closed unanswered.
+var errDropped = io.EOF
 
 // An answer is a response before it is put on a socket or handed over in
 // memory.
@@ -13,83 +18,77 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	pad    int64         // spaces that follow the body, of a length not announced
 	cut    bool          // the connection breaks in the middle of the body
-	stall  bool          // the body stops in the middle, and the connection stays open
-	drop   bool          // the connection breaks before any of it
-	depth  int           // rows that the server had to read past
 	took   time.Duration // by its page's statement, simulated
 	to     *account      // whom the server let in; nil if nobody
 }
 
-func newAnswer(status int, contentType string, body []byte) *answer {
-	a := &answer{status: status, header: make(http.Header), body: body}
+func newAnswer(status int, contentType, body string) *answer {
+	a := &answer{status: status, header: make(http.Header), body: []byte(body)}
 	if contentType != "" {
 		a.header.Set("Content-Type", contentType)
 	}
 	return a
 }
 
-func jsonAnswer(status int, body string) *answer {
-	return newAnswer(status, "application/json", []byte(body))
-}
+func jsonAnswer(status int, body string) *answer { return newAnswer(status, "application/json", body) }
 
-// length is the announced one; -1 for none.
-func (a *answer) length() int64 {
-	if a.pad > 0 {
-		return -1
-	}
-	return int64(len(a.body))
-}
-
-// first is the part of the body that arrives for certain.
-func (a *answer) first() []byte {
-	if a.cut || a.stall {
-		return a.body[:len(a.body)/2]
-	}
-	return a.body
-}
-
-// send puts the answer on a socket.
-func (a *answer) send(w http.ResponseWriter, r *http.Request, released <-chan struct{}) {
-	header := w.Header()
-	for k, v := range a.header {
-		header[k] = v
-	}
-	if n := a.length(); n >= 0 {
-		header.Set("Content-Length", strconv.FormatInt(n, 10))
-	}
-	w.WriteHeader(a.status)
-	if _, err := w.Write(a.first()); err != nil {
-		return // the client left
-	}
-	switch {
-	case a.cut:
-		flush(w)
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a, err := s.respond(r)
+	if err != nil {
 		panic(http.ErrAbortHandler) // closes the connection
-	case a.stall:
-		flush(w)
-		select {
-		case <-released:
-			w.Write(a.body[len(a.first()):]) // an error means that the client left
-		case <-r.Context().Done():
-			panic(http.ErrAbortHandler)
-		}
-	case a.pad > 0:
-		io.CopyN(w, spaces{}, a.pad) // likewise
 	}
-}
-
-func flush(w http.ResponseWriter) {
-	http.NewResponseController(w).Flush() // what can't be flushed goes out with the rest
-}
-
-// spaces is JSON's white space without end.
-type spaces struct{}
-
-func (spaces) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = ' '
+	maps.Copy(w.Header(), a.header)
+	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
+	w.WriteHeader(a.status)
+	if a.cut {
+		w.Write(a.body[:len(a.body)/2])       // an error means that the client left
+		http.NewResponseController(w).Flush() // what can't be flushed goes out with the rest
+		panic(http.ErrAbortHandler)
 	}
-	return len(p), nil
+	w.Write(a.body) // likewise
 }
+
+// Transport returns a transport that calls the server in memory, whatever host
+// a request names: the same answers and faults without sockets or goroutines,
+// so that it also works inside a testing/synctest bubble.
+func (s *Server) Transport() http.RoundTripper { return memoryTransport{s} }
+
+type memoryTransport struct{ server *Server }
+
+// RoundTrip calls the server.
+func (t memoryTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil {
+		r.Body.Close() // nothing that is served here has one
+	}
+	in := r.Clone(r.Context())
+	in.Body = http.NoBody
+	if in.Host == "" {
+		in.Host = in.URL.Host
+	}
+	a, err := t.server.respond(in)
+	if err != nil {
+		return nil, err
+	}
+	body := io.Reader(bytes.NewReader(a.body))
+	if a.cut {
+		body = io.MultiReader(io.LimitReader(body, int64(len(a.body)/2)), broken{})
+	}
+	return &http.Response{
+		Status:        strconv.Itoa(a.status) + " " + http.StatusText(a.status),
+		StatusCode:    a.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        a.header,
+		Body:          io.NopCloser(body),
+		ContentLength: int64(len(a.body)),
+		Request:       r,
+	}, nil
+}
+
+// broken reads as a connection that has broken.
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

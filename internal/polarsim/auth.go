@@ -25,18 +25,6 @@ type window struct {
 	used  int
 }
 
-// take counts a request, or says how long its sender must wait.
-func (w *window) take(now time.Time, limit int) (wait time.Duration, ok bool) {
-	if now.Sub(w.began) >= time.Minute || now.Before(w.began) {
-		*w = window{began: now}
-	}
-	if w.used >= limit {
-		return w.began.Add(time.Minute).Sub(now), false
-	}
-	w.used++
-	return 0, true
-}
-
 // SetToken adds a token, or replaces the one with the same secret; expire and
 // revoke one by setting it anew.
 func (s *Server) SetToken(t Token) {
@@ -51,70 +39,57 @@ func (s *Server) admit(r *http.Request) (*account, *answer) {
 	header := r.Header.Get("Authorization")
 	scheme, secret, _ := strings.Cut(header, " ")
 	if header == "" || !strings.EqualFold(scheme, "Bearer") {
-		a := jsonAnswer(http.StatusUnauthorized, `{"error":"Unauthorized","detail":"Not authenticated"}`)
-		a.header.Set("WWW-Authenticate", `Bearer realm="polar"`)
-		return nil, a
+		return nil, refusal(http.StatusUnauthorized, `Bearer realm="polar"`, `{"error":"Unauthorized","detail":"Not authenticated"}`)
 	}
-	account := s.tokens[strings.TrimSpace(secret)]
-	if account == nil || account.Expired {
-		a := jsonAnswer(http.StatusUnauthorized, `{"error":"invalid_token","error_description":`+
+	a := s.tokens[strings.TrimSpace(secret)]
+	if a == nil || a.Expired {
+		return nil, refusal(http.StatusUnauthorized, `Bearer realm="polar", error="invalid_token"`, `{"error":"invalid_token","error_description":`+
 			`"The access token provided is expired, revoked, malformed, or invalid for other reasons."}`)
-		a.header.Set("WWW-Authenticate", `Bearer realm="polar", error="invalid_token"`)
-		return nil, a
 	}
-	if wait, ok := s.charge(account); !ok {
-		return nil, tooManyRequests(wait)
-	}
-	if account.NoScope {
-		a := jsonAnswer(http.StatusForbidden, `{"error":"insufficient_scope","error_description":`+
-			`"The request requires higher privileges than provided by the access token.",`+
-			`"scope":"customer_meters:read"}`)
-		a.header.Set("WWW-Authenticate",
-			`Bearer realm="polar", error="insufficient_scope", scope="customer_meters:read"`)
-		return nil, a
-	}
-	return account, nil
-}
-
-// charge counts a request against the quotas of its account.
-func (s *Server) charge(a *account) (wait time.Duration, ok bool) {
 	now := s.options.Now()
-	if limit := s.options.ColdRequestsPerMinute; limit > 0 && now.Sub(a.answered) >= coldAfter {
-		if wait, ok := s.window("token "+a.Secret).take(now, limit); !ok {
-			return wait, false
+	if now.Sub(a.answered) >= coldAfter {
+		if full := s.charge("token "+a.Secret, s.options.ColdRequestsPerMinute, now); full != nil {
+			return nil, full
 		}
 	}
-	if s.perMinute > 0 {
-		owner := "user " + a.Secret
-		if !a.Personal && len(a.Organizations) == 1 {
-			owner = "organization " + a.Organizations[0].String()
-		}
-		return s.window(owner).take(now, s.perMinute)
+	owner := "user " + a.Secret // of a personal token, which can see several organizations
+	if len(a.Organizations) == 1 {
+		owner = "organization " + a.Organizations[0].String()
 	}
-	return 0, true
+	if full := s.charge(owner, s.options.RequestsPerMinute, now); full != nil {
+		return nil, full
+	}
+	if a.NoScope {
+		return nil, refusal(http.StatusForbidden, `Bearer realm="polar", error="insufficient_scope", scope="customer_meters:read"`,
+			`{"error":"insufficient_scope","error_description":"The request requires higher privileges than provided by the access token.",`+
+				`"scope":"customer_meters:read"}`)
+	}
+	return a, nil
 }
 
-// warm remembers that an account got an answer.
-func (s *Server) warm(a *account) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a.answered = s.options.Now()
+func refusal(status int, challenge, body string) *answer {
+	a := jsonAnswer(status, body)
+	a.header.Set("WWW-Authenticate", challenge)
+	return a
 }
 
-func (s *Server) window(owner string) *window {
+// charge counts a request against a quota, or returns the answer that says when
+// there is room again.
+func (s *Server) charge(owner string, limit int, now time.Time) *answer {
+	if limit <= 0 {
+		return nil
+	}
 	w := s.quotas[owner]
-	if w == nil {
-		w = &window{}
+	if w == nil || now.Sub(w.began) >= time.Minute || now.Before(w.began) {
+		w = &window{began: now}
 		s.quotas[owner] = w
 	}
-	return w
-}
-
-// tooManyRequests has an empty body, and whole seconds to wait, rounded up.
-func tooManyRequests(wait time.Duration) *answer {
-	a := newAnswer(http.StatusTooManyRequests, "", nil)
-	seconds := max(1, int64((wait+time.Second-1)/time.Second))
-	a.header.Set("Retry-After", strconv.FormatInt(seconds, 10))
+	if w.used++; w.used <= limit {
+		return nil
+	}
+	a := newAnswer(http.StatusTooManyRequests, "", "")
+	seconds := (w.began.Add(time.Minute).Sub(now) + time.Second - 1) / time.Second // whole ones, rounded up
+	a.header.Set("Retry-After", strconv.Itoa(int(seconds)))
 	return a
 }
 

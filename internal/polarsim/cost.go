@@ -55,36 +55,6 @@ func (s *Server) chargeList(counted, skipped int) time.Duration {
 	return page
 }
 
-// AfterCount makes the server call hook in each list request between the two
-// statements that it consists of: total_count is settled, the page is not read
-// yet. The count took the given time, simulated. This is where a test changes
-// data that the count does not know of. Numbers are those of [Server.Before].
-func (s *Server) AfterCount(hook func(n int, r *http.Request, took time.Duration)) {
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	s.watch.afterCount = hook
-}
-
-// afterCount lets time pass between count and page, and reports whether anything
-// can have happened meanwhile. The server must be locked; only then is it unlocked.
-func (s *Server) afterCount(n int, r *http.Request, counted int) bool {
-	took := time.Duration(counted) * s.options.CostModel.CountedRow
-	s.watch.mu.Lock()
-	hook := s.watch.afterCount
-	s.watch.mu.Unlock()
-	wait := s.scaled(took)
-	if hook == nil && wait <= 0 {
-		return false
-	}
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	if hook != nil {
-		hook(n, r, took)
-	}
-	_ = sleep(r, wait) // should the client have left, the page finds out
-	return true
-}
-
 // scaled is the part of a simulated time that is really waited for.
 func (s *Server) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * s.options.CostScale)
@@ -95,10 +65,8 @@ func sleep(r *http.Request, d time.Duration) error {
 	if d <= 0 {
 		return r.Context().Err()
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	case <-r.Context().Done():
 		return r.Context().Err()

@@ -1,8 +1,6 @@
 package polarsim
 
 import (
-	"fmt"
-	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,7 +33,7 @@ func TestCostIsThatOfSkippedAndCountedRows(t *testing.T) {
 		}
 	}
 	c.server.ForgetCost()
-	c.server.FailNext(Unavailable, 1)
+	c.server.FailWhen(always(Unavailable))
 	c.do(t, listPath)
 	if got := c.server.Cost(); got != (Cost{}) {
 		t.Errorf("a request that did not arrive cost %+v", got)
@@ -74,57 +72,16 @@ func TestCostIsWaitedForOnlyAsFarAsAsked(t *testing.T) {
 // TestCountIsOlderThanItsPage by the time that counting takes.
 func TestCountIsOlderThanItsPage(t *testing.T) {
 	t.Parallel()
-	add := func(c *reader) Row {
-		row, err := c.server.AddCustomerMeter(c.org.ID, NewCustomerMeter{})
-		if err != nil {
-			t.Error(err)
-		}
-		return row
-	}
-	check := func(t *testing.T, page listed) {
-		t.Helper()
-		if len(page.Items) != 11 || page.Pagination.TotalCount != 10 {
+	synctest.Test(t, func(t *testing.T) {
+		o := rows(10)
+		o.CostModel, o.CostScale = CostModel{CountedRow: time.Second}, 1
+		c := read(o)
+		go func() {
+			time.Sleep(9 * time.Second) // the count takes ten
+			do[Row](t)(c.server.AddCustomerMeter(c.org.ID, NewCustomerMeter{}))
+		}()
+		if page := c.list(t, "limit=100"); len(page.Items) != 11 || page.Pagination.TotalCount != 10 {
 			t.Errorf("a page of everything has %d rows and counts %d, want 11 and 10", len(page.Items), page.Pagination.TotalCount)
 		}
-	}
-	t.Run("hook", func(t *testing.T) {
-		t.Parallel()
-		c := read(rows(10))
-		var told []string
-		c.server.AfterCount(func(n int, _ *http.Request, took time.Duration) {
-			told = append(told, fmt.Sprint(n, " ", took))
-			add(c)
-		})
-		check(t, c.list(t, "limit=100"))
-		c.do(t, listPath+uuid.NewString())
-		c.server.AfterCount(nil)
-		if got := c.list(t, "limit=100"); got.Pagination.TotalCount != 11 {
-			t.Errorf("counted %d rows afterwards, want 11", got.Pagination.TotalCount)
-		}
-		if diff := cmp.Diff([]string{"1 7µs"}, told); diff != "" {
-			t.Errorf("number and time (-want +got):\n%s", diff)
-		}
-	})
-	t.Run("hook, one customer", func(t *testing.T) {
-		t.Parallel()
-		c := read(rows(10))
-		row := add(c)
-		c.server.AfterCount(func(int, *http.Request, time.Duration) { c.server.DeleteCustomerMeter(row.ID) })
-		if got := c.list(t, "customer_id="+row.CustomerID.String()); len(got.Items) != 0 || got.Pagination.TotalCount != 1 {
-			t.Errorf("a page has %d rows and counts %d, want the deleted one counted only", len(got.Items), got.Pagination.TotalCount)
-		}
-	})
-	t.Run("time", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			o := rows(10)
-			o.CostModel, o.CostScale = CostModel{CountedRow: time.Second}, 1
-			c := read(o)
-			go func() {
-				time.Sleep(9 * time.Second) // the count takes ten
-				add(c)
-			}()
-			check(t, c.list(t, "limit=100"))
-		})
 	})
 }

@@ -2,16 +2,15 @@
 // meters over HTTP, with seeded data that can be changed while someone reads.
 //
 // Its invariant: every answer is one atomic snapshot of the state (but for a
-// page's total_count, should [Server.AfterCount] or [Options].CostScale part
-// them), and the state is known exactly. What [Server.Snapshot] returns is what a perfect
-// mirror holds, digit by digit, because quantities are kept as the literal
-// text that goes over the wire and never become numbers on the way.
+// page's total_count, which [Options].CostScale makes older), and the state is
+// known exactly. What [Server.Snapshot] returns is what a perfect mirror holds,
+// digit by digit: quantities are kept as the text that goes over the wire.
 //
 // It is as unkind as the real server is allowed to be: rows that tie under the
-// requested order really change places between requests, nulls come where
-// Postgres puts them, archived meters vanish, offsets shift under the reader.
-// Faults beyond that (cut bodies, proxies' pages, outages) happen only when
-// asked for, with [Server.FailNext], [Server.FailWhen] and [Server.FailRate].
+// requested order change places between requests, nulls come where Postgres puts
+// them, archived meters vanish, offsets shift under the reader. Faults beyond
+// that (cut bodies, proxies' pages, outages) happen only when [Server.FailWhen]
+// asks for them.
 //
 // [Server.Cost] says what the requests so far would have cost Polar's database.
 //

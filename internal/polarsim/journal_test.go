@@ -27,7 +27,7 @@ func TestJournalReplaysToTheSameData(t *testing.T) {
 	org := j.Server().Organizations()[0].ID
 	at := time.Now()
 	for step := range 40 {
-		if _, err := j.Advance(at.Add(time.Duration(step*7) * time.Second)); err != nil {
+		if err := j.Advance(at.Add(time.Duration(step*7) * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if step%10 == 0 { // someone reads meanwhile
@@ -51,10 +51,7 @@ func TestJournalReplaysToTheSameData(t *testing.T) {
 	if diff := cmp.Diff(want, again.Server().Snapshot(org)); diff != "" {
 		t.Fatalf("replayed data differs (-want +got):\n%s", diff)
 	}
-	if !again.Last().Equal(at.Add(39 * 7 * time.Second).Truncate(time.Microsecond)) {
-		t.Errorf("last step at %v", again.Last())
-	}
-	if _, err := again.Advance(at.Add(time.Hour)); err != nil {
+	if err := again.Advance(at.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	want = again.Server().Snapshot(org)

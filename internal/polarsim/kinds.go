@@ -1,22 +1,24 @@
 package polarsim
 
+import "math/rand/v2"
+
 // A meterKind is a pattern for meters and for the quantities they measure.
 type meterKind struct {
 	name        string
 	unit        string
 	label       string // of a custom unit
 	multiplier  int64  // of a custom unit
-	filter      string
-	aggregation string
-	bits        int  // consumption stays below 2^bits units
+	filter      Literal
+	aggregation Literal
+	bits        int  // consumption stays below 2^bits of the smallest unit
 	places      int  // decimals of the consumption
 	pointZero   bool // whole numbers are sent as 25.0
 	credit      int64
 }
 
 // meterKinds covers every form of filter, aggregation and unit.
-func meterKinds() []*meterKind {
-	return []*meterKind{
+func meterKinds() []meterKind {
+	return []meterKind{
 		{name: "API calls", unit: "scalar", bits: 24, credit: 10_000,
 			filter:      `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"api.request"}]}`,
 			aggregation: `{"func":"count"}`},
@@ -57,17 +59,15 @@ func oddCredits() []string {
 	return []string{"9223372036854775807", "9223372036854775806", "9007199254740993", "4611686018427387905"}
 }
 
-func givenNames() []string {
-	return []string{"Amara", "Björn", "Chiara", "Dmitri", "Élodie", "Fatima", "Gonçalo", "Hana", "Ines", "Jürgen",
+func personName(chance *rand.Rand) string {
+	given := []string{"Amara", "Björn", "Chiara", "Dmitri", "Élodie", "Fatima", "Gonçalo", "Hana", "Ines", "Jürgen",
 		"Kwame", "Łukasz", "Mei", "Nguyễn", "Oisín", "Priya", "Quentin", "Rania", "Søren", "Thandiwe",
 		"Ulla", "Viktória", "Wren", "Ximena", "Yusuf", "Zoë", "李", "山田", "김", "مريم", "דניאל", "Ольга"}
-}
-
-func familyNames() []string {
-	return []string{"Abara", "Bergström", "Costa", "D'Angelo", "Eze", "Fjeld", "García-Núñez", "Horák", "Ivanova",
+	family := []string{"Abara", "Bergström", "Costa", "D'Angelo", "Eze", "Fjeld", "García-Núñez", "Horák", "Ivanova",
 		"Jansen", "Kowalczyk", "Lindqvist", "Mbeki", "Nakamura", "O'Connell", "Petrović", "Quispe", "Rossi",
 		"Şahin", "Tanaka", "Ueda", "van der Berg", "Weiß", "Xu", "Yılmaz", "Zhang", "小明", "花子", "민준",
 		"الفاسي", "כהן", "Смирнова"}
+	return pick(chance, given) + " " + pick(chance, family)
 }
 
 func companyNames() []string {

@@ -1,15 +1,12 @@
 package polarsim
 
 import (
-	"math"
+	"iter"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 )
-
-// never is the modified_at of a row that was not modified since it was made.
-const never = math.MinInt64
 
 // Units are the three quantities of a customer meter, as the literal JSON
 // numbers that go over the wire.
@@ -21,72 +18,39 @@ type Units struct {
 
 // A row is one customer meter.
 type row struct {
-	seq      uint64 // unique, in order of creation in this process
 	id       uuid.UUID
 	customer *customer
 	meter    *meter
-	created  int64 // microseconds since 1970
-	modified int64 // likewise, or never
+	created  time.Time
+	modified time.Time // zero for null
 	units    Units
-	odd      *oddity // nil for ordinary rows
-	place    int     // index in its organization's rows; -1 while not among them
-	onMeter  int     // index in its meter's rows
-}
-
-// An oddity is what few rows have.
-type oddity struct {
-	raw    string // sent instead of the rendered row
-	hasRaw bool
-	extra  string // further members, as JSON text without braces
-	older  *state // as it was before the last change of units
-	hidden bool   // from every list
+	older    *state  // before the last change of units
+	raw      *string // sent instead of the row
+	hidden   bool    // from every list
 }
 
 type state struct {
 	units    Units
-	modified int64
+	modified time.Time
 }
 
-func (r *row) unlisted() bool { return r.odd != nil && r.odd.hidden }
-
-func (r *row) oddity() *oddity {
-	if r.odd == nil {
-		r.odd = &oddity{}
-	}
-	return r.odd
-}
-
-// An organization owns customers, meters and rows.
+// An organization owns customers and meters; the rows are the customers'.
 type organization struct {
 	Organization
 	customers []*customer
 	meters    []*meter
-	rows      []*row // in no order
 }
 
-func (o *organization) attach(r *row) {
-	r.place = len(o.rows)
-	o.rows = append(o.rows, r)
-	r.customer.rows = append(r.customer.rows, r)
-	r.onMeter = len(r.meter.rows)
-	r.meter.rows = append(r.meter.rows, r)
-}
-
-func (o *organization) detach(r *row) {
-	o.rows[len(o.rows)-1].place = r.place
-	o.rows = removeAt(o.rows, r.place)
-	r.place = -1
-	m := r.meter
-	m.rows[len(m.rows)-1].onMeter = r.onMeter
-	m.rows = removeAt(m.rows, r.onMeter)
-	r.customer.rows = slices.DeleteFunc(r.customer.rows, func(x *row) bool { return x == r })
-}
-
-// removeAt puts the last row in the place of another.
-func removeAt(rows []*row, i int) []*row {
-	last := len(rows) - 1
-	rows[i], rows[last] = rows[last], nil
-	return rows[:last]
+func (o *organization) rows() iter.Seq[*row] {
+	return func(yield func(*row) bool) {
+		for _, c := range o.customers {
+			for _, r := range c.rows {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // A customer keeps only its seed until someone looks at it, so that a million
@@ -95,116 +59,101 @@ type customer struct {
 	id      uuid.UUID
 	org     *organization
 	seed    uint64
-	created int64
+	created time.Time
 	rows    []*row
+	edited  *Customer // nil while it is as the seed has it
 
-	edited *Customer // nil while it is as the seed has it
-	loaded bool
-	json   []byte // never changed in place
-	name   *string
-	extID  *string
-}
-
-// load renders the customer if that is still to be done.
-func (c *customer) load() {
-	if c.loaded {
-		return
-	}
-	doc := c.doc()
-	c.name, c.extID = doc.Name, doc.ExternalID
-	c.json = appendCustomer(nil, doc)
-	c.loaded = true
+	json             []byte // never changed in place; nil: see load
+	name, externalID *string
 }
 
 // doc returns what the customer looks like; the caller may change it.
 func (c *customer) doc() *Customer {
-	if c.edited != nil {
-		doc := *c.edited
-		return &doc
+	if c.edited == nil {
+		return seededCustomer(c)
 	}
-	return seededCustomer(c)
+	doc := *c.edited
+	return &doc
+}
+
+// load renders the customer if that is still to be done.
+func (c *customer) load() *customer {
+	if c.json == nil {
+		doc := c.doc()
+		c.name, c.externalID, c.json = doc.Name, doc.ExternalID, marshal(doc)
+	}
+	return c
+}
+
+func (c *customer) has(m *meter) bool {
+	return slices.ContainsFunc(c.rows, func(r *row) bool { return r.meter == m })
 }
 
 // A meter measures.
 type meter struct {
-	id   uuid.UUID
+	Meter
 	org  *organization
-	doc  Meter
-	rows []*row     // in no order
-	kind *meterKind // how its quantities look
-	json []byte     // never changed in place; nil: to be rendered
+	kind meterKind // how its quantities look
+	json []byte    // never changed in place; nil: to be rendered
 }
 
-func (m *meter) load() {
-	if m.json == nil {
-		m.json = appendMeter(nil, &m.doc)
+func (m *meter) rows() []*row {
+	var rows []*row
+	for r := range m.org.rows() {
+		if r.meter == m {
+			rows = append(rows, r)
+		}
 	}
+	return rows
 }
-
-func (m *meter) archived() bool { return !m.doc.ArchivedAt.IsZero() }
 
 // A Customer is the nested object of that name. Nil and zero times are null.
 type Customer struct {
-	ID                     uuid.UUID
-	OrganizationID         uuid.UUID
-	CreatedAt              time.Time
-	ModifiedAt             time.Time
-	DeletedAt              time.Time
-	FirstUserEventAt       time.Time
-	Type                   string // "individual", "team", or what a later Polar sends
-	Name                   *string
-	ExternalID             *string
-	Email                  *string
-	EmailVerified          bool
-	BillingName            *string
-	BillingAddress         *Address
-	TaxID                  *TaxID
-	Locale                 *string
-	DefaultPaymentMethodID *uuid.UUID
-	AvatarURL              *string
-	Metadata               string // JSON object
-	Extra                  string // further members, as JSON text without braces
+	ID                     uuid.UUID  `json:"id"`
+	CreatedAt              Time       `json:"created_at"`
+	ModifiedAt             Time       `json:"modified_at"`
+	Metadata               Literal    `json:"metadata"`
+	ExternalID             *string    `json:"external_id"`
+	Email                  *string    `json:"email"`
+	EmailVerified          bool       `json:"email_verified"`
+	Type                   string     `json:"type"` // "individual" or "team"
+	Name                   *string    `json:"name"`
+	BillingName            *string    `json:"billing_name"`
+	BillingAddress         *Address   `json:"billing_address"`
+	TaxID                  *TaxID     `json:"tax_id"`
+	Locale                 *string    `json:"locale"`
+	OrganizationID         uuid.UUID  `json:"organization_id"`
+	DefaultPaymentMethodID *uuid.UUID `json:"default_payment_method_id"`
+	DeletedAt              Time       `json:"deleted_at"`
+	FirstUserEventAt       Time       `json:"first_user_event_at"`
+	AvatarURL              *string    `json:"avatar_url"`
 }
 
-// An Address is a customer's billing address; empty fields are null.
+// An Address is a customer's billing address.
 type Address struct {
-	Line1, Line2, PostalCode, City, State string
-	Country                               string // ISO 3166-1 alpha-2
+	Line1      *string `json:"line1"`
+	Line2      *string `json:"line2"`
+	PostalCode *string `json:"postal_code"`
+	City       *string `json:"city"`
+	State      *string `json:"state"`
+	Country    string  `json:"country"` // ISO 3166-1 alpha-2
 }
 
-// A TaxID is a number and the name of its format.
+// A TaxID is a number and the name of its format, as an array of the two.
 type TaxID struct{ Number, Format string }
 
 // A Meter is the nested object of that name. Nil and zero times are null.
 type Meter struct {
-	ID               uuid.UUID
-	OrganizationID   uuid.UUID
-	CreatedAt        time.Time
-	ModifiedAt       time.Time
-	ArchivedAt       time.Time
-	Name             string
-	Unit             string // "scalar", "token", "custom", or what a later Polar sends
-	CustomLabel      *string
-	CustomMultiplier *int64
-	Filter           string // JSON object
-	Aggregation      string // JSON object
-	Metadata         string // JSON object
-	Extra            string // further members, as JSON text without braces
-}
-
-func micros(t time.Time) int64 { return t.UnixMicro() }
-
-// nullable is micros, with the zero time for null.
-func nullable(t time.Time) int64 {
-	if t.IsZero() {
-		return never
-	}
-	return t.UnixMicro()
-}
-
-func timeOf(us int64) time.Time {
-	if us == never {
-		return time.Time{}
-	}
-	return time.UnixMicro(us).UTC()
+	Metadata         Literal   `json:"metadata"`
+	CreatedAt        Time      `json:"created_at"`
+	ModifiedAt       Time      `json:"modified_at"`
+	ID               uuid.UUID `json:"id"`
+	Name             string    `json:"name"`
+	Unit             string    `json:"unit"` // "scalar", "token" or "custom"
+	CustomLabel      *string   `json:"custom_label"`
+	CustomMultiplier *int64    `json:"custom_multiplier"`
+	Filter           Literal   `json:"filter"`
+	Aggregation      Literal   `json:"aggregation"`
+	OrganizationID   uuid.UUID `json:"organization_id"`
+	ArchivedAt       Time      `json:"archived_at"`
 }

@@ -14,25 +14,21 @@ type Options struct {
 	Seed uint64
 
 	Organizations []Organization
-	Tokens        []Token // beside the one each organization brings
 
-	// RequestsPerMinute is the quota of each organization, or of each user for
-	// personal tokens, in windows that begin with the first request. Polar
-	// grants 500, its sandbox 100. 0 means no limit.
+	// RequestsPerMinute is the quota of each organization, in windows that begin
+	// with the first request. Polar grants 500, its sandbox 100. 0 means no limit.
 	RequestsPerMinute int
 
 	// ColdRequestsPerMinute is the quota of a token until its first answer, and
 	// again after five minutes without one. Polar grants 60. 0 means no limit.
 	ColdRequestsPerMinute int
 
-	Latency       time.Duration // before each answer
-	LatencyPerRow time.Duration // more of it for each row up to the page's end
-	RetryAfter    time.Duration // named by injected 429s, in whole seconds; 0 means one second
+	Latency time.Duration // before each answer
 
 	// CostModel is what list requests cost Polar's database, see [Server.Cost].
 	// The zero value stands for what was measured: ListCost, SkippedRowCost and
 	// CountedRowCost. CostScale is the part of that time that a request really
-	// takes, besides the latencies above: 0 for none, 1 for all of it.
+	// takes, besides Latency: 0 for none, 1 for all of it.
 	CostModel CostModel
 	CostScale float64
 
@@ -51,14 +47,6 @@ type Options struct {
 	// NullsSmallest sorts null below every value. Postgres does the opposite
 	// unless told, and nothing in Polar's documentation says which it is.
 	NullsSmallest bool
-
-	// Unseen lets [Server.Mutate] also do what a mirror overlooks if it asks only
-	// for what it knows and for what is new: old customers and meters appear,
-	// a meter flaps, transactions commit hours late, rows are in no list.
-	Unseen bool
-
-	// HugeBodySize is the length in bytes of a [HugeBody]; 0 means 64 MiB.
-	HugeBodySize int64
 }
 
 // An Organization is a seller at Polar with seeded customers and meters.
@@ -86,7 +74,6 @@ func (o Organization) String() string { return o.Name + " " + o.ID.String() }
 type Token struct {
 	Secret        string
 	Organizations []uuid.UUID // those it sees; an access token of Polar's sees one
-	Personal      bool        // belongs to a user, whose quota it shares with no organization
 	Expired       bool        // expired or revoked: every request answers 401
 	NoScope       bool        // lacks customer_meters:read: every request answers 403
 }
@@ -104,14 +91,8 @@ func (o Options) withDefaults() Options {
 	if o.Epoch.IsZero() {
 		o.Epoch = o.Now().Truncate(time.Hour)
 	}
-	if o.RetryAfter <= 0 {
-		o.RetryAfter = time.Second
-	}
 	if o.CostModel == (CostModel{}) {
 		o.CostModel = CostModel{List: ListCost, SkippedRow: SkippedRowCost, CountedRow: CountedRowCost}
-	}
-	if o.HugeBodySize <= 0 {
-		o.HugeBodySize = 64 << 20
 	}
 	return o
 }

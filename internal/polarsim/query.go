@@ -1,14 +1,11 @@
 package polarsim
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"math"
+	"math/big"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -16,7 +13,8 @@ import (
 
 const (
 	defaultLimit = 10
-	maxLimit     = 100 // larger limits are clamped to it, silently
+	maxLimit     = 100     // larger limits are clamped to it, silently
+	maxPage      = 1 << 40 // likewise, so that offsets don't overflow; no list has as many
 )
 
 // A query is the list call's parameters.
@@ -27,26 +25,9 @@ type query struct {
 	sorting       []criterion
 }
 
-// A problem is one entry of a RequestValidationError.
-type problem struct {
-	Type  string         `json:"type"`
-	Loc   []any          `json:"loc"`
-	Msg   string         `json:"msg"`
-	Input any            `json:"input"`
-	Ctx   map[string]any `json:"ctx,omitempty"`
-}
-
-func invalid(problems []problem) *answer {
-	body, err := json.Marshal(map[string]any{"error": "RequestValidationError", "detail": problems})
-	if err != nil { // strings and numbers always marshal
-		body = []byte(err.Error())
-	}
-	return newAnswer(http.StatusUnprocessableEntity, "application/json", body)
-}
-
 // parseQuery reads the parameters as the real server does: all mistakes are
 // reported together, and unknown parameters are ignored.
-func parseQuery(values url.Values) (query, []problem) {
+func parseQuery(values url.Values) (query, *answer) {
 	var p parser
 	q := query{
 		organizations: p.ids(values, "organization_id"),
@@ -55,64 +36,69 @@ func parseQuery(values url.Values) (query, []problem) {
 			meters:    p.ids(values, "meter_id"),
 			external:  values["external_customer_id"],
 		},
-		page:  p.positive(values, "page", 1),
-		limit: min(p.positive(values, "limit", defaultLimit), maxLimit),
+		page:    p.positive(values, "page", 1, maxPage),
+		limit:   p.positive(values, "limit", defaultLimit, maxLimit),
+		sorting: p.sorting(values["sorting"]),
 	}
-	q.sorting = p.sorting(values["sorting"])
-	return q, p.problems
+	if len(p.problems) > 0 {
+		return q, p.invalid()
+	}
+	return q, nil
 }
 
-type parser struct{ problems []problem }
+// A parser collects the entries of a RequestValidationError.
+type parser struct{ problems []map[string]any }
+
+func (p *parser) invalid() *answer {
+	return jsonAnswer(http.StatusUnprocessableEntity, string(marshal(map[string]any{"error": "RequestValidationError", "detail": p.problems})))
+}
+
+func (p *parser) problem(kind, message, input string, context map[string]any, loc ...any) {
+	found := map[string]any{"type": kind, "loc": loc, "msg": message, "input": input}
+	if context != nil {
+		found["ctx"] = context
+	}
+	p.problems = append(p.problems, found)
+}
 
 func (p *parser) ids(values url.Values, name string) []uuid.UUID {
 	var ids []uuid.UUID
 	for i, text := range values[name] {
-		id, found := parseID(text, "query", name, i)
-		if found != nil {
-			p.problems = append(p.problems, *found)
-		}
-		ids = append(ids, id)
+		ids = append(ids, p.id(text, "query", name, i))
 	}
 	return ids
 }
 
-// parseID accepts what Polar's UUID4 type accepts.
-func parseID(text string, loc ...any) (uuid.UUID, *problem) {
+// id accepts what Polar's UUID4 type accepts.
+func (p *parser) id(text string, loc ...any) uuid.UUID {
 	id, err := uuid.Parse(text)
-	if err != nil {
-		return id, &problem{Type: "uuid_parsing", Loc: loc, Input: text,
-			Msg: "Input should be a valid UUID, " + err.Error(), Ctx: map[string]any{"error": err.Error()}}
+	switch {
+	case err != nil:
+		p.problem("uuid_parsing", "Input should be a valid UUID, "+err.Error(), text, map[string]any{"error": err.Error()}, loc...)
+	case id.Version() != 4:
+		p.problem("uuid_version", "UUID version 4 expected", text, map[string]any{"expected_version": 4}, loc...)
 	}
-	if id.Version() != 4 {
-		return id, &problem{Type: "uuid_version", Loc: loc, Input: text,
-			Msg: "UUID version 4 expected", Ctx: map[string]any{"expected_version": 4}}
-	}
-	return id, nil
+	return id
 }
 
-// positive reads an integer above 0; of several the last one counts.
-func (p *parser) positive(values url.Values, name string, fallback int) int {
+// positive reads an integer above 0, of any size as Python does; of several the
+// last one counts.
+func (p *parser) positive(values url.Values, name string, fallback, most int) int {
 	given := values[name]
 	if len(given) == 0 {
 		return fallback
 	}
 	text := given[len(given)-1]
-	loc := []any{"query", name}
-	n, err := strconv.Atoi(strings.TrimSpace(text))
-	if errors.Is(err, strconv.ErrRange) && n > 0 {
-		n, err = math.MaxInt, nil // Python's integers have no end
+	n, ok := new(big.Int).SetString(strings.TrimSpace(text), 10)
+	switch {
+	case !ok:
+		p.problem("int_parsing", "Input should be a valid integer, unable to parse string as an integer", text, nil, "query", name)
+	case n.Sign() <= 0:
+		p.problem("greater_than", "Input should be greater than 0", text, map[string]any{"gt": 0}, "query", name)
+	case n.IsInt64():
+		return int(min(n.Int64(), int64(most)))
 	}
-	if err != nil && !errors.Is(err, strconv.ErrRange) {
-		p.problems = append(p.problems, problem{Type: "int_parsing", Loc: loc, Input: text,
-			Msg: "Input should be a valid integer, unable to parse string as an integer"})
-		return fallback
-	}
-	if n <= 0 {
-		p.problems = append(p.problems, problem{Type: "greater_than", Loc: loc, Input: text,
-			Msg: "Input should be greater than 0", Ctx: map[string]any{"gt": 0}})
-		return fallback
-	}
-	return n
+	return most
 }
 
 func (p *parser) sorting(given []string) []criterion {
@@ -124,8 +110,7 @@ func (p *parser) sorting(given []string) []criterion {
 		property, descending := strings.CutPrefix(text, "-")
 		if !slices.Contains(properties(), property) {
 			expected := expectedSorting()
-			p.problems = append(p.problems, problem{Type: "enum", Loc: []any{"query", "sorting", i}, Input: text,
-				Msg: "Input should be " + expected, Ctx: map[string]any{"expected": expected}})
+			p.problem("enum", "Input should be "+expected, text, map[string]any{"expected": expected}, "query", "sorting", i)
 			continue
 		}
 		criteria = append(criteria, criterion{property: property, descending: descending})

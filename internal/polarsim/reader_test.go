@@ -1,6 +1,7 @@
 package polarsim
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -46,14 +47,19 @@ func rows(n int) Options {
 	return Options{Seed: 7, Organizations: []Organization{{Name: "a", CustomerMeters: n}}}
 }
 
-func (c *reader) do(t testing.TB, path string) *http.Response {
+func (c *reader) request(t testing.TB, ctx context.Context, path string) *http.Request {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.base+path, nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+c.org.Token)
-	response, err := c.client.Do(r)
+	return r
+}
+
+func (c *reader) do(t testing.TB, path string) *http.Response {
+	t.Helper()
+	response, err := c.client.Do(c.request(t, t.Context(), path))
 	if err != nil {
 		t.Fatalf("GET %s: %v", path, err)
 	}
@@ -110,4 +116,9 @@ func missing(t testing.TB, seen []uuid.UUID, want []Row) int {
 		}
 	}
 	return n
+}
+
+// always is a plan by which every request goes wrong.
+func always(f Fault) func(int, *http.Request) Fault {
+	return func(int, *http.Request) Fault { return f }
 }

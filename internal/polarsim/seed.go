@@ -1,7 +1,9 @@
 package polarsim
 
 import (
-	"hash/fnv"
+	"encoding/binary"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -11,162 +13,187 @@ import (
 )
 
 const (
-	seededSpan   = 18 * 30 * 24 * time.Hour // over which the seeded data was made
-	defaultNever = 0.3                      // fraction of rows that never changed
-	oddOneIn     = 150                      // how seldom quantities are hard ones
-	largestBatch = 60                       // customers imported at one moment
+	seededSpan    = 18 * 30 * 24 * time.Hour // over which the seeded data was made
+	defaultNever  = 0.3                      // fraction of rows that never changed
+	oddOneIn      = 150                      // how seldom quantities are hard ones
+	largestImport = 60                       // customers imported at one moment
 )
-
-func hashString(s string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(s)) // a hash takes everything
-	return h.Sum64()
-}
 
 // newID returns a version-4 UUID.
 func newID(chance *rand.Rand) uuid.UUID {
 	var id uuid.UUID
-	a, b := chance.Uint64(), chance.Uint64()
-	for i := range 8 {
-		id[i], id[8+i] = byte(a>>(8*i)), byte(b>>(8*i))
-	}
+	binary.LittleEndian.PutUint64(id[:8], chance.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], chance.Uint64())
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	return id
 }
 
+func pick[T any](chance *rand.Rand, from []T) T { return from[chance.IntN(len(from))] }
+
+// someTime is less than most, in microseconds.
+func someTime(chance *rand.Rand, most time.Duration) time.Duration {
+	return time.Duration(chance.Int64N(max(1, most.Microseconds()))) * time.Microsecond
+}
+
 // seed fills an organization. Customers come one by one or in imports that
 // share one created_at, and own one to all of the meters.
 func (s *Server) seed(o *organization, chance *rand.Rand) {
-	count := o.Meters
-	if count == 0 {
-		count = min(6, max(1, o.CustomerMeters/2))
+	meters := o.Meters
+	if meters == 0 {
+		meters = min(6, max(1, o.CustomerMeters/2))
 	}
-	end := micros(s.options.Epoch)
-	begin := end - seededSpan.Microseconds()
-	kinds := meterKinds()
-	for i := range count {
-		kind := *kinds[i%len(kinds)]
-		if i >= len(kinds) {
-			kind.name += " " + strconv.Itoa(i/len(kinds)+1)
-		}
-		s.addMeter(o, &kind, begin-int64(chance.IntN(1_000_000_000)), chance)
+	end := precise(s.options.Epoch)
+	begin := end.Add(-seededSpan)
+	for range meters {
+		s.addMeter(o, "", begin.Add(-someTime(chance, time.Hour)), chance)
 	}
-	left := o.CustomerMeters
-	for left > 0 {
+	for left := o.CustomerMeters; left > 0; {
 		batch := 1
 		if chance.IntN(8) == 0 {
-			batch += chance.IntN(largestBatch)
+			batch += chance.IntN(largestImport)
 		}
-		at := begin + chance.Int64N(end-begin)
+		at := begin.Add(someTime(chance, seededSpan))
 		for ; batch > 0 && left > 0; batch-- {
-			rows := 1 + chance.IntN(count)
+			rows := 1 + chance.IntN(meters)
 			if o.EveryMeter {
-				rows = count
+				rows = meters
 			}
-			left -= s.seedCustomer(o, at, end, min(left, rows), chance)
+			rows = min(rows, left)
+			left -= rows
+			c := s.addCustomer(o, at, chance)
+			first, created := chance.IntN(meters), at
+			for i := range rows {
+				if chance.IntN(3) == 0 { // this meter was looked at later
+					if created = created.Add(someTime(chance, 40*24*time.Hour)); created.After(end) {
+						created = end
+					}
+				}
+				r := &row{id: newID(chance), customer: c, meter: o.meters[(first+i)%meters], created: created}
+				r.units, r.modified = seededUnits(o, &r.meter.kind, created, end, chance)
+				s.attach(r)
+			}
 		}
 	}
 }
 
-func (s *Server) seedCustomer(o *organization, at, end int64, rows int, chance *rand.Rand) int {
-	c := s.addCustomer(o, at, chance)
-	first := chance.IntN(len(o.meters))
-	created := at
-	for i := range rows {
-		if chance.IntN(3) == 0 { // this meter was looked at later
-			created = min(end, created+chance.Int64N(40*24*3_600_000_000))
-		}
-		m := o.meters[(first+i)%len(o.meters)]
-		r := s.newRow(c, m, created, chance)
-		r.units, r.modified = seededUnits(o, m.kind, created, end, chance)
-		s.attach(o, r)
-	}
-	return rows
-}
-
-func (s *Server) addMeter(o *organization, kind *meterKind, at int64, chance *rand.Rand) *meter {
-	m := &meter{id: newID(chance), org: o, kind: kind}
-	m.doc = Meter{
-		ID: m.id, OrganizationID: o.ID, CreatedAt: timeOf(at), Name: kind.name, Unit: kind.unit,
-		Filter: kind.filter, Aggregation: kind.aggregation, Metadata: `{"tier":"standard"}`,
-	}
-	if kind.label != "" {
-		m.doc.CustomLabel, m.doc.CustomMultiplier = &kind.label, &kind.multiplier
-	}
-	o.meters = append(o.meters, m)
-	s.meters[m.id] = m
-	return m
-}
-
-func (s *Server) addCustomer(o *organization, at int64, chance *rand.Rand) *customer {
-	c := &customer{id: newID(chance), org: o, seed: chance.Uint64(), created: at}
-	o.customers = append(o.customers, c)
-	s.customers[c.id] = c
-	s.announce(c, CustomerCreated, CustomerStateChanged)
-	return c
-}
-
-// newRow returns a row as Polar makes it: without units, never modified. It is
-// not among its organization's rows yet.
-func (s *Server) newRow(c *customer, m *meter, at int64, chance *rand.Rand) *row {
-	s.made++
-	return &row{seq: s.made, id: newID(chance), customer: c, meter: m, created: at, modified: never,
-		units: Units{Consumed: "0", Credited: "0", Balance: "0"}, place: -1}
-}
-
-func (s *Server) attach(o *organization, r *row) {
-	o.attach(r)
-	s.rows[r.id] = r
-}
-
-func seededUnits(o *organization, kind *meterKind, created, end int64, chance *rand.Rand) (Units, int64) {
+func seededUnits(o *organization, kind *meterKind, created, end time.Time, chance *rand.Rand) (Units, time.Time) {
 	fraction := o.NeverModified
 	if fraction == 0 {
 		fraction = defaultNever
 	}
-	if chance.Float64() < fraction || created >= end {
-		return Units{Consumed: "0", Credited: "0", Balance: "0"}, never
+	if chance.Float64() < fraction || !created.Before(end) {
+		return Units{Consumed: "0", Credited: "0", Balance: "0"}, time.Time{}
 	}
-	u := Units{Consumed: someUnits(kind, chance), Credited: "0"}
+	consumed, credited := kind.some(kind.bits, chance), int64(0)
 	if kind.credit > 0 && chance.IntN(5) < 3 {
-		u.Credited = strconv.FormatInt(kind.credit<<chance.IntN(8), 10)
+		credited = kind.credit << chance.IntN(8)
 	}
-	if chance.IntN(oddOneIn) == 0 {
-		u.Consumed = oddConsumption()[chance.IntN(len(oddConsumption()))]
+	u := Units{Consumed: kind.number(consumed), Credited: strconv.FormatInt(credited, 10),
+		Balance: kind.number(credited*kind.scale() - consumed)}
+	odd := chance.IntN(oddOneIn)
+	switch odd {
+	case 0:
+		u.Consumed = pick(chance, oddConsumption())
+	case 1:
+		u.Credited = pick(chance, oddCredits())
 	}
-	if chance.IntN(oddOneIn) == 0 {
-		u.Credited = oddCredits()[chance.IntN(len(oddCredits()))]
+	if odd < 2 {
+		u.Balance = ""
+		_ = u.complete() // they are numbers
 	}
-	u.Balance = mustDifference(u.Credited, u.Consumed)
-	age := (end - created) >> chance.IntN(12) // most changed not long ago
-	modified := end - chance.Int64N(max(1, age))
-	if chance.IntN(10) == 0 { // a billing run touched many at one moment
-		day := (24 * time.Hour).Microseconds()
-		modified = max(created+1, modified/day*day)
+	modified := end.Add(-someTime(chance, end.Sub(created)>>chance.IntN(12))) // most changed not long ago
+	if chance.IntN(10) == 0 {                                                 // a billing run touched many at one moment
+		if modified = modified.Truncate(24 * time.Hour); !modified.After(created) {
+			modified = created.Add(time.Microsecond)
+		}
 	}
 	return u, modified
 }
 
-// someUnits returns a consumption whose magnitude is as likely to be small as
-// large, so that few customers make most of the use.
-func someUnits(kind *meterKind, chance *rand.Rand) string {
-	n := chance.Uint64() >> (64 - 1 - chance.IntN(kind.bits))
-	text := placePoint(strconv.FormatUint(n, 10), kind.places)
-	if kind.places > 0 {
-		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
-	}
-	if kind.pointZero && !strings.Contains(text, ".") {
-		text += ".0"
-	}
-	return text
+// scale is how many of the smallest unit make one.
+func (k *meterKind) scale() int64 { return int64(math.Pow10(k.places)) }
+
+// some returns a number of smallest units whose magnitude is as likely to be small
+// as large, so that few customers make most of the use.
+func (k *meterKind) some(bits int, chance *rand.Rand) int64 {
+	return int64(chance.Uint64() >> (64 - 1 - chance.IntN(bits)))
 }
 
-// mustDifference is for numbers of this package's own making.
-func mustDifference(credited, consumed string) string {
-	balance, err := difference(credited, consumed)
-	if err != nil {
-		panic("polarsim: " + err.Error())
+// number writes a number of smallest units.
+func (k *meterKind) number(n int64) string {
+	sign := ""
+	if n < 0 {
+		sign, n = "-", -n
 	}
-	return balance
+	text := fmt.Sprintf("%s%d.%0*d", sign, n/k.scale(), k.places, n%k.scale())
+	text = strings.TrimRight(text, "0")
+	switch {
+	case !strings.HasSuffix(text, "."):
+		return text
+	case k.pointZero:
+		return text + "0"
+	}
+	return strings.TrimSuffix(text, ".")
+}
+
+// seededCustomer makes up a customer from its seed alone.
+func seededCustomer(c *customer) *Customer {
+	chance := newRand(c.seed, 0)
+	likely := func(percent int) bool { return chance.IntN(100) < percent }
+	some := func(text string) *string {
+		if text == "" {
+			return nil
+		}
+		return &text
+	}
+	handle := fmt.Sprintf("%x", c.seed>>24)
+	city := pick(chance, cities())
+	d := &Customer{
+		ID: c.id, OrganizationID: c.org.ID, CreatedAt: Time{c.created}, Type: "individual", EmailVerified: likely(75), Locale: &city.locale,
+		AvatarURL: new(fmt.Sprintf("https://www.gravatar.com/avatar/%016x%016x?d=404", chance.Uint64(), chance.Uint64())),
+	}
+	name := personName(chance)
+	if likely(30) {
+		d.Type, name = "team", pick(chance, companyNames())
+	}
+	if likely(10) {
+		name += " " + pick(chance, strings.Fields("🦊 🧑‍💻 ✨ 🇵🇱 ☕️"))
+	}
+	if likely(90) {
+		d.Name = &name
+	}
+	if d.Type != "team" || likely(67) { // only a team can do without
+		d.Email = new("customer." + handle + "@example.com")
+	}
+	if likely(70) {
+		d.ExternalID = new("usr_" + handle)
+	}
+	if likely(67) {
+		d.FirstUserEventAt = Time{c.created.Add(someTime(chance, 60*24*time.Hour))}
+	}
+	if likely(33) {
+		d.ModifiedAt = Time{c.created.Add(someTime(chance, 60*24*time.Hour))}
+	}
+	if likely(80) { // has paid
+		d.BillingAddress = &Address{PostalCode: &city.postal, City: &city.name, State: some(city.state), Country: city.country,
+			Line1: new(fmt.Sprintf("%d %s", 1+chance.IntN(300), pick(chance, strings.Fields("Hauptstraße Market-Street 中央通り Rua-Nova شارع-النيل"))))}
+		if likely(25) {
+			d.BillingAddress.Line2 = new(fmt.Sprintf("Floor %d, c/o %s", 1+chance.IntN(30), personName(chance)))
+		}
+		if d.Type == "team" || likely(17) {
+			d.BillingName = d.Name
+			d.TaxID = &TaxID{Number: fmt.Sprintf("%s%011d", city.taxPrefix, chance.Int64N(1e11)), Format: city.taxFormat}
+		}
+		if likely(50) {
+			d.DefaultPaymentMethodID = new(newID(chance))
+		}
+	}
+	// A value of each kind that metadata can have.
+	d.Metadata = Literal(fmt.Sprintf(`{"plan":"%s","workspace":"ws_%s","seats":%d,"discount":%.2f,"beta":%t,"source":"%s",`+
+		`"notes":"Introduced by %s in %s; renews every %d months. %s"}`,
+		pick(chance, strings.Fields("free hobby pro business enterprise")), handle, 1+chance.IntN(40), float64(chance.IntN(50))/100, likely(50),
+		pick(chance, strings.Fields("signup import referral sales")), personName(chance), city.name, 1+chance.IntN(12),
+		pick(chance, strings.Split("Prefers invoices.|VIP ⭐|Bitte per E-Mail.|長期のお客様|", "|"))))
+	return d
 }

@@ -2,7 +2,9 @@ package polarsim
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -14,28 +16,22 @@ import (
 // also while requests are served; each is atomic.
 type Server struct {
 	options Options
+	watch   watch
 
 	mu            sync.Mutex // guards what follows
 	organizations []*organization
-	byID          map[uuid.UUID]*organization
 	customers     map[uuid.UUID]*customer
 	meters        map[uuid.UUID]*meter
-	rawCustomers  []*customer // made up for raw rows, in no map
-	rawMeters     []*meter    // likewise
 	rows          map[uuid.UUID]*row
 	tokens        map[string]*account
 	quotas        map[string]*window
-	perMinute     int
 	views         []*view // most recently used first
-	made          uint64  // rows made so far
-	steps         uint64  // calls of Advance so far
 	versions      []string
 	chance        *rand.Rand
 	ties          *rand.Rand
 	webhooks      *Webhooks // nil while none are sent
+	steps         uint64    // calls of Advance so far
 	cost          Cost
-
-	watch watch
 }
 
 // New returns a server with the data that o describes. It panics if o
@@ -48,51 +44,54 @@ func New(o Options) *Server {
 	}
 	s := &Server{
 		options:   o,
-		byID:      make(map[uuid.UUID]*organization),
 		customers: make(map[uuid.UUID]*customer, size/4),
 		meters:    make(map[uuid.UUID]*meter),
 		rows:      make(map[uuid.UUID]*row, size),
 		tokens:    make(map[string]*account),
 		quotas:    make(map[string]*window),
-		perMinute: o.RequestsPerMinute,
-		versions:  versions(),
-		chance:    newRand(o.Seed, 1),
-		ties:      newRand(o.Seed, 2),
+		// The deprecated version, the current one and the next are equal for the
+		// calls simulated here.
+		versions: []string{"2026-04", currentVersion, "2027-01"},
+		chance:   newRand(o.Seed, 1),
+		ties:     newRand(o.Seed, 2),
 	}
-	s.watch.init(newRand(o.Seed, 3))
 	for _, org := range o.Organizations {
 		s.addOrganization(org)
-	}
-	for _, t := range o.Tokens {
-		s.tokens[t.Secret] = &account{Token: t}
 	}
 	return s
 }
 
-func newRand(seed, stream uint64) *rand.Rand {
-	return rand.New(rand.NewPCG(mix(seed), mix(stream)))
-}
+// newRand returns a source of chance that depends on a seed and on what it is for.
+func newRand(seed, purpose uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, purpose)) }
 
 func (s *Server) addOrganization(o Organization) {
-	chance := newRand(s.options.Seed, hashString(o.Name))
-	id := newID(chance)
+	name := fnv.New64a()
+	name.Write([]byte(o.Name)) // a hash takes everything
+	chance := newRand(s.options.Seed, name.Sum64())
+	id, secret := newID(chance), newID(chance)
 	if o.ID == uuid.Nil {
 		o.ID = id
 	}
-	if secret := newID(chance); o.Token == "" {
+	if o.Token == "" {
 		o.Token = fmt.Sprintf("polar_oat_%x", secret[:])
 	}
-	if s.byID[o.ID] != nil {
-		panic(fmt.Sprintf("polarsim: organization %s twice", o))
-	}
-	if s.tokens[o.Token] != nil {
-		panic(fmt.Sprintf("polarsim: organization %s shares another's token", o))
+	if s.organization(o.ID) != nil || s.tokens[o.Token] != nil {
+		panic(fmt.Sprintf("polarsim: organization %s is there already, or another has its token", o))
 	}
 	org := &organization{Organization: o}
 	s.organizations = append(s.organizations, org)
-	s.byID[o.ID] = org
 	s.tokens[o.Token] = &account{Token: Token{Secret: o.Token, Organizations: []uuid.UUID{o.ID}}}
 	s.seed(org, chance)
+}
+
+// organization returns the one with an id, or nil.
+func (s *Server) organization(id uuid.UUID) *organization {
+	for _, o := range s.organizations {
+		if o.ID == id {
+			return o
+		}
+	}
+	return nil
 }
 
 // Organizations returns the organizations with the ids and tokens they got.
@@ -107,50 +106,58 @@ func (s *Server) Organizations() []Organization {
 }
 
 // now is the server's clock at the precision of the API.
-func (s *Server) now() int64 { return micros(s.options.Now()) }
+func (s *Server) now() time.Time { return precise(s.options.Now()) }
 
-// ServeHTTP answers one request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a, err := s.respond(r)
-	if err != nil || a.drop {
-		panic(http.ErrAbortHandler) // closes the connection
-	}
-	a.send(w, r, s.watch.released())
-}
+func precise(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // respond does everything about one request but putting the answer on a wire.
-// Its error is the request's context's.
+// It returns an error if the request gets no answer.
 func (s *Server) respond(r *http.Request) (*answer, error) {
-	n, hook := s.watch.begin(r, s.options.Now())
-	if hook != nil {
-		hook(n, r)
+	n, fault := s.watch.begin(r, s.options.Now())
+	a := disturbed(fault)
+	if a == nil && fault != Dropped {
+		a = s.answer(r, fault)
 	}
-	fault := s.watch.fault(n, r)
-	if fault == Hang {
-		select {
-		case <-s.watch.released():
-		case <-r.Context().Done():
-			return nil, r.Context().Err()
-		}
-	}
-	a := s.disturbed(fault)
 	if a == nil {
-		a = s.answer(r, n, fault)
-		a.spoil(fault)
+		return nil, errDropped
 	}
-	if err := s.delay(r, a); err != nil {
+	a.cut = fault == CutBody
+	// The delay comes after the snapshot was taken, as the slow part of a
+	// statement does: a slow answer is an old answer.
+	if err := sleep(r, s.options.Latency+s.scaled(a.took)); err != nil {
 		return nil, err
 	}
 	a.header.Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
 	if a.to != nil {
-		s.warm(a.to)
+		s.mu.Lock()
+		a.to.answered = s.options.Now()
+		s.mu.Unlock()
 	}
 	s.watch.end(n, a.status)
 	return a, nil
 }
 
-// delay comes after the snapshot was taken, as the slow part of a statement
-// does: a slow answer is an old answer.
-func (s *Server) delay(r *http.Request, a *answer) error {
-	return sleep(r, s.options.Latency+time.Duration(a.depth)*s.options.LatencyPerRow+s.scaled(a.took))
+// Running is a server that listens.
+type Running struct {
+	URL    string // such as http://127.0.0.1:40123
+	server *http.Server
+	served sync.WaitGroup
+}
+
+// Start serves s on a free port of the loopback interface until Close.
+func (s *Server) Start() (*Running, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("start simulated Polar: %w", err)
+	}
+	r := &Running{URL: "http://" + listener.Addr().String(), server: &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}}
+	r.served.Go(func() { _ = r.server.Serve(listener) }) // ends with Close
+	return r, nil
+}
+
+// Close stops listening and breaks every connection.
+func (r *Running) Close() error {
+	err := r.server.Close()
+	r.served.Wait()
+	return err
 }

@@ -136,7 +136,7 @@ func TestForeignOrganizationIsAnEmptyList(t *testing.T) {
 		t.Errorf("get of a foreign row: status %d, want 404", got)
 	}
 	c.org.Token = "personal"
-	c.server.SetToken(Token{Secret: "personal", Personal: true, Organizations: []uuid.UUID{c.org.ID, other.ID}})
+	c.server.SetToken(Token{Secret: "personal", Organizations: []uuid.UUID{c.org.ID, other.ID}})
 	if got := c.list(t, "").Pagination.TotalCount; got != 14 {
 		t.Errorf("a personal token sees %d rows, want 14", got)
 	}

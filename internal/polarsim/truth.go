@@ -1,6 +1,7 @@
 package polarsim
 
 import (
+	"bytes"
 	"cmp"
 	"iter"
 	"slices"
@@ -19,11 +20,10 @@ type Row struct {
 	ModifiedAt     time.Time // likewise; zero for null
 	Units          Units
 
-	CustomerName      *string
-	CustomerDeletedAt time.Time // zero if it was not
-	MeterName         string
-	Archived          bool // its meter is, so that the list leaves it out
-	Unlisted          bool // see [Server.SetUnlisted]
+	CustomerName *string
+	MeterName    string
+	Archived     bool // its meter is, so that the list leaves it out
+	Unlisted     bool // see [Server.SetUnlisted]
 
 	// Raw says that JSON was put in as text; then it need not agree with the
 	// fields, which only place the row in the list.
@@ -32,54 +32,40 @@ type Row struct {
 }
 
 func snapshotOf(r *row) Row {
-	doc := appendRow(make([]byte, 0, bytesPerRow), r) // also loads the customer
-	r.customer.load()
-	out := Row{
-		OrganizationID: r.meter.org.ID, ID: r.id, CustomerID: r.customer.id, MeterID: r.meter.id,
-		CreatedAt: timeOf(r.created), ModifiedAt: timeOf(r.modified), Units: r.units,
-		CustomerName: r.customer.name, MeterName: r.meter.doc.Name, Archived: r.meter.archived(), Unlisted: r.unlisted(),
-		Raw: r.odd != nil && r.odd.hasRaw, JSON: string(doc),
+	rendered := r.rendered()
+	return Row{
+		OrganizationID: r.meter.org.ID, ID: r.id, CustomerID: r.customer.id, MeterID: r.meter.ID,
+		CreatedAt: r.created, ModifiedAt: r.modified, Units: r.units,
+		CustomerName: r.customer.load().name, MeterName: r.meter.Name, Archived: !r.meter.ArchivedAt.IsZero(), Unlisted: r.hidden,
+		Raw: r.raw != nil, JSON: string(rendered.AppendTo(make([]byte, 0, bytesPerRow))),
 	}
-	if r.customer.edited != nil {
-		out.CustomerDeletedAt = r.customer.edited.DeletedAt
-	}
-	return out
 }
 
-func snapshotsOf(rows []*row) []Row {
-	all := make([]Row, len(rows))
-	for i, r := range rows {
-		all[i] = snapshotOf(r)
-	}
-	return all
-}
-
-// All yields the rows of an organization, archived and unlisted ones too, in the order
-// created_at, customer_id, meter_id. It is one snapshot: the server waits while
-// the loop runs, so its methods must not be called in it.
-func (s *Server) All(organizationID uuid.UUID) iter.Seq[Row] {
-	return func(yield func(Row) bool) {
+// each yields what f makes of an organization's rows, in the order created_at,
+// customer_id, meter_id, as one snapshot: the server waits while the loop runs.
+func each[T any](s *Server, organizationID uuid.UUID, f func(r *row) T) iter.Seq[T] {
+	return func(yield func(T) bool) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		o := s.byID[organizationID]
+		o := s.organization(organizationID)
 		if o == nil {
 			return
 		}
-		for _, r := range inWalkOrder(o) {
-			if !yield(snapshotOf(r)) {
+		for _, r := range slices.SortedFunc(o.rows(), func(a, b *row) int {
+			return cmp.Or(a.created.Compare(b.created), bytes.Compare(a.customer.id[:], b.customer.id[:]), bytes.Compare(a.meter.ID[:], b.meter.ID[:]))
+		}) {
+			if !yield(f(r)) {
 				return
 			}
 		}
 	}
 }
 
-// inWalkOrder returns an organization's rows by created_at, customer_id and
-// meter_id.
-func inWalkOrder(o *organization) []*row {
-	rows := slices.Clone(o.rows)
-	slices.SortFunc(rows, total(comparison([]criterion{
-		{property: "created_at"}, {property: "customer_id"}, {property: "meter_id"}}, false)))
-	return rows
+// All yields the rows of an organization, archived and unlisted ones too, in the
+// order created_at, customer_id, meter_id. It is one snapshot: the server waits
+// while the loop runs, so its methods must not be called in it.
+func (s *Server) All(organizationID uuid.UUID) iter.Seq[Row] {
+	return each(s, organizationID, snapshotOf)
 }
 
 // Snapshot returns what All yields, about 2 KB a row.
@@ -89,13 +75,12 @@ func (s *Server) Snapshot(organizationID uuid.UUID) []Row {
 
 // Listed returns the rows that the list call shows without filters.
 func (s *Server) Listed(organizationID uuid.UUID) []Row {
-	var rows []Row
-	for r := range s.All(organizationID) {
-		if !r.Archived && !r.Unlisted {
-			rows = append(rows, r)
-		}
-	}
-	return rows
+	return slices.DeleteFunc(s.Snapshot(organizationID), func(r Row) bool { return r.Archived || r.Unlisted })
+}
+
+// Rendered yields the rows of an organization, as All does.
+func (s *Server) Rendered(organizationID uuid.UUID) iter.Seq[Rendered] {
+	return each(s, organizationID, (*row).rendered)
 }
 
 // Find returns the row with an id, as the get call does.
@@ -109,29 +94,41 @@ func (s *Server) Find(id uuid.UUID) (Row, bool) {
 	return snapshotOf(r), true
 }
 
+// FindRendered likewise.
+func (s *Server) FindRendered(id uuid.UUID) (Rendered, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rows[id]
+	if r == nil {
+		return Rendered{}, false
+	}
+	return r.rendered(), true
+}
+
 // Count returns how many rows an organization has, archived ones too.
 func (s *Server) Count(organizationID uuid.UUID) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o := s.byID[organizationID]; o != nil {
-		return len(o.rows)
+	n := 0
+	if o := s.organization(organizationID); o != nil {
+		for range o.rows() {
+			n++
+		}
 	}
-	return 0
+	return n
 }
 
 // Meters returns an organization's meters, oldest first.
 func (s *Server) Meters(organizationID uuid.UUID) []Meter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.byID[organizationID]
-	if o == nil {
-		return nil
+	var all []Meter
+	if o := s.organization(organizationID); o != nil {
+		for _, m := range o.meters {
+			all = append(all, m.Meter)
+		}
 	}
-	all := make([]Meter, len(o.meters))
-	for i, m := range o.meters {
-		all[i] = m.doc
-	}
-	slices.SortStableFunc(all, func(a, b Meter) int { return cmp.Compare(micros(a.CreatedAt), micros(b.CreatedAt)) })
+	slices.SortStableFunc(all, func(a, b Meter) int { return a.CreatedAt.Compare(b.CreatedAt.Time) })
 	return all
 }
 
@@ -139,13 +136,11 @@ func (s *Server) Meters(organizationID uuid.UUID) []Meter {
 func (s *Server) Customers(organizationID uuid.UUID) []Customer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.byID[organizationID]
-	if o == nil {
-		return nil
-	}
-	all := make([]Customer, len(o.customers))
-	for i, c := range o.customers {
-		all[i] = *c.doc()
+	var all []Customer
+	if o := s.organization(organizationID); o != nil {
+		for _, c := range o.customers {
+			all = append(all, *c.doc())
+		}
 	}
 	return all
 }

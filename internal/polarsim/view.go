@@ -1,28 +1,33 @@
 package polarsim
 
 import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"slices"
-	"strconv"
+	"sort"
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/tidwall/btree"
 )
 
 const (
 	// maxViews bounds the lists kept sorted at a time.
 	maxViews = 24
-	// maxPatched is how many rows one change may move before sorting anew is
+	// maxMoved is how many rows one change may move before sorting anew is
 	// cheaper than moving them.
-	maxPatched = 2000
+	maxMoved = 2000
 )
 
 // A view is one filtered and sorted list, kept up to date by [Server.edit] if it
-// is among the server's.
+// is among the server's. Its rows are in a tree that finds them by their place,
+// so that a page deep in a million rows costs no more than the first.
 type view struct {
-	key     string
-	filter  filter
-	ties    func(a, b *row) int
-	ordered *ordered
+	key    string
+	filter filter
+	ties   func(a, b *row) int // 0 for rows that the order asked for leaves in any order
+	rows   *btree.BTreeG[*row] // by id among those
 }
 
 // A filter says which rows a list call sees. Empty parts let everything pass;
@@ -35,137 +40,227 @@ type filter struct {
 }
 
 func (f *filter) match(r *row) bool {
-	if r.unlisted() || !slices.Contains(f.organizations, r.meter.org) {
+	if r.hidden || !slices.Contains(f.organizations, r.meter.org) {
 		return false
 	}
 	if len(f.customers) > 0 && !slices.Contains(f.customers, r.customer.id) {
 		return false
 	}
 	if len(f.external) > 0 {
-		r.customer.load()
-		if r.customer.extID == nil || !slices.Contains(f.external, *r.customer.extID) {
+		if id := r.customer.load().externalID; id == nil || !slices.Contains(f.external, *id) {
 			return false
 		}
 	}
 	// Archived meters are listed only to those who name them.
 	if len(f.meters) > 0 {
-		return slices.Contains(f.meters, r.meter.id)
+		return slices.Contains(f.meters, r.meter.ID)
 	}
-	return !r.meter.archived()
-}
-
-func (f *filter) key(criteria []criterion) string {
-	var b strings.Builder
-	for _, o := range f.organizations {
-		b.Write(o.ID[:])
-	}
-	for _, ids := range [][]uuid.UUID{f.customers, f.meters} {
-		b.WriteByte('|')
-		for _, id := range ids {
-			b.Write(id[:])
-		}
-	}
-	for _, e := range f.external {
-		b.WriteString(strconv.Quote(e))
-	}
-	for _, c := range criteria {
-		b.WriteByte(',')
-		if c.descending {
-			b.WriteByte('-')
-		}
-		b.WriteString(c.property)
-	}
-	return b.String()
+	return r.meter.ArchivedAt.IsZero()
 }
 
 // view returns the list for a filter and order, sorting it if it is not at
 // hand. Lists of chosen customers are short and many, so they are made for each
-// request and not kept. The server must be locked.
+// request, of these customers' rows alone, and not kept. The server must be locked.
 func (s *Server) view(f filter, criteria []criterion) *view {
 	if len(f.customers) > 0 {
-		return s.newView("", f, criteria)
-	}
-	key := f.key(criteria)
-	if i := slices.IndexFunc(s.views, func(v *view) bool { return v.key == key }); i >= 0 {
-		v := s.views[i]
-		copy(s.views[1:i+1], s.views[:i]) // most recently used first
-		s.views[0] = v
-		return v
-	}
-	v := s.newView(key, f, criteria)
-	s.views = slices.Insert(s.views, 0, v)
-	if len(s.views) > maxViews {
-		s.views[maxViews] = nil
-		s.views = s.views[:maxViews]
-	}
-	return v
-}
-
-func (s *Server) newView(key string, f filter, criteria []criterion) *view {
-	v := &view{key: key, filter: f, ties: comparison(criteria, s.options.NullsSmallest)}
-	var rows []*row
-	for _, some := range s.candidates(&f) {
-		for _, r := range some {
-			if f.match(r) {
-				rows = append(rows, r)
-			}
-		}
-	}
-	v.ordered = newOrdered(rows, total(v.ties))
-	return v
-}
-
-// candidates returns all rows that can match a filter, none of them twice, and
-// few others: those of the customers or of the meters that it names.
-func (s *Server) candidates(f *filter) [][]*row {
-	var all [][]*row
-	switch {
-	case len(f.customers) > 0:
+		var rows []*row
 		for i, id := range f.customers {
 			if c := s.customers[id]; c != nil && !slices.Contains(f.customers[:i], id) {
-				all = append(all, c.rows)
+				rows = append(rows, c.rows...)
 			}
 		}
-		for _, c := range s.rawCustomers {
-			all = append(all, c.rows)
-		}
-	case len(f.meters) > 0:
-		for i, id := range f.meters {
-			if m := s.meters[id]; m != nil && !slices.Contains(f.meters[:i], id) {
-				all = append(all, m.rows)
-			}
-		}
-		for _, m := range s.rawMeters {
-			all = append(all, m.rows)
-		}
-	default:
-		for _, o := range f.organizations {
-			all = append(all, o.rows)
-		}
+		return s.newView(f, criteria, rows)
 	}
-	return all
+	key := fmt.Sprintf("%#v %v", f, criteria)
+	i := slices.IndexFunc(s.views, func(v *view) bool { return v.key == key })
+	if i < 0 {
+		var rows []*row
+		for _, o := range f.organizations {
+			rows = slices.AppendSeq(rows, o.rows())
+		}
+		v := s.newView(f, criteria, rows)
+		v.key = key
+		i = min(len(s.views), maxViews-1)
+		s.views = append(s.views[:i], v)
+	}
+	v := s.views[i]
+	copy(s.views[1:i+1], s.views[:i]) // most recently used first
+	s.views[0] = v
+	return v
 }
 
-// edit runs change, which may alter the given rows and nothing else that a
-// filter or an order looks at, and moves them to their new places in every
-// view. The server must be locked.
+func (s *Server) newView(f filter, criteria []criterion, rows []*row) *view {
+	v := &view{filter: f, ties: comparison(criteria, s.options.NullsSmallest)}
+	rows = slices.DeleteFunc(rows, func(r *row) bool { return !f.match(r) })
+	total := func(a, b *row) int {
+		if c := v.ties(a, b); c != 0 {
+			return c
+		}
+		return bytes.Compare(a.id[:], b.id[:])
+	}
+	slices.SortFunc(rows, total)
+	v.rows = btree.NewBTreeGOptions(func(a, b *row) bool { return total(a, b) < 0 }, btree.Options{NoLocks: true})
+	for _, r := range rows {
+		v.rows.Load(r)
+	}
+	return v
+}
+
+// edit runs change, which may alter the given rows, or put them in or take them
+// out, and nothing else that a filter or an order looks at, and moves them to
+// their new places in every view. The server must be locked.
 func (s *Server) edit(rows []*row, change func()) {
-	if len(rows) > maxPatched {
+	if len(rows) > maxMoved {
 		s.views = nil
 	}
 	for _, v := range s.views {
 		for _, r := range rows {
-			if r.place >= 0 && v.filter.match(r) {
-				v.ordered.remove(r)
-			}
+			v.rows.Delete(r)
 		}
 	}
 	change()
 	for _, v := range s.views {
 		for _, r := range rows {
-			if r.place >= 0 && v.filter.match(r) {
-				v.ordered.insert(r)
+			if s.rows[r.id] == r && v.filter.match(r) {
+				v.rows.Set(r)
 			}
 		}
+	}
+}
+
+// at returns the row at a place, counted from 0.
+func (v *view) at(i int) *row {
+	r, _ := v.rows.GetAt(i)
+	return r
+}
+
+// page returns up to limit rows from an offset, and those that tie in an order
+// that chance draws for this page; nil leaves them where they are.
+func (v *view) page(offset, limit int, chance *rand.Rand) []*row {
+	var page []*row
+	end := min(offset+limit, v.rows.Len())
+	for i := offset; i < end; {
+		first, last := v.tied(i)
+		place := func(i int) int { return i }
+		if chance != nil {
+			place = permutation(last-first, chance)
+		}
+		for ; i < min(last, end); i++ {
+			page = append(page, v.at(first+place(i-first)))
+		}
+	}
+	return page
+}
+
+// tied returns the stretch of rows that tie with the one at a place.
+func (v *view) tied(i int) (first, end int) {
+	r, first, end := v.at(i), i, i+1
+	if i > 0 && v.ties(v.at(i-1), r) == 0 {
+		first = sort.Search(i, func(i int) bool { return v.ties(v.at(i), r) >= 0 })
+	}
+	if end < v.rows.Len() && v.ties(v.at(end), r) == 0 {
+		end += sort.Search(v.rows.Len()-end, func(i int) bool { return v.ties(v.at(end+i), r) > 0 })
+	}
+	return first, end
+}
+
+// permutation draws where each of n places goes. It needs no memory, so that a
+// page out of a million ties costs as much as any.
+func permutation(n int, chance *rand.Rand) func(i int) int {
+	shift, factor := chance.IntN(n), 1
+	for range 10 { // a factor that shares a divisor with n would not reach every place
+		if f := 1 + chance.IntN(n); gcd(f, n) == 1 {
+			factor = f
+			break
+		}
+	}
+	return func(i int) int { return (i*factor + shift) % n }
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// A criterion is one value of the sorting parameter.
+type criterion struct {
+	property   string
+	descending bool
+}
+
+// properties are the sortable properties, in the order of Polar's enum.
+func properties() []string {
+	return []string{"created_at", "modified_at", "customer_id", "customer_name", "meter_id",
+		"meter_name", "consumed_units", "credited_units", "balance"}
+}
+
+// comparison turns criteria into one comparison, which is 0 for ties.
+func comparison(criteria []criterion, nullsSmallest bool) func(a, b *row) int {
+	null := 1
+	if nullsSmallest {
+		null = -1
+	}
+	var steps []func(a, b *row) int
+	for _, c := range criteria {
+		step := ascending(c.property, null)
+		if c.descending {
+			up := step
+			step = func(a, b *row) int { return up(b, a) }
+		}
+		steps = append(steps, step)
+	}
+	return func(a, b *row) int {
+		for _, step := range steps {
+			if c := step(a, b); c != 0 {
+				return c
+			}
+		}
+		return 0
+	}
+}
+
+// ascending compares by one property as Postgres does under the collation "C";
+// null is how null compares with a value.
+func ascending(property string, null int) func(a, b *row) int {
+	switch property {
+	case "created_at":
+		return func(a, b *row) int { return a.created.Compare(b.created) }
+	case "modified_at":
+		return func(a, b *row) int {
+			switch aNull, bNull := a.modified.IsZero(), b.modified.IsZero(); {
+			case aNull == bNull:
+				return a.modified.Compare(b.modified)
+			case aNull:
+				return null
+			}
+			return -null
+		}
+	case "customer_id":
+		return func(a, b *row) int { return bytes.Compare(a.customer.id[:], b.customer.id[:]) }
+	case "customer_name":
+		return func(a, b *row) int {
+			switch a, b := a.customer.load().name, b.customer.load().name; {
+			case a == nil && b == nil:
+				return 0
+			case a == nil:
+				return null
+			case b == nil:
+				return -null
+			default:
+				return strings.Compare(*a, *b)
+			}
+		}
+	case "meter_id":
+		return func(a, b *row) int { return bytes.Compare(a.meter.ID[:], b.meter.ID[:]) }
+	case "meter_name":
+		return func(a, b *row) int { return strings.Compare(a.meter.Name, b.meter.Name) }
+	case "consumed_units":
+		return func(a, b *row) int { return compareNumbers(a.units.Consumed, b.units.Consumed) }
+	case "credited_units":
+		return func(a, b *row) int { return compareNumbers(a.units.Credited, b.units.Credited) }
+	default: // balance
+		return func(a, b *row) int { return compareNumbers(a.units.Balance, b.units.Balance) }
 	}
 }

@@ -1,55 +1,78 @@
 package polarsim
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
 )
 
+// A Fault is one way for an answer to go wrong. Faults come before tokens and
+// quotas are looked at, as a proxy's do.
+type Fault string
+
+// The faults. Those about pages leave other answers alone.
+const (
+	NoFault          Fault = ""
+	InternalError    Fault = "500 in Polar's words"
+	BadGateway       Fault = "502 with a proxy's page in HTML"
+	Unavailable      Fault = "503 with an empty body"
+	Dropped          Fault = "the connection is closed without an answer"
+	CutBody          Fault = "the connection breaks half way through the body"
+	NotJSON          Fault = "200 with a page in HTML"
+	WrongOrder       Fault = "a page with its rows reversed"
+	RepeatedRow      Fault = "a page whose middle row takes the next one's place too"
+	EmptyPages       Fault = "an outage behind the API: an empty list, counted as 0"
+	LostOrganization Fault = "the token no longer sees any organization: an empty list, counted as 0, and 404 to get"
+)
+
+// disturbed returns the answer of a fault that needs no good answer, or nil.
+func disturbed(f Fault) *answer {
+	const html = "text/html; charset=utf-8"
+	switch f {
+	case InternalError:
+		return jsonAnswer(http.StatusInternalServerError, `{"error":"InternalServerError","detail":"Internal Server Error"}`)
+	case BadGateway:
+		return newAnswer(http.StatusBadGateway, html, "<!DOCTYPE html>\n<html><head><title>502 Bad gateway</title></head><body><h1>Bad gateway</h1></body></html>\n")
+	case Unavailable:
+		return newAnswer(http.StatusServiceUnavailable, "", "")
+	case NotJSON:
+		return newAnswer(http.StatusOK, html, "<!DOCTYPE html>\n<html><head><title>Maintenance</title></head><body>Back soon.</body></html>\n")
+	}
+	return nil
+}
+
+// disorder spoils the rows of a page.
+func disorder(rows []*row, f Fault) {
+	switch {
+	case f == WrongOrder:
+		slices.Reverse(rows)
+	case f == RepeatedRow && len(rows) > 1:
+		middle := (len(rows) - 1) / 2
+		rows[middle+1] = rows[middle]
+	}
+}
+
 // keptRequests bounds the request log of a server that runs for weeks.
 const keptRequests = 100_000
 
 // A Request is one line of the request log.
 type Request struct {
-	N       int // counted from 1
-	Method  string
-	Path    string
-	Query   string // as sent
-	Version string // the Polar-Version asked for; empty if none
-	Status  int    // 0 while it is served, and for those that got no answer
-	At      time.Time
+	N      int // counted from 1
+	Path   string
+	Query  string // as sent
+	Status int    // 0 while it is served, and for those that got no answer
+	At     time.Time
 }
 
 // A watch is what tests see of requests and do to them. It has a lock of its
 // own, so that hooks may change the server's data.
 type watch struct {
-	mu         sync.Mutex
-	count      int
-	log        []Request // the last ones
-	before     func(n int, r *http.Request)
-	afterCount func(n int, r *http.Request, took time.Duration)
-	choose     func(n int, r *http.Request) Fault
-	next       []pending
-	rates      []rate
-	chance     *rand.Rand
-	release    chan struct{}
-}
-
-type pending struct {
-	fault Fault
-	left  int
-}
-
-type rate struct {
-	fault Fault
-	p     float64
-}
-
-func (w *watch) init(chance *rand.Rand) {
-	w.chance = chance
-	w.release = make(chan struct{})
+	mu     sync.Mutex
+	count  int
+	log    []Request // the last ones
+	before func(n int, r *http.Request)
+	choose func(n int, r *http.Request) Fault
 }
 
 // Before makes the server call hook before it looks at a request, which is
@@ -61,22 +84,31 @@ func (s *Server) Before(hook func(n int, r *http.Request)) {
 	s.watch.before = hook
 }
 
-func (w *watch) begin(r *http.Request, now time.Time) (int, func(int, *http.Request)) {
+// FailWhen asks choose about every request, by its number counted from 1. It may
+// be called concurrently; nil ends all faults.
+func (s *Server) FailWhen(choose func(n int, r *http.Request) Fault) {
+	s.watch.mu.Lock()
+	defer s.watch.mu.Unlock()
+	s.watch.choose = choose
+}
+
+// begin logs a request, calls the hook and decides what goes wrong.
+func (w *watch) begin(r *http.Request, now time.Time) (int, Fault) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.count++
 	if len(w.log) >= 2*keptRequests {
-		w.log = append(w.log[:0], w.log[len(w.log)-keptRequests:]...)
+		w.log = slices.Clone(w.log[keptRequests:])
 	}
-	w.log = append(w.log, Request{
-		N:       w.count,
-		Method:  r.Method,
-		Path:    r.URL.Path,
-		Query:   r.URL.RawQuery,
-		Version: r.Header.Get(versionHeader),
-		At:      now,
-	})
-	return w.count, w.before
+	w.log = append(w.log, Request{N: w.count, Path: r.URL.Path, Query: r.URL.RawQuery, At: now})
+	n, before, choose := w.count, w.before, w.choose
+	w.mu.Unlock()
+	if before != nil {
+		before(n, r)
+	}
+	if choose == nil {
+		return n, NoFault
+	}
+	return n, choose(n, r)
 }
 
 func (w *watch) end(n, status int) {
@@ -85,39 +117,6 @@ func (w *watch) end(n, status int) {
 	if i := n - 1 - (w.count - len(w.log)); i >= 0 && i < len(w.log) {
 		w.log[i].Status = status
 	}
-}
-
-// fault decides about a request.
-func (w *watch) fault(n int, r *http.Request) Fault {
-	w.mu.Lock()
-	choose := w.choose
-	w.mu.Unlock()
-	if choose != nil {
-		if f := choose(n, r); f != NoFault {
-			return f
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for len(w.next) > 0 && w.next[0].left == 0 {
-		w.next = w.next[1:]
-	}
-	if len(w.next) > 0 {
-		w.next[0].left-- // a negative one never comes to 0
-		return w.next[0].fault
-	}
-	for _, r := range w.rates {
-		if w.chance.Float64() < r.p {
-			return r.fault
-		}
-	}
-	return NoFault
-}
-
-func (w *watch) released() <-chan struct{} {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.release
 }
 
 // RequestCount is the number of requests begun.
@@ -133,17 +132,6 @@ func (s *Server) Requests() []Request {
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
 	return slices.Clone(s.watch.log)
-}
-
-// RequestsTo counts the logged requests to a path.
-func (s *Server) RequestsTo(path string) int {
-	n := 0
-	for _, r := range s.Requests() {
-		if r.Path == path {
-			n++
-		}
-	}
-	return n
 }
 
 // ForgetRequests empties the log and counts from 1 again.

@@ -1,178 +1,109 @@
 package polarsim
 
 import (
-	"context"
-	"errors"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
-	"math/rand/v2"
-	"net/http"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 )
 
+// The types of events that are sent.
 const (
-	webhookTimeout = 10 * time.Second // after which a delivery has failed
-	webhookTries   = 10               // of one delivery
-	webhookPatient = 10               // deliveries given up in a row before the endpoint is disabled
+	CustomerCreated      = "customer.created"
+	CustomerUpdated      = "customer.updated"
+	CustomerDeleted      = "customer.deleted"
+	CustomerStateChanged = "customer.state_changed"
 )
 
-// A WebhookEndpoint is where the webhooks of an organization go.
-type WebhookEndpoint struct {
-	OrganizationID uuid.UUID
-	URL            string
-	Secret         string // the whole text that Polar's dashboard shows
-	// Generated says that Polar itself made the secret, in September 2026 or
-	// later: the key is the base64 behind whsec_. Otherwise the key is the bytes
-	// of the whole text.
-	Generated bool
+// SignWebhook returns the signature of a delivery, for the header
+// webhook-signature, as Polar makes it with the secrets that it generated before
+// September 2026 and those that sellers choose: the key is the UTF-8 bytes of the
+// whole secret, prefix included.
+func SignWebhook(secret, id string, at time.Time, body []byte) string {
+	return SignWebhookKey([]byte(secret), id, at, body)
 }
 
-// String hides the secret.
-func (e WebhookEndpoint) String() string { return e.OrganizationID.String() + " " + e.URL }
-
-// GoString hides the secret.
-func (e WebhookEndpoint) GoString() string { return e.String() }
-
-// WebhookOptions say where webhooks go, and how badly. Fractions are of the
-// deliveries; their zero values are a Polar that delivers each once, in order
-// as far as deliveries side by side allow.
-type WebhookOptions struct {
-	Endpoints  []WebhookEndpoint
-	Seed       uint64
-	InFlight   int           // deliveries side by side; 0 means 4
-	FirstRetry time.Duration // after a failure; doubles with each further one; 0 means 1 s
-	Transport  http.RoundTripper
-
-	Duplicates float64       // delivered again, up to three times
-	Late       float64       // held back, so that later ones overtake
-	MaxDelay   time.Duration // of those held back and of duplicates; 0 means 1 s
-
-	// Tricks that a receiver has to refuse, beside the genuine delivery. What they
-	// carry is false and looks newer than anything true.
-	Forged float64 // signed by no one who may, or changed after signing
-	Stale  float64 // signed, with a timestamp of more than five minutes ago
-	Astray float64 // signed for one organization, sent to another's endpoint
+// SignWebhookKey is SignWebhook with a key that was made of the secret already.
+func SignWebhookKey(key []byte, id string, at time.Time, body []byte) string {
+	mac := hmac.New(sha256.New, key)
+	fmt.Fprintf(mac, "%s.%d.%s", id, at.Unix(), body) // a hash takes everything
+	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// WebhookStats count what was sent.
-type WebhookStats struct {
-	Sent           int // requests, tricks included
-	Delivered      int // genuine ones that were taken, duplicates included
-	Failed         int // tries of genuine ones
-	GivenUp        int // after ten tries, or because the endpoint was disabled
-	Tricks         int
-	TricksAccepted int // of them, those that the receiver took
-	Pending        int // waiting or under way
-}
-
-// Webhooks send what happens at a simulated Polar.
-type Webhooks struct {
-	options WebhookOptions
-	client  *http.Client
-	stop    context.CancelFunc
-	stopped sync.WaitGroup
-	woken   chan struct{} // holds one
-
-	mu        sync.Mutex // guards what follows
-	endpoints map[uuid.UUID]*endpoint
-	queue     deliveries
-	made      uint64
-	open      int           // in the queue or under way
-	idle      chan struct{} // closed when open comes to 0
-	chance    *rand.Rand
-	stats     WebhookStats
-}
-
-type endpoint struct {
-	WebhookEndpoint
-	key      []byte
-	failures int // deliveries given up in a row
-}
-
-func (e *endpoint) disabled() bool { return e.failures >= webhookPatient }
-
-// StartWebhooks sends webhooks about every change from now on, until Close. It
-// is an error if they are sent already, or if a secret that is said to be
-// generated is none that Polar generates.
-func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
-	if o.InFlight <= 0 {
-		o.InFlight = 4
+// key is what the endpoint's deliveries are signed with.
+func (e WebhookEndpoint) key() ([]byte, error) {
+	if !e.Generated {
+		return []byte(e.Secret), nil
 	}
-	if o.FirstRetry <= 0 {
-		o.FirstRetry = time.Second
+	text, ok := strings.CutPrefix(e.Secret, "whsec_")
+	key, err := base64.StdEncoding.DecodeString(text)
+	if !ok || err != nil || len(key) == 0 {
+		return nil, fmt.Errorf("webhooks of organization %s: Polar generates no such secret", e.OrganizationID)
 	}
-	if o.MaxDelay <= 0 {
-		o.MaxDelay = time.Second
+	return key, nil
+}
+
+// CustomerEvent returns the body of an event of the given type about a customer
+// as it is now.
+func (s *Server) CustomerEvent(id uuid.UUID, eventType string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, err := find(s.customers, "customer", id)
+	if err != nil {
+		return nil, err
 	}
-	endpoints := map[uuid.UUID]*endpoint{}
-	for _, e := range o.Endpoints {
-		key, err := e.key()
-		if err != nil {
-			return nil, err
+	return event(eventType, s.now(), c), nil
+}
+
+// announce sends events about a customer as it is now, if webhooks are sent.
+func (s *Server) announce(c *customer, types ...string) {
+	if s.webhooks == nil {
+		return
+	}
+	for _, t := range types {
+		s.webhooks.enqueue(c.org.ID, event(t, s.now(), c), event(t, s.now(), falsified(c, s.now())))
+	}
+}
+
+// falsified returns a customer with a state that is not true and looks newer
+// than any that is.
+func falsified(c *customer, now time.Time) *customer {
+	later := now.Add(time.Hour)
+	doc := c.doc()
+	doc.Name, doc.ModifiedAt = new("Mallory"), Time{later}
+	lie := &customer{id: c.id, org: c.org, seed: c.seed, created: c.created, edited: doc}
+	for _, r := range c.rows {
+		lie.rows = append(lie.rows, &row{id: r.id, customer: lie, meter: r.meter, created: r.created, modified: later,
+			units: Units{Consumed: "666.5", Credited: "13", Balance: "-653.5"}})
+	}
+	return lie
+}
+
+// event renders an event. The customer's own members look as they do when it is
+// nested in a customer meter, and come before those of its state.
+func event(eventType string, at time.Time, c *customer) []byte {
+	data := c.load().json
+	if eventType == CustomerStateChanged {
+		// The meters of the subscription are a trap: their units are those of the
+		// subscription alone.
+		chance := newRand(c.seed, 5)
+		var meters, ofSubscription []string
+		for _, r := range c.rows {
+			meters = append(meters, fmt.Sprintf("{%s}", r.appendMembers(nil, "")))
+			ofSubscription = append(ofSubscription, fmt.Sprintf(
+				`{"id":"%s","created_at":%s,"modified_at":null,"consumed_units":1.5,"credited_units":7,"amount":0,"meter_id":"%s"}`,
+				newID(chance), Time{r.created}, r.meter.ID))
 		}
-		endpoints[e.OrganizationID] = &endpoint{WebhookEndpoint: e, key: key}
+		data = fmt.Appendf(nil, `%s,"active_subscriptions":[{"id":"%s","created_at":%s,"modified_at":null,"custom_field_data":{},"metadata":{"plan":"pro"},`+
+			`"status":"active","amount":%d,"currency":"usd","recurring_interval":"month","discount_id":null,"meters":[%s]}],`+
+			`"granted_benefits":[{"id":"%s","created_at":%s,"modified_at":null,"granted_at":%[3]s,"benefit_id":"%[6]s",`+
+			`"benefit_type":"meter_credit","benefit_metadata":{},"properties":{}}],"active_meters":[%[8]s]}`,
+			data[:len(data)-1], newID(chance), Time{c.created}, 900+100*chance.Int64N(90), strings.Join(ofSubscription, ","),
+			newID(chance), Time{c.created}, strings.Join(meters, ","))
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	w := &Webhooks{
-		options: o,
-		client: &http.Client{
-			Transport:     o.Transport,
-			Timeout:       webhookTimeout,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		stop:      stop,
-		woken:     make(chan struct{}, 1),
-		endpoints: endpoints,
-		idle:      make(chan struct{}),
-		chance:    newRand(o.Seed, 4),
-	}
-	close(w.idle)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.webhooks != nil {
-		stop()
-		return nil, errors.New("webhooks are sent already")
-	}
-	s.webhooks = w
-	w.stopped.Go(func() { w.run(ctx) })
-	return w, nil
-}
-
-// StopWebhooks sends no more about changes. What waits is still sent.
-func (s *Server) StopWebhooks() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.webhooks = nil
-}
-
-// Drain waits until everything has been delivered or given up.
-func (w *Webhooks) Drain(ctx context.Context) error {
-	w.mu.Lock()
-	idle := w.idle
-	w.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("deliver webhooks: %w (%d to go)", ctx.Err(), w.Stats().Pending)
-	}
-}
-
-// Stats returns what was sent so far.
-func (w *Webhooks) Stats() WebhookStats {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	stats := w.stats
-	stats.Pending = w.open
-	return stats
-}
-
-// Close forgets what was not delivered yet, and waits for what is under way.
-func (w *Webhooks) Close() error {
-	w.stop()
-	w.stopped.Wait()
-	w.client.CloseIdleConnections()
-	return nil
+	return fmt.Appendf(nil, `{"type":"%s","timestamp":%s,"data":%s}`, eventType, Time{at}, data)
 }
