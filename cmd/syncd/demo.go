@@ -3,14 +3,11 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"go.uber.org/zap"
 
 	"polarmirror/internal/config"
 	"polarmirror/internal/polarsim"
@@ -60,15 +57,13 @@ func demoConfig() *config.Config {
 
 // A demo is a simulated Polar in this process.
 type demo struct {
-	journal *polarsim.Journal
+	*polarsim.Demo
 	address string
 }
 
-// openDemo serves the simulated Polar, with the data that an earlier demo left,
-// and fills in cfg's address, ids and tokens.
+// openDemo serves the simulated Polar and fills in cfg's address, ids and tokens.
 func (p *program) openDemo(cfg *config.Config) (*demo, error) {
-	path := filepath.Join(cfg.Database.DataDir, "polar.journal")
-	journal, err := polarsim.OpenJournal(path, polarsim.Options{
+	sim := polarsim.NewDemo(polarsim.Options{
 		Seed:              demoSeed,
 		Organizations:     demoOrganizations(),
 		RequestsPerMinute: 2 * demoQuota,
@@ -76,20 +71,13 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 		CostModel:         polarsim.CostModel{SkippedRow: demoRowLatency},
 		CostScale:         1,
 	})
-	if errors.Is(err, polarsim.ErrJournalInUse) {
-		return nil, errors.New("another syncd --demo runs here: end it first, or look at it with syncd status --demo")
-	}
-	if err != nil {
-		return nil, err
-	}
-	p.onClose("journal of the simulated Polar", func(context.Context) error { return journal.Close() })
-	running, err := journal.Server().Start()
+	running, err := sim.Start()
 	if err != nil {
 		return nil, err
 	}
 	p.onClose("simulated Polar", func(context.Context) error { return running.Close() })
 	cfg.Polar.BaseURL = running.URL
-	for _, simulated := range journal.Server().Organizations() {
+	for _, simulated := range sim.Organizations() {
 		for i := range cfg.Organizations {
 			if o := &cfg.Organizations[i]; o.Name == simulated.Name {
 				o.ID = simulated.ID
@@ -98,7 +86,7 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 			}
 		}
 	}
-	return &demo{journal: journal, address: running.URL}, nil
+	return &demo{Demo: sim, address: running.URL}, nil
 }
 
 // live lets things happen at the simulated Polar until the program ends.
@@ -114,10 +102,7 @@ func (d *demo) live(p *program) {
 				return
 			case <-ticker.C:
 			}
-			if err := d.journal.Advance(time.Now()); err != nil {
-				p.log.Error("simulated Polar stands still", zap.Error(err))
-				return
-			}
+			d.Advance(time.Now())
 		}
 	})
 	p.onClose("simulated life", func(context.Context) error {

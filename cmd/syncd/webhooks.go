@@ -50,12 +50,12 @@ func (d *demo) sendWebhooks(p *program, cfg *config.Config, base string) error {
 			Generated:      true,
 		})
 	}
-	sending, err := d.journal.Server().StartWebhooks(o)
+	sending, err := d.StartWebhooks(o)
 	if err != nil {
 		return err
 	}
 	p.onClose("webhooks of the simulated Polar", func(context.Context) error {
-		d.journal.Server().StopWebhooks()
+		d.StopWebhooks()
 		return sending.Close()
 	})
 	return nil

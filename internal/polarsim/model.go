@@ -16,6 +16,9 @@ type Units struct {
 	Balance  string // credited less consumed, if the server behaves; can be negative
 }
 
+// unused is what Polar begins with.
+func unused() Units { return Units{Consumed: "0", Credited: "0", Balance: "0"} }
+
 // A row is one customer meter.
 type row struct {
 	id       uuid.UUID

@@ -61,20 +61,26 @@ func (s *Server) seed(o *organization, chance *rand.Rand) {
 			}
 			rows = min(rows, left)
 			left -= rows
-			c := s.addCustomer(o, at, chance)
-			first, created := chance.IntN(meters), at
-			for i := range rows {
-				if chance.IntN(3) == 0 { // this meter was looked at later
-					if created = created.Add(someTime(chance, 40*24*time.Hour)); created.After(end) {
-						created = end
-					}
-				}
-				r := &row{id: newID(chance), customer: c, meter: o.meters[(first+i)%meters], created: created}
-				r.units, r.modified = seededUnits(o, &r.meter.kind, created, end, chance)
-				s.attach(r)
-			}
+			s.seedCustomer(o, at, end, rows, chance)
 		}
 	}
+}
+
+// seedCustomer makes a customer and rows, none later than end.
+func (s *Server) seedCustomer(o *organization, at, end time.Time, rows int, chance *rand.Rand) *customer {
+	c := s.addCustomer(o, at, chance)
+	first, created := chance.IntN(len(o.meters)), at
+	for i := range rows {
+		if chance.IntN(3) == 0 { // this meter was looked at later
+			if created = created.Add(someTime(chance, 40*24*time.Hour)); created.After(end) {
+				created = end
+			}
+		}
+		r := &row{id: newID(chance), customer: c, meter: o.meters[(first+i)%len(o.meters)], created: created}
+		r.units, r.modified = seededUnits(o, &r.meter.kind, created, end, chance)
+		s.attach(r)
+	}
+	return c
 }
 
 func seededUnits(o *organization, kind *meterKind, created, end time.Time, chance *rand.Rand) (Units, time.Time) {
@@ -83,7 +89,7 @@ func seededUnits(o *organization, kind *meterKind, created, end time.Time, chanc
 		fraction = defaultNever
 	}
 	if chance.Float64() < fraction || !created.Before(end) {
-		return Units{Consumed: "0", Credited: "0", Balance: "0"}, time.Time{}
+		return unused(), time.Time{}
 	}
 	consumed, credited := kind.some(kind.bits, chance), int64(0)
 	if kind.credit > 0 && chance.IntN(5) < 3 {
