@@ -10,7 +10,6 @@ package docs
 import (
 	"flag"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -95,7 +94,8 @@ func (w *world) live() {
 		w.happen(at)
 		w.look(at)
 	}
-	// When nothing moves any more: see restore.
+	// When nothing moves any more: which row of an archived meter the mirror asks for
+	// is left to chance.
 	if _, err := w.sim.ArchiveMeter(w.sim.Meters(w.sim.Organizations()[1].ID)[3].ID); err != nil {
 		w.Fatal(err)
 	}
@@ -131,29 +131,6 @@ func (w *world) happen(at time.Time) {
 		if _, err := w.sim.Consume(id, strconv.Itoa(400+70*i)); err != nil {
 			w.Fatal(err)
 		}
-	}
-	for _, org := range orgs {
-		for _, meter := range w.sim.Meters(org.ID) {
-			w.restore(meter)
-		}
-	}
-}
-
-// restore takes back what chance did to a meter. Queries name meters, and which
-// row of an archived one the mirror asks for is left to chance.
-func (w *world) restore(meter polarsim.Meter) {
-	w.Helper()
-	if !meter.ArchivedAt.IsZero() {
-		if _, err := w.sim.UnarchiveMeter(meter.ID); err != nil {
-			w.Fatal(err)
-		}
-	}
-	name, _, renamed := strings.Cut(meter.Name, " (since ")
-	if !renamed {
-		return
-	}
-	if _, err := w.sim.RenameMeter(meter.ID, name); err != nil {
-		w.Fatal(err)
 	}
 }
 

@@ -2,7 +2,6 @@ package polarsim
 
 import (
 	"math/rand/v2"
-	"strings"
 	"time"
 )
 
@@ -13,8 +12,8 @@ const (
 )
 
 // Advance lets one step of a living seller's day happen as at a time: usage on
-// up to a few hundred rows an organization, a few new rows, seldom something
-// more. It is one atomic change. What happens depends on the seed, the number of
+// up to a few hundred rows an organization, a few new rows, seldom a renamed or
+// deleted customer or a row that is gone. Meters stay as they are. It is one atomic change. What happens depends on the seed, the number of
 // steps before, the time, and the data alone, so that the same times lead to the
 // same data again.
 func (s *Server) Advance(at time.Time) {
@@ -55,23 +54,6 @@ func (s *Server) advance(o *organization, at time.Time) {
 	}
 	if oneIn(25) {
 		s.editCustomer(r.customer, at, deleteCustomer)
-	}
-	archived := false
-	for _, m := range o.meters {
-		archived = archived || !m.ArchivedAt.IsZero()
-		if !m.ArchivedAt.IsZero() && oneIn(12) {
-			s.editMeter(m, at, func(m *meter, _ time.Time) { m.ArchivedAt = Time{} })
-		}
-	}
-	m := pick(chance, o.meters)
-	if oneIn(60) {
-		s.editMeter(m, at, func(m *meter, at time.Time) { // goes from version to version of a name
-			base, _, _ := strings.Cut(m.Name, " (since ")
-			m.Name = base + " (since " + at.Format("15:04:05") + ")"
-		})
-	}
-	if !archived && len(o.meters) > 3 && oneIn(80) {
-		s.editMeter(m, at, func(m *meter, at time.Time) { m.ArchivedAt = Time{at} })
 	}
 	if len(o.customers) > 50 && oneIn(40) {
 		s.remove(r)

@@ -43,11 +43,9 @@ func (s *Server) route(r *http.Request, f Fault) *answer {
 	id, below := strings.CutPrefix(r.URL.Path, listPath)
 	switch {
 	case r.URL.Path+"/" == listPath:
-		return redirect(r, listPath)
-	case !below || strings.Contains(strings.TrimSuffix(id, "/"), "/"):
+		return redirectToList(r)
+	case !below || strings.Contains(id, "/"):
 		return jsonAnswer(http.StatusNotFound, `{"detail":"Not Found"}`)
-	case strings.HasSuffix(id, "/"):
-		return redirect(r, strings.TrimSuffix(r.URL.Path, "/"))
 	case r.Method != http.MethodGet:
 		a := jsonAnswer(http.StatusMethodNotAllowed, `{"detail":"Method Not Allowed"}`)
 		a.header.Set("Allow", http.MethodGet)
@@ -71,10 +69,10 @@ func (s *Server) route(r *http.Request, f Fault) *answer {
 	return a
 }
 
-// redirect sends the client to another path of the host it asked.
-func redirect(r *http.Request, path string) *answer {
+// redirectToList sends the client to the list on the host it asked.
+func redirectToList(r *http.Request) *answer {
 	target := *r.URL
-	target.Scheme, target.Host, target.Path = "http", r.Host, path
+	target.Scheme, target.Host, target.Path = "http", r.Host, listPath
 	if r.URL.Scheme != "" {
 		target.Scheme = r.URL.Scheme
 	}

@@ -105,42 +105,43 @@ func (s *Server) FindRendered(id uuid.UUID) (Rendered, bool) {
 	return r.rendered(), true
 }
 
-// Count returns how many rows an organization has, archived ones too.
-func (s *Server) Count(organizationID uuid.UUID) int {
+// look returns what f sees in an organization, nothing if there is none with the id.
+func look[T any](s *Server, organizationID uuid.UUID, f func(o *organization) T) (seen T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
 	if o := s.organization(organizationID); o != nil {
+		seen = f(o)
+	}
+	return seen
+}
+
+// Count returns how many rows an organization has, archived ones too.
+func (s *Server) Count(organizationID uuid.UUID) int {
+	return look(s, organizationID, func(o *organization) (n int) {
 		for range o.rows() {
 			n++
 		}
-	}
-	return n
+		return n
+	})
 }
 
 // Meters returns an organization's meters, oldest first.
 func (s *Server) Meters(organizationID uuid.UUID) []Meter {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []Meter
-	if o := s.organization(organizationID); o != nil {
+	return look(s, organizationID, func(o *organization) (all []Meter) {
 		for _, m := range o.meters {
 			all = append(all, m.Meter)
 		}
-	}
-	slices.SortStableFunc(all, func(a, b Meter) int { return a.CreatedAt.Compare(b.CreatedAt.Time) })
-	return all
+		slices.SortStableFunc(all, func(a, b Meter) int { return a.CreatedAt.Compare(b.CreatedAt.Time) })
+		return all
+	})
 }
 
 // Customers returns an organization's customers, in the order they were made.
 func (s *Server) Customers(organizationID uuid.UUID) []Customer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []Customer
-	if o := s.organization(organizationID); o != nil {
+	return look(s, organizationID, func(o *organization) (all []Customer) {
 		for _, c := range o.customers {
 			all = append(all, *c.doc())
 		}
-	}
-	return all
+		return all
+	})
 }
