@@ -79,7 +79,7 @@ func (r *row) appendMembers(b []byte, besides string) []byte {
 
 const (
 	bytesPerHead = 352  // about what stands in a row before its nested objects
-	bytesPerRow  = 1600 // about what a row takes; for sizing buffers
+	bytesPerRow  = 1800 // about what a row takes; for sizing buffers
 )
 
 // A Rendered is one customer meter as it goes over the wire, rendered once to
