@@ -92,8 +92,7 @@ func (s *Server) get(account *account, text string) *answer {
 	if r == nil || !slices.Contains(account.Organizations, r.meter.org.ID) {
 		return jsonAnswer(http.StatusNotFound, `{"error":"ResourceNotFound","detail":"Not found"}`)
 	}
-	row := r.rendered()
-	return jsonAnswer(http.StatusOK, string(row.AppendTo(nil)))
+	return jsonAnswer(http.StatusOK, string(r.appendTo(nil)))
 }
 
 // list serves one page. The count and the page are two statements, the page's
@@ -136,8 +135,7 @@ func page(rows []*row, count, limit int) *answer {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		row := r.rendered()
-		b = row.AppendTo(b)
+		b = r.appendTo(b)
 	}
 	b = fmt.Appendf(b, `],"pagination":{"total_count":%d,"max_page":%d}}`, count, (count+limit-1)/limit)
 	a := jsonAnswer(http.StatusOK, "")

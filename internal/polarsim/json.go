@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // A Time is written as Polar writes times: RFC 3339 in UTC with six fractional
@@ -53,21 +51,19 @@ func marshal(v any) []byte {
 	return slices.Clip(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
-// rendered renders a row. The nested objects are rendered once and shared from
-// then on; they are most of the bytes.
-func (r *row) rendered() Rendered {
-	out := Rendered{ID: r.id, CustomerID: r.customer.id, MeterID: r.meter.ID, CreatedAt: r.created, ModifiedAt: r.modified}
+// appendTo writes the row as it goes over the wire. The nested objects are
+// rendered once and copied from then on; they are most of the bytes.
+func (r *row) appendTo(b []byte) []byte {
 	if r.raw != nil {
-		out.parts[0] = []byte(*r.raw)
-		return out
+		return append(b, *r.raw...)
 	}
 	if r.meter.json == nil {
-		r.meter.json = fmt.Appendf(nil, `,"meter":%s}`, marshal(&r.meter.Meter))
+		r.meter.json = marshal(&r.meter.Meter)
 	}
-	head := append(make([]byte, 0, bytesPerHead), '{')
-	head = append(r.appendMembers(head, `"customer_id":"`+r.customer.id.String()+`",`), `,"customer":`...)
-	out.parts = [3][]byte{head, r.customer.load().json, r.meter.json}
-	return out
+	b = r.appendMembers(append(b, '{'), `"customer_id":"`+r.customer.id.String()+`",`)
+	b = append(append(b, `,"customer":`...), r.customer.load().json...)
+	b = append(append(b, `,"meter":`...), r.meter.json...)
+	return append(b, '}')
 }
 
 // appendMembers writes those that a row has in a list and in a customer's state,
@@ -77,38 +73,5 @@ func (r *row) appendMembers(b []byte, besides string) []byte {
 		r.id, Time{r.created}, Time{r.modified}, besides, r.meter.ID, r.units.Consumed, r.units.Credited, r.units.Balance)
 }
 
-const (
-	bytesPerHead = 352  // about what stands in a row before its nested objects
-	bytesPerRow  = 1800 // about what a row takes; for sizing buffers
-)
-
-// A Rendered is one customer meter as it goes over the wire, rendered once to
-// be sent many times. It shares the text of its customer and its meter with
-// their other rows, so that a million of them take some 800 MB, and it does not
-// change when they do.
-type Rendered struct {
-	ID         uuid.UUID
-	CustomerID uuid.UUID
-	MeterID    uuid.UUID
-	CreatedAt  time.Time // UTC, microseconds
-	ModifiedAt time.Time // likewise; zero for null
-
-	parts [3][]byte // what stands before the customer, the customer, the meter and the end
-}
-
-// AppendTo adds the JSON to b.
-func (r *Rendered) AppendTo(b []byte) []byte {
-	for _, part := range r.parts {
-		b = append(b, part...)
-	}
-	return b
-}
-
-// Size is the length of the JSON in bytes.
-func (r *Rendered) Size() int {
-	n := 0
-	for _, part := range r.parts {
-		n += len(part)
-	}
-	return n
-}
+// bytesPerRow is about what a row takes; for sizing buffers.
+const bytesPerRow = 1800

@@ -32,32 +32,11 @@ type Row struct {
 }
 
 func snapshotOf(r *row) Row {
-	rendered := r.rendered()
 	return Row{
 		OrganizationID: r.meter.org.ID, ID: r.id, CustomerID: r.customer.id, MeterID: r.meter.ID,
 		CreatedAt: r.created, ModifiedAt: r.modified, Units: r.units,
 		CustomerName: r.customer.load().name, MeterName: r.meter.Name, Archived: !r.meter.ArchivedAt.IsZero(), Unlisted: r.hidden,
-		Raw: r.raw != nil, JSON: string(rendered.AppendTo(make([]byte, 0, bytesPerRow))),
-	}
-}
-
-// each yields what f makes of an organization's rows, in the order created_at,
-// customer_id, meter_id, as one snapshot: the server waits while the loop runs.
-func each[T any](s *Server, organizationID uuid.UUID, f func(r *row) T) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		o := s.organization(organizationID)
-		if o == nil {
-			return
-		}
-		for _, r := range slices.SortedFunc(o.rows(), func(a, b *row) int {
-			return cmp.Or(a.created.Compare(b.created), bytes.Compare(a.customer.id[:], b.customer.id[:]), bytes.Compare(a.meter.ID[:], b.meter.ID[:]))
-		}) {
-			if !yield(f(r)) {
-				return
-			}
-		}
+		Raw: r.raw != nil, JSON: string(r.appendTo(make([]byte, 0, bytesPerRow))),
 	}
 }
 
@@ -65,7 +44,18 @@ func each[T any](s *Server, organizationID uuid.UUID, f func(r *row) T) iter.Seq
 // order created_at, customer_id, meter_id. It is one snapshot: the server waits
 // while the loop runs, so its methods must not be called in it.
 func (s *Server) All(organizationID uuid.UUID) iter.Seq[Row] {
-	return each(s, organizationID, snapshotOf)
+	return func(yield func(Row) bool) {
+		look(s, organizationID, func(o *organization) (none struct{}) {
+			for _, r := range slices.SortedFunc(o.rows(), func(a, b *row) int {
+				return cmp.Or(a.created.Compare(b.created), bytes.Compare(a.customer.id[:], b.customer.id[:]), bytes.Compare(a.meter.ID[:], b.meter.ID[:]))
+			}) {
+				if !yield(snapshotOf(r)) {
+					break
+				}
+			}
+			return none
+		})
+	}
 }
 
 // Snapshot returns what All yields, about 2 KB a row.
@@ -78,11 +68,6 @@ func (s *Server) Listed(organizationID uuid.UUID) []Row {
 	return slices.DeleteFunc(s.Snapshot(organizationID), func(r Row) bool { return r.Archived || r.Unlisted })
 }
 
-// Rendered yields the rows of an organization, as All does.
-func (s *Server) Rendered(organizationID uuid.UUID) iter.Seq[Rendered] {
-	return each(s, organizationID, (*row).rendered)
-}
-
 // Find returns the row with an id, as the get call does.
 func (s *Server) Find(id uuid.UUID) (Row, bool) {
 	s.mu.Lock()
@@ -92,17 +77,6 @@ func (s *Server) Find(id uuid.UUID) (Row, bool) {
 		return Row{}, false
 	}
 	return snapshotOf(r), true
-}
-
-// FindRendered likewise.
-func (s *Server) FindRendered(id uuid.UUID) (Rendered, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.rows[id]
-	if r == nil {
-		return Rendered{}, false
-	}
-	return r.rendered(), true
 }
 
 // look returns what f sees in an organization, nothing if there is none with the id.
