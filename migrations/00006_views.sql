@@ -342,16 +342,18 @@ FROM (
         m.balance,
         coalesce(u.units, 0)
             / CASE
-                WHEN m.first_seen_at > now() THEN 7
-                ELSE greatest(least(extract(epoch FROM now() - m.first_seen_at) / 86400, 7), 1.0 / 24)
+                WHEN least(m.first_seen_at, u.since) > now() THEN 7
+                ELSE greatest(least(extract(epoch FROM now() - least(m.first_seen_at, u.since)) / 86400, 7), 1.0 / 24)
             END AS units_per_day
     FROM polar.customer_meters m
     LEFT JOIN LATERAL (
-        SELECT sum(
-            CASE
-                WHEN s.consumed_units >= s.previous THEN s.consumed_units - s.previous
-                ELSE greatest(s.consumed_units, 0)
-            END) AS units
+        SELECT
+            sum(
+                CASE
+                    WHEN s.consumed_units >= s.previous THEN s.consumed_units - s.previous
+                    ELSE greatest(s.consumed_units, 0)
+                END) FILTER (WHERE s.previous IS NOT NULL) AS units,
+            min(s.observed_at) AS since
         FROM (
             SELECT
                 h.consumed_units,
@@ -374,13 +376,12 @@ FROM (
                   AND w.observed_at >= now() - interval '7 days'
             ) h
         ) s
-        WHERE s.previous IS NOT NULL
     ) u ON true
     WHERE m.deleted_at IS NULL
       AND m.out_of_scope_at IS NULL
 ) r;
 
-COMMENT ON VIEW polar.burn_rate IS 'Per customer meter that Polar has now: the pace of the last 7 days (or since syncd first saw the row, at least an hour), and when the balance reaches zero at that pace.';
+COMMENT ON VIEW polar.burn_rate IS 'Per customer meter that Polar has now: the pace of the last 7 days (or since the first state in the history, at least an hour), and when the balance reaches zero at that pace.';
 COMMENT ON COLUMN polar.burn_rate.organization_id IS 'Organization.';
 COMMENT ON COLUMN polar.burn_rate.customer_meter_id IS 'Customer meter.';
 COMMENT ON COLUMN polar.burn_rate.customer_id IS 'Customer.';

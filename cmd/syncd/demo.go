@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
 	"polarmirror/internal/config"
+	"polarmirror/internal/polar"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
 	"polarmirror/internal/web"
 )
 
@@ -25,6 +28,10 @@ const (
 	// demoSource stands for the base URL, whose port is another one each time,
 	// so that an interrupted walk is resumed.
 	demoSource = "demo"
+	// demoPast is how much of the simulated past the history begins with, and demoLook
+	// how often somebody would have looked then.
+	demoPast = 45 * 24 * time.Hour
+	demoLook = 12 * time.Hour
 	// demoQuota is what both sides keep to, in requests a minute: enough for
 	// the demo to be over soon.
 	demoQuota = 30_000
@@ -89,6 +96,38 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 	return &demo{Demo: sim, address: running.URL}, nil
 }
 
+// writePast begins the history with the past, which only a simulated Polar can tell,
+// so that charts and questions about time mean something in the first second.
+func (d *demo) writePast(ctx context.Context, db *database, organizations []config.Organization) error {
+	now := time.Now()
+	for _, org := range organizations {
+		var states []store.PastState
+		for s := range d.Past(org.ID, now.Add(-demoPast), now.Add(-demoLook), demoLook) {
+			state, err := pastState(s)
+			if err != nil {
+				return fmt.Errorf("simulated past of %s: %w", org.Name, err)
+			}
+			states = append(states, state)
+		}
+		if err := db.AddSimulatedPast(ctx, org.ID, states); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pastState(s polarsim.State) (past store.PastState, err error) {
+	past = store.PastState{CustomerMeterID: s.CustomerMeterID, SeenAt: s.SeenAt, ModifiedAt: s.ModifiedAt}
+	if past.ConsumedUnits, err = polar.ParseDecimal(s.Units.Consumed); err != nil {
+		return past, err
+	}
+	if past.CreditedUnits, err = strconv.ParseInt(s.Units.Credited, 10, 64); err != nil {
+		return past, err
+	}
+	past.Balance, err = polar.ParseDecimal(s.Units.Balance)
+	return past, err
+}
+
 // live lets things happen at the simulated Polar until the program ends.
 func (d *demo) live(p *program) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -114,9 +153,9 @@ func (d *demo) live(p *program) {
 
 // introduce tells a newcomer what runs and how to watch it.
 func (w *world) introduce(out io.Writer, url string) error {
-	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s. Its customer meters change every
-%s; webhooks bring the changes into Postgres at once, a tick every 10s what they missed, and a walk every
-minute proves that nothing is missing.
+	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s, with 45 days of its past in the history. Its
+customer meters change every few seconds; webhooks bring the changes into Postgres at once, a tick every 10s what
+they missed, and a full run every minute proves that nothing is missing.
 Status page: %s (health: %shealthz/data, metrics: %smetrics)
 
 Open the database in another terminal:
@@ -129,6 +168,6 @@ and repeat this query to see rows change:
 
 Ctrl-C ends it.
 
-`, w.demo.address, demoStep, url, url, url, w.db.psql, indent(latestChanges))
+`, w.demo.address, url, url, url, w.db.psql, indent(latestChanges))
 	return err
 }

@@ -31,35 +31,50 @@ const latestChanges = `SELECT
 func shownQueries() []shownQuery {
 	return []shownQuery{
 		{
-			title: "What a customer typically uses, and how many have used more than they were credited:",
+			title: "Who runs out next, at the pace of the last seven days:",
 			sql: `SELECT
-    organization,
-    meter_name,
-    count(*) AS customers,
-    count(*) FILTER (WHERE consumed_units > 0) AS active,
-    percentile_disc(0.5) WITHIN GROUP (ORDER BY consumed_units)
-        FILTER (WHERE consumed_units > 0) AS median_units,
-    count(*) FILTER (WHERE balance < 0) AS overdrawn
-  FROM polar.customer_meter_overview
- GROUP BY organization, meter_name
- ORDER BY organization, meter_name;`,
-			right: []string{"customers", "active", "median_units", "overdrawn"},
+    o.organization,
+    o.customer_name,
+    o.meter_name,
+    o.balance,
+    round(b.units_per_day, 2) AS units_per_day,
+    to_char(b.zero_at, 'FMDay HH24:MI') AS zero_at
+  FROM polar.burn_rate b
+  JOIN polar.customer_meter_overview o USING (customer_meter_id)
+ WHERE b.zero_at IS NOT NULL
+ ORDER BY b.zero_at
+ LIMIT 5;`,
+			right: []string{"balance", "units_per_day"},
 		},
 		{
-			title: "Who of acme's customers is about to run out:",
+			title: "What acme's customers used in the last seven days, and in the seven before:",
 			sql: `SELECT
-    customer_name,
-    meter_name,
-    credited_units,
-    balance,
-    round(100 * balance / credited_units, 1) AS percent_left
-  FROM polar.customer_meter_overview
- WHERE organization = 'acme'
-   AND balance > 0
-   AND balance < 0.05 * credited_units
- ORDER BY percent_left, balance
+    m.name AS meter_name,
+    count(DISTINCT u.customer_id) AS customers,
+    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day > current_date - 7)) AS last_week,
+    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day <= current_date - 7)) AS week_before
+  FROM polar.usage_daily u
+  JOIN polar.meters m ON m.id = u.meter_id
+  JOIN polar.organizations o ON o.id = u.organization_id
+ WHERE o.name = 'acme'
+   AND u.day > current_date - 14
+ GROUP BY m.name
+ ORDER BY m.name;`,
+			right: []string{"customers", "last_week", "week_before"},
+		},
+		{
+			title: "Whose balance fell most since a month ago, in units of API calls:",
+			sql: `SELECT
+    o.organization,
+    o.customer_name,
+    p.balance AS a_month_ago,
+    o.balance AS now
+  FROM polar.balances_at(now() - interval '30 days') p
+  JOIN polar.customer_meter_overview o USING (customer_meter_id)
+ WHERE o.meter_name = 'API calls'
+ ORDER BY o.balance - p.balance
  LIMIT 5;`,
-			right: []string{"credited_units", "balance", "percent_left"},
+			right: []string{"a_month_ago", "now"},
 		},
 		{
 			title: "Quantities keep every digit that Polar sent, however long:",
@@ -71,7 +86,7 @@ func shownQueries() []shownQuery {
     balance
   FROM polar.customer_meter_overview
  ORDER BY length(consumed_units::text) DESC, customer_meter_id
- LIMIT 5;`,
+ LIMIT 3;`,
 			right: []string{"consumed_units", "balance"},
 		},
 	}

@@ -121,7 +121,10 @@ func TestDemoBackfillStartsFromNothingAndThenWritesWhatChanged(t *testing.T) {
 			t.Errorf("no row like %s, all inserted, in:\n%s", row, first.stdout)
 		}
 	}
-	assertContains(t, first.stdout, "FROM polar.customer_meter_overview", "AI tokens", `psql "postgresql://`)
+	assertContains(t, first.stdout, "FROM polar.burn_rate", "AI tokens", `psql "postgresql://`)
+	if empty := regexp.MustCompile(`┼[─┼]*┤\n└`).FindString(first.stdout); empty != "" {
+		t.Errorf("a query of the demo found nothing:\n%s", first.stdout)
+	}
 
 	second := start(t, dir, "--demo", "--backfill").end(t)
 	if second.code != exitDone {

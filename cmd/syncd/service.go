@@ -137,6 +137,9 @@ func (p *program) openWorld(ctx context.Context, cfg *config.Config) (*world, er
 			return nil, err
 		}
 		w.source = demoSource
+		if err := w.demo.writePast(ctx, db, cfg.Organizations); err != nil {
+			return nil, err
+		}
 	}
 	return w, nil
 }
