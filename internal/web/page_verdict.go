@@ -56,6 +56,8 @@ func judge(s *store.OrgStatus, set *PageSettings, now time.Time) verdict {
 		return verdict{doubt, "Current, not exact", fmt.Sprintf("is current except for %s that could not be mirrored", plural(s.FullRejected, "row", "rows"))}
 	case overdue(set.Full, s.LastExact.Started, now):
 		return verdict{doubt, "Current, proof overdue", fmt.Sprintf("is current, but was last proven exact %s ago", span(now.Sub(s.LastExact.Started)))}
+	case !s.WebhooksSilentSince.IsZero():
+		return verdict{doubt, "Current, webhooks silent", "is current by its runs, but its webhooks no longer arrive: Polar disables an endpoint after ten failed deliveries"}
 	default:
 		return verdict{good, "Current", "is current"}
 	}

@@ -54,6 +54,7 @@ func TestJudgeTrustsNothingButYoungProvenData(t *testing.T) {
 		"never exact":   {sound(func(s *store.OrgStatus) { s.LastExact = store.LastRun{} }), doubt, "Current, not proven"},
 		"undated proof": {sound(func(s *store.OrgStatus) { s.LastExact = store.LastRun{ID: 1} }), doubt, "Current, not proven"},
 		"old proof":     {sound(func(s *store.OrgStatus) { s.LastExact.Started = noon.Add(-5 * time.Hour) }), doubt, "Current, proof overdue"},
+		"silence":       {sound(func(s *store.OrgStatus) { s.WebhooksSilentSince = noon.Add(-time.Hour) }), doubt, "Current, webhooks silent"},
 		"nothing yet":   {&store.OrgStatus{Organization: "acme"}, waiting, "Not mirrored yet"},
 		"first run":     {&store.OrgStatus{Organization: "acme", Running: store.Full}, waiting, "First run"},
 		"only failures": {&store.OrgStatus{Organization: "acme", Failed: store.Failure{Kind: store.Full, Message: "401"}}, bad, "Failing"},
