@@ -30,7 +30,7 @@ type postgres struct {
 
 func startPostgres(ctx context.Context, dir string) (_ *postgres, err error) {
 	p := &postgres{}
-	p.server, err = localpg.Start(ctx, localpg.Options{DataDir: filepath.Join(dir, "postgres"), Database: "maintenance"})
+	p.server, err = localpg.Start(ctx, localpg.Options{DataDir: filepath.Join(dir, "postgres")})
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func startPostgres(ctx context.Context, dir string) (_ *postgres, err error) {
 			err = errors.Join(err, p.close(ctx))
 		}
 	}()
-	if p.admin, err = p.connect(ctx, "maintenance"); err != nil {
+	if p.admin, err = p.connect(ctx, "postgres"); err != nil {
 		return nil, err
 	}
 	var backend int

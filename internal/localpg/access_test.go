@@ -11,105 +11,88 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"polarmirror/internal/localpg"
 )
 
-func TestFilesAreTheirOwnersAlone(t *testing.T) {
+func TestOnlyItsOwnerGetsIn(t *testing.T) {
 	t.Parallel()
-	large(t)
-	dir := dataDir(t)
-	start(t, options(dir))
-	want := map[string]os.FileMode{"": 0o700, "data": 0o700, "password": 0o600, "pgpass": 0o600, "postgres.log": 0o600}
-	got := map[string]os.FileMode{}
-	for name := range want {
-		info, err := os.Stat(filepath.Join(dir, name))
+	dir := madeDir(t)
+	s := start(t, options(dir))
+	address, err := url.Parse(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("files are their owner's alone", func(t *testing.T) {
+		want := map[string]os.FileMode{"": 0o700, "data": 0o700, "password": 0o600, "pgpass": 0o600, "postgres.log": 0o600}
+		got := map[string]os.FileMode{}
+		for name := range want {
+			info, err := os.Stat(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got[name] = info.Mode().Perm()
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("modes (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("nobody gets in without the password", func(t *testing.T) {
+		for _, user := range []*url.Userinfo{url.User("syncd"), url.UserPassword("syncd", "guess"), url.User("postgres")} {
+			u := *address
+			u.User = user
+			if _, err := tryQuery(t.Context(), u.String(), `SELECT 'in'`); err == nil {
+				t.Errorf("%s got in", user.Username())
+			}
+		}
+		if got := query(t, s.URL(), `SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules`); got != "scram-sha-256" {
+			t.Errorf("ways in: %s", got)
+		}
+		if got := query(t, s.URL(), `SELECT current_setting('listen_addresses') || current_setting('unix_socket_directories')`); got != "127.0.0.1" {
+			t.Errorf("listens on %q", got)
+		}
+	})
+	t.Run("the password is nowhere it could be seen", func(t *testing.T) {
+		password, _ := address.User.Password()
+		if len(password) < 20 {
+			t.Fatalf("a password of %d characters", len(password))
+		}
+		processes, err := exec.Command("ps", "axww", "-o", "args").Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		got[name] = info.Mode().Perm()
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("modes (-want +got):\n%s", diff)
-	}
-}
-
-func TestNobodyGetsInWithoutThePassword(t *testing.T) {
-	t.Parallel()
-	large(t)
-	dir := dataDir(t)
-	s := start(t, options(dir))
-	for _, user := range []*url.Userinfo{url.User("syncd"), url.UserPassword("syncd", "guess"), url.User("postgres")} {
-		u, err := url.Parse(s.URL())
+		serverLog, err := os.ReadFile(filepath.Join(dir, "postgres.log"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.User = user
-		if _, err := tryQuery(t.Context(), u.String(), `SELECT 'in'`); err == nil {
-			t.Errorf("%s got in", user.Username())
+		for where, text := range map[string]string{"ps": string(processes), "log": string(serverLog), "psql line": s.PSQL()} {
+			if strings.Contains(text, password) {
+				t.Errorf("%s shows the password", where)
+			}
 		}
-	}
-	rules := query(t, s.URL(), `SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules`)
-	if rules != "scram-sha-256" {
-		t.Errorf("ways in: %s", rules)
-	}
-	if got := query(t, s.URL(), `SELECT current_setting('listen_addresses') || current_setting('unix_socket_directories')`); got != "127.0.0.1" {
-		t.Errorf("listens on %q", got)
-	}
-}
-
-func TestPasswordIsNowhereItCouldBeSeen(t *testing.T) {
-	t.Parallel()
-	dir := dataDir(t)
-	s := start(t, options(dir))
-	u, err := url.Parse(s.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	password, _ := u.User.Password()
-	if len(password) < 20 {
-		t.Fatalf("a password of %d characters", len(password))
-	}
-	processes, err := exec.Command("ps", "axww", "-o", "args").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	serverLog, err := os.ReadFile(filepath.Join(dir, "postgres.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for where, text := range map[string]string{"ps": string(processes), "log": string(serverLog), "psql line": s.PSQL()} {
-		if strings.Contains(text, password) {
-			t.Errorf("%s shows the password", where)
+	})
+	t.Run("the psql line opens the database", func(t *testing.T) {
+		// What psql is given once the shell has read the line.
+		program, _, _ := strings.Cut(s.PSQL(), ` "`)
+		argument, err := exec.Command("sh", "-c", "printf %s"+strings.TrimPrefix(s.PSQL(), program)).Output()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-}
-
-func TestPSQLLineOpensTheDatabase(t *testing.T) {
-	t.Parallel()
-	large(t)
-	s := start(t, options(dataDir(t)))
-	// What psql is given once the shell has read the line.
-	program, _, _ := strings.Cut(s.PSQL(), ` "`)
-	argument, err := exec.Command("sh", "-c", "printf %s"+strings.TrimPrefix(s.PSQL(), program)).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := query(t, string(argument), `SELECT current_database() || current_user`); got != "syncdsyncd" {
-		t.Errorf("got %q", got)
-	}
-	// psql comes with most installations, but not with fetched binaries.
-	if err := exec.Command("sh", "-c", "command -v "+program).Run(); err != nil {
-		return
-	}
-	out, err := exec.Command("sh", "-c", s.PSQL()+` -w -Atc 'SELECT current_database() || current_user'`).CombinedOutput()
-	if err != nil || strings.TrimSpace(string(out)) != "syncdsyncd" {
-		t.Errorf("psql: %v: %s", err, out)
-	}
+		if got := query(t, string(argument), `SELECT current_database() || current_user`); got != "syncdsyncd" {
+			t.Errorf("got %q", got)
+		}
+		// psql comes with most installations, but not with fetched binaries.
+		if err := exec.Command("sh", "-c", "command -v "+program).Run(); err != nil {
+			return
+		}
+		out, err := exec.Command("sh", "-c", s.PSQL()+` -w -Atc 'SELECT current_database() || current_user'`).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != "syncdsyncd" {
+			t.Errorf("psql: %v: %s", err, out)
+		}
+	})
 }
 
 func TestAnotherUserThanRootCanRunIt(t *testing.T) {
 	t.Parallel()
+	large(t)
 	dir := filepath.Join(t.TempDir(), "private", ".syncd")
 	private := filepath.Dir(dir)
 	if err := os.Mkdir(private, 0o700); err != nil {
@@ -155,31 +138,27 @@ func TestAnotherUserThanRootCanRunIt(t *testing.T) {
 func TestPortIsKeptUnlessItIsTaken(t *testing.T) {
 	t.Parallel()
 	large(t)
-	dir := dataDir(t)
-	port := func() string {
-		t.Helper()
-		s, err := localpg.Start(t.Context(), options(dir))
-		if err != nil {
-			t.Fatal(err)
-		}
+	dir := madeDir(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	if err := os.WriteFile(filepath.Join(dir, "port"), []byte(port+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	used := []string{port}
+	for range 2 {
+		s := start(t, options(dir))
 		u, err := url.Parse(s.URL())
 		if err != nil {
 			t.Fatal(err)
 		}
+		used = append(used, u.Port())
 		stop(t, s)
-		return u.Port()
 	}
-	first := port()
-	l, err := net.Listen("tcp", "127.0.0.1:"+first)
-	if err != nil {
-		t.Fatal(err) // taken already, by a program that has nothing to do with this
-	}
-	defer l.Close()
-	second := port()
-	if second == first {
-		t.Fatalf("two programs listen on %s", first)
-	}
-	if third := port(); third != second {
-		t.Errorf("port %s became %s", second, third)
+	if used[1] == used[0] || used[2] != used[1] {
+		t.Errorf("of the ports %v, the first was taken and the second not", used)
 	}
 }

@@ -8,9 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -59,7 +57,12 @@ func accountFor(data string) (account, error) {
 func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = "/"
-	cmd.Env = cleanEnv(os.Environ())
+	cmd.Env = []string{"LC_ALL=C", "TZ=UTC"}
+	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
+		if value, ok := os.LookupEnv(name); ok {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if a.drop {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
@@ -67,15 +70,4 @@ func (a account) command(ctx context.Context, program string, args ...string) *e
 	// The program's children share its session and process group.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	return cmd
-}
-
-func cleanEnv(environ []string) []string {
-	kept := []string{"LC_ALL=C", "TZ=UTC"}
-	for _, pair := range environ {
-		name, _, _ := strings.Cut(pair, "=")
-		if slices.Contains([]string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}, name) {
-			kept = append(kept, pair)
-		}
-	}
-	return kept
 }

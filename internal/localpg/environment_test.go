@@ -55,7 +55,7 @@ func hostile(dir string) map[string]string {
 }
 
 // TestEmbeddedDatabaseIgnoresTheEnvironment sets every variable that pgx's source
-// names, each alone and then all at once, and a broken ~/.postgresql.
+// names, all at once, with a broken ~/.postgresql, and then each alone.
 func TestEmbeddedDatabaseIgnoresTheEnvironment(t *testing.T) {
 	for _, pair := range os.Environ() {
 		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "PG") {
@@ -70,11 +70,7 @@ func TestEmbeddedDatabaseIgnoresTheEnvironment(t *testing.T) {
 			t.Fatalf("pgx reads %s from the environment, and this test has no value for it: does Server.url name it?", name)
 		}
 	}
-	data := dataDir(t)
-	server, err := localpg.Start(t.Context(), options(data))
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := startAmidst(t, values)
 	want := parsed(t, server.URL())
 	for name, value := range values {
 		t.Run(name, func(t *testing.T) {
@@ -84,10 +80,13 @@ func TestEmbeddedDatabaseIgnoresTheEnvironment(t *testing.T) {
 			}
 		})
 	}
-	if err := server.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+}
 
+// startAmidst starts a server and connects to it while all the variables have
+// their values and ~/.postgresql is broken.
+func startAmidst(t *testing.T, values map[string]string) (server *localpg.Server) {
+	t.Helper()
+	data, dir := madeDir(t), t.TempDir()
 	home := filepath.Join(dir, ".postgresql")
 	if err := os.Mkdir(home, 0o700); err != nil {
 		t.Fatal(err)
@@ -97,16 +96,20 @@ func TestEmbeddedDatabaseIgnoresTheEnvironment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Setenv("HOME", dir)
-	for name, value := range values {
-		t.Setenv(name, value)
-	}
-	server = start(t, options(data))
 	const settings = `SELECT concat_ws(' ', current_database(), current_user, current_setting('TimeZone'), current_setting('client_encoding'),
 		current_setting('DateStyle'), current_setting('geqo'), current_setting('default_transaction_read_only'))`
-	if got := query(t, server.URL(), settings); got != "syncd syncd UTC UTF8 ISO, MDY on off" {
-		t.Errorf("settings are %s", got)
-	}
+	parent := t // which closes the server
+	t.Run("all", func(t *testing.T) {
+		t.Setenv("HOME", dir)
+		for name, value := range values {
+			t.Setenv(name, value)
+		}
+		server = start(parent, options(data))
+		if got := query(t, server.URL(), settings); got != "syncd syncd UTC UTF8 ISO, MDY on off" {
+			t.Errorf("settings are %s", got)
+		}
+	})
+	return server
 }
 
 // variablesOfPgx are those that this version of pgx looks up.

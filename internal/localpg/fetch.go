@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
@@ -21,8 +20,8 @@ const preferredMajor = 17
 // there. major 0 means any.
 //
 // The download can't be interrupted: when ctx ends, fetch returns and leaves it
-// behind, to end with the process. A crash leaves a temporary folder, which the
-// next fetch removes.
+// behind, to end with the process. That or a crash leaves a folder, which the next
+// fetch removes.
 func (s *Server) fetch(ctx context.Context, major int) (Binaries, error) {
 	if major == 0 {
 		major = preferredMajor
@@ -41,19 +40,14 @@ func (s *Server) fetch(ctx context.Context, major int) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	lock, err := acquire(ctx, filepath.Join(cache, "lock"), exclusive)
+	fetching, err := lock(ctx, filepath.Join(cache, "lock"))
 	if err != nil {
 		return Binaries{}, err
 	}
-	defer lock.release()
+	defer fetching.Unlock()
 	final := filepath.Join(cache, "postgres-"+string(version))
 	if b, err := probe(ctx, s.account, filepath.Join(final, "bin")); err == nil {
 		return b, nil
-	}
-	if leftovers, err := filepath.Glob(filepath.Join(cache, "fetch-*")); err == nil {
-		for _, dir := range leftovers {
-			_ = os.RemoveAll(dir)
-		}
 	}
 	s.log.Info("fetching Postgres", zap.String("version", string(version)), zap.String("to", final))
 	if err := s.download(ctx, version, cache, final); err != nil {
@@ -67,12 +61,12 @@ func (s *Server) fetch(ctx context.Context, major int) (Binaries, error) {
 }
 
 // cacheDir is a folder that nobody but us and root can write, and that the
-// account running Postgres can enter.
+// account running Postgres can enter: it could not enter root's own cache.
 func (s *Server) cacheDir() (string, error) {
-	dir, mode := sharedCacheDir, os.FileMode(0o755)
+	dir, mode := "/var/cache/syncd", os.FileMode(0o755)
 	switch {
-	case s.opts.CacheDir != "":
-		dir = s.opts.CacheDir
+	case s.opts.cacheDir != "":
+		dir = s.opts.cacheDir
 	case !s.account.drop:
 		base, err := os.UserCacheDir()
 		if err != nil {
@@ -87,22 +81,45 @@ func (s *Server) cacheDir() (string, error) {
 }
 
 // download fetches and unpacks into a temporary folder and moves it to final.
+//
+// It uses embedded-postgres for that and for nothing else: the server it would
+// start has a well-known password and can't run as root. The library has no
+// call for that, so it is given a data folder that looks initialized but has no
+// configuration: after unpacking, its start ends at once with an error, which is
+// ignored if the binaries are there.
 func (s *Server) download(ctx context.Context, version embeddedpostgres.PostgresVersion, cache, final string) error {
-	work, err := os.MkdirTemp(cache, "fetch-")
+	work := filepath.Join(cache, "unpacking")
+	unpacked, data := filepath.Join(work, "postgres"), filepath.Join(work, "no-data")
+	port, err := freePort(0)
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(data, 0o700)); err != nil {
 		return fmt.Errorf("make a place for fetched binaries: %w", explain(err))
 	}
-	unpacked := filepath.Join(work, "postgres")
-	done := make(chan error, 1)
-	go func() {
-		done <- downloadOnly(version, work, unpacked, s.opts.BinaryRepository)
-	}()
+	defer os.RemoveAll(work)
+	major, _, _ := strings.Cut(string(version), ".")
+	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(major+"\n"), 0o600); err != nil {
+		return explain(err)
+	}
+	config := embeddedpostgres.DefaultConfig().
+		Version(version).
+		Port(uint32(port)).
+		CachePath(filepath.Join(work, "download")).
+		RuntimePath(filepath.Join(work, "runtime")).
+		BinariesPath(unpacked).
+		DataPath(data).
+		Logger(io.Discard)
+	if s.opts.repository != "" {
+		config = config.BinaryRepositoryURL(s.opts.repository)
+	}
+	started := make(chan error, 1)
+	go func() { started <- embeddedpostgres.NewDatabase(config).Start() }()
 	select {
 	case <-ctx.Done():
 		return fmt.Errorf("fetch Postgres: %w", ctx.Err())
-	case err = <-done:
+	case err = <-started:
 	}
-	defer os.RemoveAll(work)
 	if _, statErr := os.Stat(filepath.Join(unpacked, "bin", "postgres")); statErr != nil {
 		if err == nil {
 			return errors.New("the archive has no server in it")
@@ -117,62 +134,4 @@ func (s *Server) download(ctx context.Context, version embeddedpostgres.Postgres
 		return err
 	}
 	return os.Rename(unpacked, final)
-}
-
-// downloadOnly uses embedded-postgres to download and unpack, and for nothing
-// else: the server it would start has a well-known password and can't run as
-// root. The library has no call for that, so it is given a data folder that
-// looks initialized but has no configuration: after unpacking, its start ends
-// at once with an error, which the caller ignores if the binaries are there.
-func downloadOnly(version embeddedpostgres.PostgresVersion, work, unpacked, repository string) error {
-	data := filepath.Join(work, "no-data")
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return err
-	}
-	major, _, _ := strings.Cut(string(version), ".")
-	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(major+"\n"), 0o600); err != nil {
-		return err
-	}
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
-	config := embeddedpostgres.DefaultConfig().
-		Version(version).
-		Port(uint32(port)).
-		CachePath(filepath.Join(work, "download")).
-		RuntimePath(filepath.Join(work, "runtime")).
-		BinariesPath(unpacked).
-		DataPath(data).
-		Logger(io.Discard)
-	if repository != "" {
-		config = config.BinaryRepositoryURL(repository)
-	}
-	defer removeNewFiles(filepath.Join(os.TempDir(), "embedded_postgres_log*"))()
-	server := embeddedpostgres.NewDatabase(config)
-	if err := server.Start(); err != nil {
-		return err
-	}
-	return server.Stop()
-}
-
-// removeNewFiles returns a function that removes what matches the pattern then
-// and did not yet at the call: the library leaves its log behind, and can't be
-// told where.
-func removeNewFiles(pattern string) func() {
-	before, err := filepath.Glob(pattern)
-	if err != nil {
-		return func() {}
-	}
-	return func() {
-		after, err := filepath.Glob(pattern)
-		if err != nil {
-			return
-		}
-		for _, path := range after {
-			if !slices.Contains(before, path) {
-				_ = os.Remove(path)
-			}
-		}
-	}
 }

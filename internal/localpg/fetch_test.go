@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"hash/crc32"
 	"net/http"
 	"net/http/httptest"
@@ -37,10 +38,10 @@ func TestFetchedBinariesAreUnpackedOnceAndKept(t *testing.T) {
 	cache := openTempDir(t)
 	want := Binaries{Dir: filepath.Join(cache, "postgres-17.5.0", "bin"), Major: 17, Version: "17.5"}
 	options := Options{
-		DataDir:          filepath.Join(openTempDir(t), ".syncd"),
-		IgnoreInstalled:  true,
-		BinaryRepository: repository.URL,
-		CacheDir:         cache,
+		DataDir:         filepath.Join(openTempDir(t), ".syncd"),
+		ignoreInstalled: true,
+		repository:      repository.URL,
+		cacheDir:        cache,
 	}
 	for range 2 {
 		s, err := newServer(options)
@@ -67,6 +68,52 @@ func TestFetchedBinariesAreUnpackedOnceAndKept(t *testing.T) {
 	}
 	if len(left) != 2 { // the lock and the binaries
 		t.Errorf("left in the cache: %v", left)
+	}
+}
+
+func TestWithoutPostgresTheErrorNamesTheCure(t *testing.T) {
+	t.Parallel()
+	empty := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(empty.Close)
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	for name, repository := range map[string]string{"nothing there": empty.URL, "unreachable": gone.URL} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cache := t.TempDir()
+			_, err := Start(t.Context(), Options{
+				DataDir:         filepath.Join(t.TempDir(), ".syncd"),
+				ignoreInstalled: true,
+				repository:      repository,
+				cacheDir:        cache,
+			})
+			if !errors.Is(err, ErrNoPostgres) {
+				t.Errorf("not ErrNoPostgres: %v", err)
+			}
+			for _, part := range []string{"apt-get install postgresql", "brew install", "database.url"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%q says nothing of %q", err, part)
+				}
+			}
+			left, err := filepath.Glob(filepath.Join(cache, "*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(left) != 1 { // the lock
+				t.Errorf("left in the cache: %v", left)
+			}
+		})
+	}
+}
+
+// A demonstration's folder may lie in that of the real thing.
+func TestFolderOfADatabaseMayLieInThatOfAnother(t *testing.T) {
+	t.Parallel()
+	outer := t.TempDir()
+	for _, dir := range []string{filepath.Join(outer, "demo"), outer} {
+		if _, err := openHome(dir); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -164,8 +211,14 @@ func TestNewestUsableVersionWins(t *testing.T) {
 		{Dir: "f", Major: 19, Version: "19devel"},
 	}
 	for major, want := range map[int]string{0: "d", 13: "", 14: "", 15: "c", 16: "d"} {
-		if got, _ := newest(found, major); got.Dir != want {
-			t.Errorf("version %d: got %q, want %q", major, got.Dir, want)
+		var best Binaries
+		for _, b := range found {
+			if b.better(best, major) {
+				best = b
+			}
+		}
+		if best.Dir != want {
+			t.Errorf("version %d: got %q, want %q", major, best.Dir, want)
 		}
 	}
 }
@@ -175,14 +228,14 @@ func TestErrorsSayWhatPostgresSaidLast(t *testing.T) {
 	for output, want := range map[string]string{
 		"LOG:  starting\nFATAL:  could not write lock file \"postmaster.pid\": No space left on device\n": "free some space",
 		"initdb: error: could not access directory \"x\": Permission denied\n":                            "folder you may write",
-		"FATAL:  out of luck\nLOG:  database system is shut down\n":                                       "out of luck",
+		"FATAL:  out of luck\nLOG:  database system is shut down\n":                                       ": FATAL:  out of luck",
 		"LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n":                       errPortTaken.Error(),
 		"FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use\n":                        errOrphans.Error(),
 		"initdb: could not look up effective user ID 4242: user does not exist\n":                         "user ID 4242: user does not exist: run as a user that /etc/passwd knows",
 		"creating directory ... ok\n\nKilled by the wind  \n\n":                                           ": Killed by the wind",
-		" \n": os.ErrInvalid.Error(),
+		" \n": "initdb: " + os.ErrInvalid.Error(),
 	} {
-		got := describe(os.ErrInvalid, []byte(output)).Error()
+		got := describe(t.Context(), "initdb", os.ErrInvalid, output).Error()
 		if !strings.Contains(got, want) || strings.HasSuffix(got, ": ") {
 			t.Errorf("%q became %q, without %q", output, got, want)
 		}

@@ -40,31 +40,22 @@ func Find(ctx context.Context, binDir string) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	found, err := installed(ctx, acct, binDir)
-	if err != nil {
-		return Binaries{}, err
+	best, err := installed(ctx, acct, binDir, 0)
+	if err == nil && best.Major == 0 {
+		err = fmt.Errorf("%w of version %d to %d is installed: %s", ErrNoPostgres, oldestMajor, newestMajor, cure(0))
 	}
-	if best, ok := newest(found, 0); ok {
-		return best, nil
-	}
-	if binDir != "" {
-		return Binaries{}, noneIn(binDir)
-	}
-	return Binaries{}, fmt.Errorf("%w of version %d to %d is installed: %s", ErrNoPostgres, oldestMajor, newestMajor, cure(0))
+	return best, err
 }
 
-func noneIn(binDir string) error {
-	return fmt.Errorf("%w of version %d to %d that this account can run is in %s", ErrNoPostgres, oldestMajor, newestMajor, binDir)
-}
-
-// installed lists what the account can run, in the order looked at: what is in
-// binDir, or in all the usual places if that is "".
-func installed(ctx context.Context, acct account, binDir string) ([]Binaries, error) {
+// installed returns the newest Postgres of one major version, or of any if that
+// is 0, that the account can run from binDir, or from the usual places if that is
+// "". Its Major is 0 if there is none in those places.
+func installed(ctx context.Context, acct account, binDir string, major int) (Binaries, error) {
 	dirs := []string{binDir}
 	if binDir == "" {
 		dirs = candidateDirs()
 	}
-	var found []Binaries
+	var best Binaries
 	seen := map[string]bool{}
 	for _, dir := range dirs {
 		dir, err := filepath.EvalSymlinks(dir)
@@ -74,22 +65,21 @@ func installed(ctx context.Context, acct account, binDir string) ([]Binaries, er
 		seen[dir] = true
 		b, err := probe(ctx, acct, dir)
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("look for Postgres: %w", ctx.Err())
+			return Binaries{}, fmt.Errorf("look for Postgres: %w", ctx.Err())
 		}
-		if err == nil {
-			found = append(found, b)
+		if err == nil && b.better(best, major) {
+			best = b
 		}
 	}
-	return found, nil
+	if best.Major == 0 && binDir != "" {
+		return Binaries{}, fmt.Errorf("%w of version %d to %d that this account can run is in %s", ErrNoPostgres, oldestMajor, newestMajor, binDir)
+	}
+	return best, nil
 }
 
 func candidateDirs() []string {
 	var dirs []string
-	for _, program := range []string{"postgres", "initdb", "pg_ctl"} {
-		path, err := exec.LookPath(program)
-		if err != nil {
-			continue
-		}
+	if path, err := exec.LookPath("pg_ctl"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
 			dirs = append(dirs, filepath.Dir(path))
 		}
@@ -120,54 +110,36 @@ func probe(ctx context.Context, acct account, dir string) (Binaries, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	out, err := acct.command(ctx, b.path("postgres"), "--version").Output()
+	var said strings.Builder
+	cmd := acct.command(ctx, b.path("postgres"), "--version")
+	cmd.Stderr = &said
+	out, err := cmd.Output()
 	if err != nil {
-		err = fmt.Errorf("run %s --version: %w", b.path("postgres"), err)
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = describe(err, exit.Stderr)
-		}
-		return Binaries{}, err
+		return Binaries{}, describe(ctx, b.path("postgres")+" --version", err, said.String())
 	}
 	// postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
-	_, rest, _ := strings.Cut(string(out), "(PostgreSQL) ")
-	fields := strings.Fields(rest)
-	if len(fields) == 0 {
+	if _, err := fmt.Sscanf(string(out), "postgres (PostgreSQL) %s", &b.Version); err != nil {
 		return Binaries{}, fmt.Errorf("%s --version said %.80q", b.path("postgres"), out)
 	}
-	b.Version = fields[0]
-	digits := strings.IndexFunc(b.Version, func(r rune) bool { return r < '0' || r > '9' })
-	if digits < 0 {
-		digits = len(b.Version)
-	}
-	if b.Major, err = strconv.Atoi(b.Version[:digits]); err != nil {
-		return Binaries{}, fmt.Errorf("%s has version %.40q", b.path("postgres"), b.Version)
-	}
+	b.Major, _ = numbers(b.Version)
 	return b, nil
 }
 
-// newest picks the newest supported version, or the newest of one major version
-// unless that is 0. Equals: the first.
-func newest(found []Binaries, major int) (Binaries, bool) {
-	var best Binaries
-	for _, b := range found {
-		if b.Major < oldestMajor || b.Major > newestMajor || major != 0 && b.Major != major {
-			continue
-		}
-		if b.Major > best.Major || b.Major == best.Major && minor(b) > minor(best) {
-			best = b
-		}
-	}
-	return best, best.Major != 0
+// numbers are those of a version; "18beta1" has one.
+func numbers(version string) (major, minor int) {
+	_, _ = fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return major, minor
 }
 
-func minor(b Binaries) int {
-	_, rest, _ := strings.Cut(b.Version, ".")
-	n, err := strconv.Atoi(rest)
-	if err != nil {
-		return 0 // "18beta1"
+// better reports whether b is supported, of the major version unless that is 0,
+// and newer than other.
+func (b Binaries) better(other Binaries, major int) bool {
+	if b.Major < oldestMajor || b.Major > newestMajor || major != 0 && b.Major != major {
+		return false
 	}
-	return n
+	_, minor := numbers(b.Version)
+	_, otherMinor := numbers(other.Version)
+	return b.Major > other.Major || b.Major == other.Major && minor > otherMinor
 }
 
 // resolve finds the binaries for the data folder: of the version that wrote it,
@@ -177,17 +149,10 @@ func (s *Server) resolve(ctx context.Context) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	var found []Binaries
-	if !s.opts.IgnoreInstalled {
-		if found, err = installed(ctx, s.account, s.opts.BinDir); err != nil {
-			return Binaries{}, err
+	if !s.opts.ignoreInstalled {
+		if b, err := installed(ctx, s.account, s.opts.BinDir, major); err != nil || b.Major != 0 {
+			return b, err
 		}
-	}
-	if b, ok := newest(found, major); ok {
-		return b, nil
-	}
-	if s.opts.BinDir != "" {
-		return Binaries{}, noneIn(s.opts.BinDir)
 	}
 	b, err := s.fetch(ctx, major)
 	if err == nil {
@@ -201,12 +166,10 @@ func (s *Server) resolve(ctx context.Context) (Binaries, error) {
 }
 
 func cure(major int) string {
-	debian, brew := "postgresql", "postgresql@17"
-	if major != 0 {
-		debian = fmt.Sprintf("postgresql-%d", major)
-		brew = fmt.Sprintf("postgresql@%d", major)
+	if major == 0 {
+		return "install it (apt-get install postgresql, or brew install postgresql@17), or set database.url"
 	}
-	return fmt.Sprintf("install it (apt-get install %s, or brew install %s), or set database.url", debian, brew)
+	return fmt.Sprintf("install it (apt-get install postgresql-%[1]d, or brew install postgresql@%[1]d), or set database.url", major)
 }
 
 // dataMajor is the major version of the data folder, 0 if there is none yet.

@@ -69,19 +69,15 @@ func openHome(dataDir string) (home, error) {
 
 // claim marks an empty folder as ours, or finds the mark.
 func (h home) claim() error {
-	if _, err := os.Stat(h.path(startLock)); err == nil {
-		return nil
-	}
 	entries, err := os.ReadDir(h.dir)
 	if err != nil {
 		return fmt.Errorf("database.data_dir: %w", err)
 	}
-	entries = slices.DeleteFunc(entries, h.isHome)
-	if len(entries) > 0 {
-		// A process that started at the same moment may have marked it since.
-		if _, err := os.Stat(h.path(startLock)); err == nil {
-			return nil
-		}
+	// A demonstration's folder may lie in that of the real thing.
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return isHome(h.path(e.Name())) })
+	// Looked for last: a process that started at the same moment may just have
+	// written the first files.
+	if len(entries) > 0 && !isHome(h.dir) {
 		return fmt.Errorf("database.data_dir %s holds other files (%s): set database.data_dir to a new or empty folder", h.dir, entries[0].Name())
 	}
 	// The mark comes first: who finds any file of ours finds the mark too.
@@ -97,28 +93,14 @@ func (h home) claim() error {
 	return nil
 }
 
-// isHome reports whether an entry of the folder is a folder of this package's
-// own, such as that of a demonstration inside the one of the real thing.
-func (h home) isHome(entry fs.DirEntry) bool {
-	_, err := os.Stat(filepath.Join(h.path(entry.Name()), startLock))
+// isHome reports whether a folder bears our mark.
+func isHome(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, startLock))
 	return err == nil
 }
 
-// ignore keeps the folder's files out of commits, for it often lies in a
-// checkout. The caller holds the start lock.
-func (h home) ignore() error {
-	const name = ".gitignore"
-	if _, err := os.Stat(h.path(name)); err == nil {
-		return nil
-	}
-	return h.write(name, "*\n")
-}
-
 func owner(info fs.FileInfo) (uid, gid int) {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return os.Geteuid(), os.Getegid()
-	}
+	st := info.Sys().(*syscall.Stat_t)
 	return int(st.Uid), int(st.Gid)
 }
 
@@ -146,24 +128,27 @@ func (h home) own(f *os.File) error {
 	return nil
 }
 
-// write replaces a file at once, readable by the folder's owner only. A crash
-// leaves the old file and perhaps a temporary one, which sweep removes.
-func (h home) write(name, content string) (err error) {
+// write replaces a file at once, readable by the folder's owner only, unless it
+// holds the content already. A crash leaves the old file and perhaps a temporary
+// one, which sweep removes.
+func (h home) write(name, content string) error {
+	if old, err := os.ReadFile(h.path(name)); err == nil && string(old) == content {
+		return nil
+	}
 	f, err := os.CreateTemp(h.dir, tempName) // mode 0600
 	if err != nil {
 		return fmt.Errorf("write %s: %w", h.path(name), explain(err))
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", h.path(name), explain(err))
-		}
-	}()
-	_, writeErr := f.WriteString(content)
-	if err := errors.Join(writeErr, h.own(f), f.Sync(), f.Close()); err != nil {
-		return err
+	_, err = f.WriteString(content)
+	err = errors.Join(err, h.own(f), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), h.path(name))
 	}
-	return os.Rename(f.Name(), h.path(name))
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", h.path(name), explain(err))
+	}
+	return nil
 }
 
 // ensurePassword returns the password, made on the first call in this folder.
@@ -185,64 +170,29 @@ func (h home) ensurePassword() (string, error) {
 
 // lastPort is the port used last, 0 if unknown.
 func (h home) lastPort() int {
-	raw, err := os.ReadFile(h.path(portName))
-	if err != nil {
-		return 0
-	}
-	port, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-	if err != nil || port < 1024 || port > 65535 {
-		return 0
-	}
+	raw, _ := os.ReadFile(h.path(portName))
+	port, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
 	return port
-}
-
-func (h home) writePort(port int) error {
-	if h.lastPort() == port {
-		return nil
-	}
-	return h.write(portName, strconv.Itoa(port)+"\n")
-}
-
-// writeServices writes the file of services that our addresses name; see
-// Server.url.
-func (h home) writeServices() error {
-	if _, err := os.Stat(h.path(servicesName)); err == nil {
-		return nil
-	}
-	return h.write(servicesName, "["+serviceName+"]\n")
 }
 
 // writePassfile lets psql find the password. The line names the port, because
 // psql would tell the password to whoever answers there.
 // https://www.postgresql.org/docs/current/libpq-pgpass.html
 func (h home) writePassfile(port int, password string) error {
-	line := fmt.Sprintf("%s:%d:*:%s:%s\n", loopback, port, roleName, password)
-	if old, err := os.ReadFile(h.path(passfileName)); err == nil && string(old) == line {
-		return nil
-	}
-	return h.write(passfileName, line)
-}
-
-func (h home) removePassfile() error {
-	if err := os.Remove(h.path(passfileName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the password file: %w", err)
-	}
-	return nil
+	return h.write(passfileName, fmt.Sprintf("%s:%d:*:%s:%s\n", loopback, port, roleName, password))
 }
 
 // sweep removes what killed processes left half done. The caller holds the
 // start lock. An initdb orphaned by a kill may still write into its folder and
 // so outlive this; the next sweep gets it.
 func (h home) sweep() {
-	for _, prefix := range []string{stagingName, tempName} {
-		entries, err := os.ReadDir(h.dir)
-		if err != nil {
-			return
-		}
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), prefix) {
-				_ = os.RemoveAll(h.path(e.Name()))
-			}
+	entries, err := os.ReadDir(h.dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), stagingName) || strings.HasPrefix(e.Name(), tempName) {
+			_ = os.RemoveAll(h.path(e.Name()))
 		}
 	}
 }

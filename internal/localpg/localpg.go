@@ -6,35 +6,33 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
 	"go.uber.org/zap"
 )
 
 const (
-	roleName        = "syncd" // owner of the server; a superuser of it
-	defaultDatabase = "syncd"
-	serviceName     = "syncd" // in the file of services
+	roleName     = "syncd" // owner of the server; a superuser of it
+	databaseName = "syncd"
+	serviceName  = "syncd" // in the file of services
+	loopback     = "127.0.0.1"
 
-	// How long leaving may take, together well below the ten seconds in which
-	// Ctrl-C has to end the program.
+	lockPoll      = 20 * time.Millisecond
 	leaveLockWait = 2 * time.Second
-	fastStopWait  = 4 * time.Second
-	killStopWait  = 2 * time.Second
-	abortWait     = time.Second // after each of two signals
+
+	portsTried = 5
 )
 
 // Options say which database to run.
 type Options struct {
 	// DataDir is the folder of the database; it is made if missing (mode 0700).
 	DataDir string
-	// Database is made if missing; "" means "syncd".
-	Database string
 	// Log gets one line per event; nil means none.
 	Log *zap.Logger
 	// Settings are further Postgres settings by name (fsync=off). A server that
@@ -43,14 +41,11 @@ type Options struct {
 	// BinDir holds the Postgres programs to use; "" means those of an installed
 	// Postgres: of the version that wrote the data, else of the newest.
 	BinDir string
-	// IgnoreInstalled passes over Postgres installations, as if there were none.
-	IgnoreInstalled bool
-	// BinaryRepository is the Maven repository that Postgres is fetched from
-	// when none is installed; "" means Maven Central.
-	BinaryRepository string
-	// CacheDir keeps what was fetched; "" means the user's cache folder, for
-	// root one below /var.
-	CacheDir string
+
+	// For tests of fetch: pass over what is installed, fetch from another
+	// repository than Maven Central, keep it elsewhere.
+	ignoreInstalled      bool
+	repository, cacheDir string
 }
 
 // Server is this process's use of the database. It is safe for concurrent use.
@@ -62,7 +57,7 @@ type Server struct {
 	log      *zap.Logger
 	password string
 	port     int
-	users    *lock
+	users    *flock.Flock
 
 	stopWatch context.CancelFunc
 	watched   sync.WaitGroup
@@ -81,19 +76,19 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	starting, err := acquire(ctx, s.home.path(startLock), exclusive)
+	starting, err := lock(ctx, s.home.path(startLock))
 	if err != nil {
 		return nil, fmt.Errorf("wait for another start of the database in %s: %w", s.home.dir, err)
 	}
-	defer starting.release()
-	if s.users, err = acquire(ctx, s.home.path(usersLock), shared); err != nil {
+	defer starting.Unlock()
+	if _, err := s.users.TryRLockContext(ctx, lockPoll); err != nil {
 		return nil, fmt.Errorf("use the database in %s: %w", s.home.dir, err)
 	}
 	if err := s.open(ctx); err != nil {
 		// The start may have been cut short with the server half up: stop it,
 		// unless somebody else uses it. A crash here leaves a server that the
 		// next Start adopts.
-		if leaveErr := s.leave(context.WithoutCancel(ctx)); leaveErr != nil {
+		if leaveErr := s.leave(); leaveErr != nil {
 			err = fmt.Errorf("%w; then %w", err, leaveErr)
 		}
 		return nil, err
@@ -105,9 +100,6 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 }
 
 func newServer(opts Options) (*Server, error) {
-	if opts.Database == "" {
-		opts.Database = defaultDatabase
-	}
 	log := opts.Log
 	if log == nil {
 		log = zap.NewNop()
@@ -120,54 +112,87 @@ func newServer(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{home: h, account: acct, opts: opts, log: log}, nil
+	return &Server{home: h, account: acct, opts: opts, log: log, users: flock.New(h.path(usersLock))}, nil
+}
+
+// lock waits until ctx ends for the flock(2) on a file, which excludes other
+// locks of this process too, and which the kernel drops when the process ends in
+// any way. The file is never removed: two holders could then lock different ones.
+func lock(ctx context.Context, path string) (*flock.Flock, error) {
+	l := flock.New(path)
+	if _, err := l.TryLockContext(ctx, lockPoll); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return l, nil
 }
 
 // open makes the server run and sets what its address is made of. The caller
 // holds the start lock and the users lock.
 func (s *Server) open(ctx context.Context) error {
 	s.home.sweep()
-	if err := s.home.ignore(); err != nil {
+	// The folder often lies in a checkout.
+	err := errors.Join(s.home.write(".gitignore", "*\n"), s.home.write(servicesName, "["+serviceName+"]\n"))
+	if err != nil {
 		return err
 	}
-	if err := s.home.writeServices(); err != nil {
-		return err
-	}
-	var err error
 	if s.password, err = s.home.ensurePassword(); err != nil {
 		return err
 	}
-	if err := s.ensureRunning(ctx, s.portsToTry()); err != nil {
+	if s.binaries, err = s.resolve(ctx); err != nil {
 		return err
 	}
-	if err := s.ensureDatabase(ctx); err != nil {
+	if err := s.ensureData(ctx); err != nil {
 		return err
 	}
-	if err := s.home.writePort(s.port); err != nil {
+	// Another program may take a free port before Postgres does.
+	for range portsTried {
+		var port int
+		if port, err = freePort(s.home.lastPort()); err != nil {
+			return err
+		}
+		if s.port, err = s.ensureRunning(ctx, port); !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	if err != nil {
 		return err
 	}
-	return s.home.writePassfile(s.port, s.password)
+	return errors.Join(s.home.write(portName, strconv.Itoa(s.port)+"\n"), s.home.writePassfile(s.port, s.password))
+}
+
+// freePort prefers the port of last time, which other programs may know; 0 means
+// none.
+func freePort(last int) (int, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(last)))
+	if err != nil && last != 0 {
+		return freePort(0)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find a free port on %s: %w", loopback, err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // URL is the address for pgx, password included: never log it. pgx is told to
 // accept no weaker authentication, so a stranger on the port learns nothing.
-func (s *Server) URL() string { return s.url(s.opts.Database) }
+func (s *Server) URL() string { return s.url(s.port, databaseName) }
 
 // url names every parameter that pgx would otherwise take from PG* variables of
 // the environment or from ~/.postgresql, which are about somebody else's server.
 // A service can't be unset in an address: it is set to one of ours, which says
 // nothing.
-func (s *Server) url(database string) string {
+func (s *Server) url(port int, database string) string {
 	u := url.URL{
 		Scheme: "postgres",
 		User:   url.UserPassword(roleName, s.password),
-		Host:   net.JoinHostPort(loopback, strconv.Itoa(s.port)),
+		Host:   net.JoinHostPort(loopback, strconv.Itoa(port)),
 		Path:   "/" + database,
 		RawQuery: "sslmode=disable&sslnegotiation=&sslcertmode=allow&sslrootcert=&sslcert=&sslkey=&sslpassword=&sslsni=" +
 			"&require_auth=scram-sha-256&channel_binding=disable&min_protocol_version=3.0&max_protocol_version=3.0" +
 			"&target_session_attrs=any&connect_timeout=10&passfile=" +
 			"&application_name=&timezone=UTC&options=" +
-			"&service=" + serviceName + "&servicefile=" + percentEncode(s.home.path(servicesName), "/"),
+			"&service=" + serviceName + "&servicefile=" + escapePath(s.home.path(servicesName)),
 	}
 	return u.String()
 }
@@ -177,28 +202,17 @@ func (s *Server) url(database string) string {
 func (s *Server) PSQL() string {
 	program := "psql"
 	if _, err := exec.LookPath("psql"); err != nil {
-		if own, err := exec.LookPath(filepath.Join(s.binaries.Dir, "psql")); err == nil {
+		if own, err := exec.LookPath(s.binaries.path("psql")); err == nil {
 			program = shellQuote(own)
 		}
 	}
-	return fmt.Sprintf(`%s "postgresql://%s@%s:%d/%s?passfile=%s"`, program, roleName, loopback, s.port,
-		percentEncode(s.opts.Database, ""), percentEncode(s.home.path(passfileName), "/"))
+	return fmt.Sprintf(`%s "postgresql://%s@%s:%d/%s?passfile=%s"`, program, roleName, loopback, s.port, databaseName, escapePath(s.home.path(passfileName)))
 }
 
-// percentEncode keeps letters, digits, "-", "_", "." and the bytes of keep.
-// The result stands for itself within double quotes in every shell, and in a
-// libpq address, which knows %XX but not "+".
-func percentEncode(s, keep string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-_."+keep, c) >= 0 {
-			b.WriteByte(c)
-			continue
-		}
-		fmt.Fprintf(&b, "%%%02X", c)
-	}
-	return b.String()
+// escapePath makes a path stand for itself in a libpq address, which knows %XX
+// but not "+", and within double quotes in every shell.
+func escapePath(path string) string {
+	return strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(path))
 }
 
 func shellQuote(s string) string {
@@ -206,32 +220,34 @@ func shellQuote(s string) string {
 }
 
 // Close ends this process's use, and stops the server if nobody else uses it.
-// It takes at most about eight seconds; when ctx ends first the server has been
-// told to stop and finishes alone. Calls after the first return its result.
+// It takes at most about eight seconds, well below the ten in which Ctrl-C has
+// to end the program. When ctx ends it waits for no other process any longer.
+// Calls after the first return its result.
 func (s *Server) Close(ctx context.Context) error {
 	s.closing.Do(func() {
 		s.stopWatch()
 		s.watched.Wait()
-		lockCtx, cancel := context.WithTimeout(ctx, leaveLockWait)
+		ctx, cancel := context.WithTimeout(ctx, leaveLockWait)
 		defer cancel()
-		starting, err := acquire(lockCtx, s.home.path(startLock), exclusive)
+		starting, err := lock(ctx, s.home.path(startLock))
 		if err != nil {
 			// Somebody is starting right now and will need the server: it is
 			// theirs to stop.
-			s.users.release()
+			_ = s.users.Unlock()
 			return
 		}
-		defer starting.release()
-		s.closeErr = s.leave(ctx)
+		defer starting.Unlock()
+		s.closeErr = s.leave()
 	})
 	return s.closeErr
 }
 
 // leave gives up the use and stops the server if it was the last. The caller
-// holds the start lock, so nobody can begin a use meanwhile.
-func (s *Server) leave(ctx context.Context) error {
-	defer s.users.release()
-	last, err := s.users.tryUpgrade()
+// holds the start lock, so nobody can begin a use while flock(2) lets go of the
+// shared lock to take the exclusive one.
+func (s *Server) leave() error {
+	defer s.users.Unlock()
+	last, err := s.users.TryLock()
 	if err != nil {
 		return fmt.Errorf("leave the database in %s: %w", s.home.dir, err)
 	}
@@ -240,5 +256,5 @@ func (s *Server) leave(ctx context.Context) error {
 	}
 	// Once the server is gone its port is free to anybody. The password file
 	// names that port, so it goes first.
-	return errors.Join(s.home.removePassfile(), s.stopPostmaster(ctx))
+	return errors.Join(os.RemoveAll(s.home.path(passfileName)), s.stop())
 }

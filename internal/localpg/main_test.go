@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,7 +32,34 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(helperEnv); dir != "" {
 		os.Exit(helperMain(dir))
 	}
-	m.Run()
+	os.Exit(run(m))
+}
+
+// template is a folder with a database in it, made once for all tests that are
+// not about making one.
+var template struct {
+	dir  string
+	made func() error
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "localpg-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	template.dir = filepath.Join(dir, ".syncd")
+	template.made = sync.OnceValue(func() error {
+		ctx := context.Background()
+		s, err := localpg.Start(ctx, options(template.dir))
+		if err != nil {
+			return err
+		}
+		// Each copy finds a port of its own.
+		return errors.Join(s.Close(ctx), os.Remove(filepath.Join(template.dir, "port")))
+	})
+	return m.Run()
 }
 
 type address struct{ URL, PSQL string }
@@ -66,6 +95,19 @@ func dataDir(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return filepath.Join(private, ".syncd")
+}
+
+// madeDir is such a folder with a database in it.
+func madeDir(t testing.TB) string {
+	t.Helper()
+	if err := template.made(); err != nil {
+		t.Fatal(err)
+	}
+	dir := dataDir(t)
+	if out, err := exec.Command("cp", "-a", template.dir, dir).CombinedOutput(); err != nil {
+		t.Fatalf("copy the database: %v: %s", err, out)
+	}
+	return dir
 }
 
 // start starts a server that is closed when the test ends.
@@ -224,8 +266,8 @@ func exec1(t testing.TB, url, sql string) {
 	}
 }
 
-// large marks a test that takes long and gains nothing from the race detector:
-// with -short it is left out.
+// large marks a test that starts several servers and gains nothing from the race
+// detector: with -short it is left out.
 func large(t *testing.T) {
 	t.Helper()
 	if testing.Short() {

@@ -2,8 +2,6 @@ package localpg_test
 
 import (
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,36 +37,6 @@ func TestFolderThatCannotBeMadeNamesTheSetting(t *testing.T) {
 	assertSays(t, err, "database.data_dir")
 }
 
-func TestWithoutPostgresTheErrorNamesTheCure(t *testing.T) {
-	t.Parallel()
-	empty := httptest.NewServer(http.NotFoundHandler())
-	t.Cleanup(empty.Close)
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	for name, repository := range map[string]string{"nothing there": empty.URL, "unreachable": gone.URL} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := dataDir(t)
-			opts := options(dir)
-			opts.IgnoreInstalled = true
-			opts.BinaryRepository = repository
-			opts.CacheDir = t.TempDir()
-			_, err := localpg.Start(t.Context(), opts)
-			if !errors.Is(err, localpg.ErrNoPostgres) {
-				t.Errorf("not ErrNoPostgres: %v", err)
-			}
-			assertSays(t, err, "apt-get install postgresql", "brew install", "database.url")
-			left, err := filepath.Glob(filepath.Join(opts.CacheDir, "*"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(left) != 1 { // the lock
-				t.Errorf("left in the cache: %v", left)
-			}
-		})
-	}
-}
-
 func TestFolderOfProgramsWithoutPostgresIsNamed(t *testing.T) {
 	t.Parallel()
 	opts := options(dataDir(t))
@@ -85,17 +53,11 @@ func TestFolderOfProgramsWithoutPostgresIsNamed(t *testing.T) {
 
 func TestDataOfAnotherVersionSaysWhichToInstall(t *testing.T) {
 	t.Parallel()
-	large(t)
-	dir := dataDir(t)
-	s, err := localpg.Start(t.Context(), options(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop(t, s)
+	dir := madeDir(t)
 	if err := os.WriteFile(filepath.Join(dir, "data", "PG_VERSION"), []byte("13\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = localpg.Start(t.Context(), options(dir))
+	_, err := localpg.Start(t.Context(), options(dir))
 	if !errors.Is(err, localpg.ErrNoPostgres) {
 		t.Errorf("not ErrNoPostgres: %v", err)
 	}
@@ -104,53 +66,20 @@ func TestDataOfAnotherVersionSaysWhichToInstall(t *testing.T) {
 
 func TestLostPasswordIsExplained(t *testing.T) {
 	t.Parallel()
-	dir := dataDir(t)
-	s, err := localpg.Start(t.Context(), options(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop(t, s)
+	dir := madeDir(t)
 	if err := os.Remove(filepath.Join(dir, "password")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = localpg.Start(t.Context(), options(dir))
+	_, err := localpg.Start(t.Context(), options(dir))
 	assertSays(t, err, "password", "remove the folder")
 }
 
 func TestServerThatCannotStartSaysWhy(t *testing.T) {
 	t.Parallel()
-	opts := options(dataDir(t))
+	opts := options(madeDir(t))
 	opts.Settings = map[string]string{"shared_buffers": "nonsense"}
 	_, err := localpg.Start(t.Context(), opts)
 	assertSays(t, err, "shared_buffers", "nonsense", "postgres.log")
-}
-
-func TestServerLogStaysShort(t *testing.T) {
-	t.Parallel()
-	large(t)
-	dir := dataDir(t)
-	s, err := localpg.Start(t.Context(), options(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop(t, s)
-	path := filepath.Join(dir, "postgres.log")
-	if err := os.WriteFile(path, []byte(strings.Repeat("noise\n", 2<<20)+"last\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	start(t, options(dir))
-	for name, limit := range map[string]int{"postgres.log": 1 << 20, "postgres.log.1": 8 << 20} {
-		raw, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(raw) == 0 || len(raw) > limit {
-			t.Errorf("%s has %d bytes", name, len(raw))
-		}
-		if name == "postgres.log.1" && !strings.HasSuffix(string(raw), "noise\nlast\n") {
-			t.Errorf("%s lost the newest lines", name)
-		}
-	}
 }
 
 // assertSays checks an error for a person: one line that holds every part.

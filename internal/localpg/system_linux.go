@@ -40,7 +40,3 @@ func isPostmaster(pid int, data string) bool {
 	dir, err := os.Stat(data)
 	return err == nil && os.SameFile(cwd, dir)
 }
-
-// sharedCacheDir is where root keeps fetched binaries: other accounts, which run
-// them, can't enter root's own cache.
-const sharedCacheDir = "/var/cache/syncd"

@@ -37,7 +37,3 @@ func isPostmaster(pid int, _ string) bool {
 	state, program, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
 	return !strings.HasPrefix(state, "Z") && filepath.Base(strings.TrimSpace(program)) == "postgres"
 }
-
-// sharedCacheDir is where root keeps fetched binaries: other accounts, which run
-// them, can't enter root's own cache.
-const sharedCacheDir = "/var/db/syncd"

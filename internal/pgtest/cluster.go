@@ -139,9 +139,8 @@ func startServer(ctx context.Context, binDir string) (*localpg.Server, error) {
 		return nil, fmt.Errorf("%s is somebody else's: remove it", dir)
 	}
 	return localpg.Start(ctx, localpg.Options{
-		DataDir:  dir,
-		Database: "maintenance",
-		BinDir:   postgres.Dir,
+		DataDir: dir,
+		BinDir:  postgres.Dir,
 		Settings: map[string]string{
 			"fsync":              "off",
 			"full_page_writes":   "off",
