@@ -7,6 +7,7 @@ package doctest
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -36,65 +37,35 @@ func Blocks(t testing.TB, path string) []Block {
 	return blocks
 }
 
+var (
+	fenceLine   = regexp.MustCompile("^( *)(`{3,}|~{3,}) *([^` ]*)([^`]*)$") // indentation, fence, first word, rest
+	headingLine = regexp.MustCompile(`^#{1,6} +(.*?) *$`)
+)
+
 // parse returns the blocks of text, and the line of a fence left open, else 0.
 func parse(text string) (blocks []Block, open int) {
-	var heading, fence, indent string
+	var heading, fence string
 	var block Block
-	number := 0
+	number, indent := 0, 0
 	for line := range strings.Lines(text) {
 		number++
-		bare := strings.TrimRight(line, "\r\n")
-		trimmed := strings.TrimLeft(bare, " ")
-		sign := opening(trimmed)
+		line = strings.TrimRight(line, "\r\n")
+		m := fenceLine.FindStringSubmatch(line)
 		switch {
-		case fence == "" && sign != "":
-			fence, indent = sign, bare[:len(bare)-len(trimmed)]
-			open = number
-			block = Block{Line: number + 1, Heading: heading, Language: language(trimmed[len(sign):])}
-		case fence == "":
-			if title, ok := title(bare); ok {
-				heading = title
+		case open == 0 && m != nil:
+			open, indent, fence = number, len(m[1]), m[2]
+			block = Block{Line: number + 1, Heading: heading, Language: m[3]}
+		case open == 0:
+			if title := headingLine.FindStringSubmatch(line); title != nil {
+				heading = title[1]
 			}
-		case strings.HasPrefix(sign, fence) && strings.TrimSpace(trimmed[len(sign):]) == "":
+		case m != nil && strings.HasPrefix(m[2], fence) && m[3]+strings.TrimSpace(m[4]) == "":
 			blocks = append(blocks, block)
-			fence, open = "", 0
+			open = 0
 		default:
-			block.Text += unindent(bare, indent) + "\n"
+			cut := min(indent, len(line))
+			block.Text += strings.TrimLeft(line[:cut], " ") + line[cut:] + "\n"
 		}
 	}
 	return blocks, open
-}
-
-// opening returns the fence that line begins with, "" if it begins with none.
-func opening(line string) string {
-	for _, sign := range []string{"`", "~"} {
-		rest := strings.TrimLeft(line, sign)
-		if n := len(line) - len(rest); n >= 3 && (sign == "~" || !strings.Contains(rest, "`")) {
-			return line[:n]
-		}
-	}
-	return ""
-}
-
-func language(info string) string {
-	first, _, _ := strings.Cut(strings.TrimSpace(info), " ")
-	return first
-}
-
-// title returns the text of a heading written with number signs.
-func title(line string) (string, bool) {
-	rest := strings.TrimLeft(line, "#")
-	if depth := len(line) - len(rest); depth == 0 || depth > 6 || !strings.HasPrefix(rest, " ") {
-		return "", false
-	}
-	return strings.TrimSpace(rest), true
-}
-
-// unindent takes as much of indent off line as line has.
-func unindent(line, indent string) string {
-	n := 0
-	for n < len(indent) && n < len(line) && line[n] == ' ' {
-		n++
-	}
-	return line[n:]
 }
