@@ -3,7 +3,6 @@ package pgtest
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,13 +15,15 @@ import (
 )
 
 const (
-	testPrefix     = "syncd_test_"     // syncd_test_<process id>_<random>
-	templatePrefix = "syncd_template_" // syncd_template_<key>: complete
-	buildPrefix    = "syncd_build_"    // syncd_build_<key>: not yet a template
+	testPrefix     = "pgtest_db_"       // pgtest_db_<process id>_<random>
+	templatePrefix = "pgtest_template_" // pgtest_template_<key>: complete
+	buildPrefix    = "pgtest_build_"    // pgtest_build_<key>: not yet a template
 
 	// https://www.postgresql.org/docs/current/errcodes-appendix.html
 	noSuchDatabase = "3D000"
 	databaseInUse  = "55006"
+
+	lockName = `SELECT pg_advisory_lock(hashtextextended($1, 0))`
 
 	inUseRetries = 100
 	inUsePause   = 50 * time.Millisecond
@@ -67,19 +68,13 @@ func (c *cluster) createFrom(ctx context.Context, name, template string) error {
 }
 
 func (c *cluster) retryInUse(ctx context.Context, statement string) error {
-	for range inUseRetries {
+	for tried := 0; ; tried++ {
 		_, err := c.admin.Exec(ctx, statement)
-		if !isCode(err, databaseInUse) {
+		if !isCode(err, databaseInUse) || tried == inUseRetries {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(inUsePause):
-		}
+		time.Sleep(inUsePause)
 	}
-	_, err := c.admin.Exec(ctx, statement)
-	return err
 }
 
 // buildTemplate migrates a database under another name and renames it once it is
@@ -94,7 +89,7 @@ func (c *cluster) buildTemplate(ctx context.Context, migrate func(context.Contex
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // unlocks
 	build, template := buildPrefix+key, templatePrefix+key
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey(build)); err != nil {
+	if _, err := conn.Exec(ctx, lockName, build); err != nil {
 		return fmt.Errorf("lock template %s: %w", template, err)
 	}
 	var exists bool
@@ -145,12 +140,6 @@ func digest(parts ...string) string {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:12])
-}
-
-// lockKey makes an advisory lock's number of a name.
-func lockKey(name string) int64 {
-	sum := sha256.Sum256([]byte("syncd pgtest " + name))
-	return int64(binary.BigEndian.Uint64(sum[:8]))
 }
 
 func isCode(err error, code string) bool {

@@ -1,6 +1,7 @@
 package pgtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -78,7 +79,7 @@ func openCluster(ctx context.Context) (_ *cluster, err error) {
 			_ = c.close(context.WithoutCancel(ctx))
 		}
 	}()
-	url := serverFromEnv()
+	url := cmp.Or(os.Getenv("SYNCD_TEST_DATABASE_URL"), os.Getenv("POSTGRES_TEST_URL"))
 	if url == "" {
 		if c.server, err = startServer(ctx, os.Getenv("SYNCD_TEST_POSTGRES")); err != nil {
 			return nil, err
@@ -95,7 +96,7 @@ func openCluster(ctx context.Context) (_ *cluster, err error) {
 	if c.owner, err = pgx.ConnectConfig(ctx, c.config.ConnConfig); err != nil {
 		return nil, fmt.Errorf("connect to the test server: %w", err)
 	}
-	if _, err = c.owner.Exec(ctx, `SELECT pg_advisory_lock($1)`, lockKey(c.id)); err != nil {
+	if _, err = c.owner.Exec(ctx, lockName, c.id); err != nil {
 		return nil, fmt.Errorf("mark this process's test databases: %w", err)
 	}
 	var version int
@@ -109,13 +110,6 @@ func openCluster(ctx context.Context) (_ *cluster, err error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-func serverFromEnv() string {
-	if url := os.Getenv("SYNCD_TEST_DATABASE_URL"); url != "" {
-		return url
-	}
-	return os.Getenv("POSTGRES_TEST_URL")
 }
 
 // startServer starts or adopts the server of the Postgres that binDir holds, or

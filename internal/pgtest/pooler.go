@@ -2,9 +2,10 @@ package pgtest
 
 import (
 	"context"
+	"io"
 	"math/rand/v2"
 	"net"
-	"net/url"
+	"slices"
 	"sync"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// PoolerOptions say how a Pooler lends.
+// PoolerOptions say how a pooler lends.
 type PoolerOptions struct {
 	Size      int  // server connections; the next client waits
 	BySession bool // lend for as long as the client stays, instead of for a transaction
@@ -20,38 +21,26 @@ type PoolerOptions struct {
 	SameKeys  bool // greet clients with a server connection's keys, instead of with keys of its own
 }
 
-// A Pooler lends a few server connections to any number of clients, as
+// A pooler lends a few server connections to any number of clients, as
 // PgBouncer does. It lets everybody in who names the user that it knows.
-type Pooler struct {
+type pooler struct {
 	opts     PoolerOptions
-	listener net.Listener
-	free     *pool
-	greeting *pgconn.HijackedConn // whose parameters clients are told
-	open     sync.WaitGroup
-
-	mu      sync.Mutex
-	clients map[net.Conn]bool
+	greeting *pgconn.HijackedConn   // whose parameters clients are told
+	returned chan struct{}          // as many as there are unused connections
+	mu       sync.Mutex             // guards the next one
+	unused   []*pgconn.HijackedConn // in the order in which they came back
 }
 
 // NewPooler starts a pooler before the database at address and returns the
 // address of the database behind it.
 func NewPooler(t testing.TB, address string, opts PoolerOptions) string {
 	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal("parse the database's address") // the error would show its password
-	}
-	p := &Pooler{opts: opts, free: newPool(opts), clients: map[net.Conn]bool{}}
+	p := &pooler{opts: opts, returned: make(chan struct{}, opts.Size)}
 	for range opts.Size {
 		p.greeting = connect(t, address)
-		p.free.put(p.greeting)
+		p.put(p.greeting)
 	}
-	if p.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	p.open.Go(p.accept)
-	t.Cleanup(p.close)
-	u.Host = p.listener.Addr().String()
+	u := proxy(t, address, p.serve)
 	u.RawQuery = "sslmode=disable"
 	return u.String()
 }
@@ -70,35 +59,33 @@ func connect(t testing.TB, address string) *pgconn.HijackedConn {
 	return raw
 }
 
-func (p *Pooler) accept() {
-	for {
-		client, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		p.clients[client] = true
-		p.mu.Unlock()
-		p.open.Go(func() {
-			defer client.Close()
-			p.serve(client)
-		})
-	}
+func (p *pooler) put(conn *pgconn.HijackedConn) {
+	p.mu.Lock()
+	p.unused = append(p.unused, conn)
+	p.mu.Unlock()
+	p.returned <- struct{}{}
 }
 
-func (p *Pooler) close() {
-	_ = p.listener.Close()
-	p.free.close()
-	p.mu.Lock()
-	for client := range p.clients {
-		_ = client.Close()
+// take waits for a connection; nil once the test has ended.
+func (p *pooler) take(ctx context.Context) *pgconn.HijackedConn {
+	select {
+	case <-p.returned:
+	case <-ctx.Done():
+		return nil
 	}
-	p.mu.Unlock()
-	p.open.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := len(p.unused) - 1
+	if p.opts.TakeTurns {
+		at = 0
+	}
+	conn := p.unused[at]
+	p.unused = slices.Delete(p.unused, at, at+1)
+	return conn
 }
 
 // serve speaks with one client until it leaves.
-func (p *Pooler) serve(conn net.Conn) {
+func (p *pooler) serve(ctx context.Context, conn net.Conn) {
 	client := pgproto3.NewBackend(conn, conn)
 	if !p.greet(conn, client) {
 		return
@@ -107,8 +94,10 @@ func (p *Pooler) serve(conn net.Conn) {
 	copying := false // the server awaits rows
 	defer func() {
 		if lent != nil {
-			rollBack(lent.Frontend)
-			p.free.put(lent)
+			// What the client has left open ends. Nobody hears the answer.
+			lent.Frontend.Send(&pgproto3.Query{String: `ROLLBACK`})
+			_, _, _ = relay(pgproto3.NewBackend(nil, io.Discard), lent.Frontend)
+			p.put(lent)
 		}
 	}()
 	for {
@@ -120,7 +109,7 @@ func (p *Pooler) serve(conn net.Conn) {
 			return
 		}
 		if lent == nil {
-			if lent = p.free.take(); lent == nil {
+			if lent = p.take(ctx); lent == nil {
 				return
 			}
 		}
@@ -145,14 +134,14 @@ func (p *Pooler) serve(conn net.Conn) {
 			return
 		}
 		if status == 'I' && !p.opts.BySession {
-			p.free.put(lent)
+			p.put(lent)
 			lent = nil
 		}
 	}
 }
 
 // greet lets a client in. It offers no TLS.
-func (p *Pooler) greet(conn net.Conn, client *pgproto3.Backend) bool {
+func (p *pooler) greet(conn net.Conn, client *pgproto3.Backend) bool {
 	for {
 		message, err := client.ReceiveStartupMessage()
 		if err != nil {
@@ -201,62 +190,4 @@ func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, co
 			return 0, true, client.Flush() == nil
 		}
 	}
-}
-
-// rollBack ends what a client has left open.
-func rollBack(server *pgproto3.Frontend) {
-	server.Send(&pgproto3.Query{String: `ROLLBACK`})
-	if server.Flush() != nil {
-		return
-	}
-	for {
-		answer, err := server.Receive()
-		if err != nil {
-			return
-		}
-		if _, done := answer.(*pgproto3.ReadyForQuery); done {
-			return
-		}
-	}
-}
-
-// A pool holds the server connections that nobody uses.
-type pool struct {
-	opts   PoolerOptions
-	ctx    context.Context
-	close  context.CancelFunc
-	mu     sync.Mutex
-	unused []*pgconn.HijackedConn
-	back   chan struct{} // as many as there are connections
-}
-
-func newPool(opts PoolerOptions) *pool {
-	s := &pool{opts: opts, back: make(chan struct{}, opts.Size)}
-	s.ctx, s.close = context.WithCancel(context.Background())
-	return s
-}
-
-func (s *pool) put(conn *pgconn.HijackedConn) {
-	s.mu.Lock()
-	s.unused = append(s.unused, conn)
-	s.mu.Unlock()
-	s.back <- struct{}{}
-}
-
-// take waits for a connection; nil once the pool is closed.
-func (s *pool) take() *pgconn.HijackedConn {
-	select {
-	case <-s.back:
-	case <-s.ctx.Done():
-		return nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := len(s.unused) - 1
-	if s.opts.TakeTurns {
-		at = 0
-	}
-	conn := s.unused[at]
-	s.unused = append(s.unused[:at], s.unused[at+1:]...)
-	return conn
 }

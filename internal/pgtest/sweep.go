@@ -3,48 +3,22 @@ package pgtest
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // sweep drops the databases of processes that died: those whose owner's lock is
-// free.
+// free. It keeps such a lock, so that no other process drops the same.
 func (c *cluster) sweep(ctx context.Context) error {
-	const leftovers = `
+	return c.dropAll(ctx, c.owner, `
+WITH others AS MATERIALIZED (
+	SELECT datname, split_part(datname, '_', 3) AS owner
+	FROM pg_database
+	WHERE starts_with(datname, $1) AND split_part(datname, '_', 3) <> $2
+)
 SELECT datname
-FROM pg_database
-WHERE starts_with(datname, $1)
-ORDER BY datname`
-	rows, err := c.owner.Query(ctx, leftovers, testPrefix)
-	if err != nil {
-		return fmt.Errorf("look for old test databases: %w", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("look for old test databases: %w", err)
-	}
-	for _, name := range names {
-		owner, _, _ := strings.Cut(strings.TrimPrefix(name, testPrefix), "_")
-		if owner == c.id {
-			continue
-		}
-		var dead bool
-		if err := c.owner.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, lockKey(owner)).Scan(&dead); err != nil {
-			return fmt.Errorf("look for the owner of %s: %w", name, err)
-		}
-		if !dead {
-			continue
-		}
-		dropErr := c.drop(ctx, name)
-		if _, err := c.owner.Exec(ctx, `SELECT pg_advisory_unlock($1)`, lockKey(owner)); err != nil {
-			return fmt.Errorf("look for the owner of %s: %w", name, err)
-		}
-		if dropErr != nil {
-			return dropErr
-		}
-	}
-	return nil
+FROM others
+WHERE pg_try_advisory_lock(hashtextextended(owner, 0))`, testPrefix, c.id)
 }
 
 // sweepTemplates drops templates over a week old, for every change of the
@@ -53,18 +27,26 @@ func (c *cluster) sweepTemplates(ctx context.Context) error {
 	if c.server == nil {
 		return nil // looking at a server's files takes rights we may not have there
 	}
-	const old = `
+	return c.dropAll(ctx, c.admin, `
 SELECT datname
 FROM pg_database
 WHERE starts_with(datname, $1)
-	AND (pg_stat_file('base/' || oid || '/PG_VERSION', true)).modification < now() - interval '7 days'`
-	rows, err := c.admin.Query(ctx, old, templatePrefix)
+	AND (pg_stat_file('base/' || oid || '/PG_VERSION', true)).modification < now() - interval '7 days'`, templatePrefix)
+}
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// dropAll drops the databases that the query names.
+func (c *cluster) dropAll(ctx context.Context, conn querier, query string, args ...any) error {
+	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
-		return fmt.Errorf("look for old templates: %w", err)
+		return fmt.Errorf("look for old test databases: %w", err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return fmt.Errorf("look for old templates: %w", err)
+		return fmt.Errorf("look for old test databases: %w", err)
 	}
 	for _, name := range names {
 		if err := c.drop(ctx, name); err != nil {

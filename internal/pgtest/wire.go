@@ -2,85 +2,61 @@ package pgtest
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
-	"net/url"
 	"sync"
 	"testing"
 )
 
 // A Wire passes bytes between clients and a server until it is cut.
 type Wire struct {
-	listener net.Listener
-	server   string // host:port
+	server string // host:port
 
 	mu       sync.Mutex
-	pairs    map[*pair]bool
-	old, new []byte // of what clients say
-	open     sync.WaitGroup
+	pairs    map[*pair]bool // false: cut
+	old, new []byte         // of what clients say
 }
 
-type pair struct{ client, server net.Conn }
+type pair struct {
+	server net.Conn
+	mended chan struct{}
+}
 
 // NewWire starts a wire to the server of the database at address and returns it
 // together with the address of the database behind it.
 func NewWire(t testing.TB, address string) (*Wire, string) {
 	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal("parse the database's address") // the error would show its password
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &Wire{listener: listener, server: u.Host, pairs: map[*pair]bool{}}
-	w.open.Go(w.accept)
-	t.Cleanup(func() {
-		_ = listener.Close()
-		w.mu.Lock()
-		for p := range w.pairs {
-			_ = p.client.Close()
-			_ = p.server.Close()
-		}
-		w.mu.Unlock()
-		w.open.Wait()
-	})
-	u.Host = listener.Addr().String()
-	return w, u.String()
+	w := &Wire{server: parse(t, address).Host, pairs: map[*pair]bool{}}
+	return w, proxy(t, address, w.serve).String()
 }
 
-func (w *Wire) accept() {
-	for {
-		client, err := w.listener.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp", w.server)
-		if err != nil {
-			_ = client.Close()
-			continue
-		}
-		p := &pair{client, server}
-		w.mu.Lock()
-		w.pairs[p] = true
-		w.mu.Unlock()
-		w.open.Go(func() {
-			_, _ = io.Copy(w.edit(server), client)
-			_ = server.Close()
-		})
-		w.open.Go(func() {
-			// The client's end stays open when the server's is closed: only the
-			// other direction tells it so.
-			_, _ = io.Copy(client, server)
-			w.mu.Lock()
-			cut := !w.pairs[p]
-			w.mu.Unlock()
-			if !cut {
-				_ = client.Close()
-			}
-		})
+func (w *Wire) serve(ctx context.Context, client net.Conn) {
+	server, err := net.Dial("tcp", w.server)
+	if err != nil {
+		return
 	}
+	p := &pair{server: server, mended: make(chan struct{})}
+	w.mu.Lock()
+	w.pairs[p] = true
+	w.mu.Unlock()
+	var said sync.WaitGroup
+	said.Go(func() {
+		_, _ = io.Copy(w.edit(server), client)
+		_ = server.Close()
+	})
+	_, _ = io.Copy(client, server)
+	w.mu.Lock()
+	cut := !w.pairs[p]
+	w.mu.Unlock()
+	if cut {
+		select {
+		case <-p.mended:
+		case <-ctx.Done():
+		}
+	}
+	_ = client.Close()
+	said.Wait()
 }
 
 // Replace makes the server hear new where a client says old, which must be as
@@ -129,7 +105,7 @@ func (w *Wire) Mend() {
 	defer w.mu.Unlock()
 	for p, alive := range w.pairs {
 		if !alive {
-			_ = p.client.Close()
+			close(p.mended)
 			delete(w.pairs, p)
 		}
 	}

@@ -37,7 +37,7 @@ func show(t testing.TB, address string, names ...string) string {
 func TestServerThatRefusesIsNotSaidToBeDown(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	missing := strings.Replace(db.URL, "/syncd_test_", "/no_such_", 1)
+	missing := strings.Replace(db.URL, "/pgtest_db_", "/no_such_", 1)
 	for address, down := range map[string]bool{missing: false, "postgres://syncd@127.0.0.1:1/db": true} {
 		_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
 		var unreachable *store.UnreachableError
