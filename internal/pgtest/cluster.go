@@ -9,8 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
+	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -18,44 +18,36 @@ import (
 	"polarmirror/internal/localpg"
 )
 
-// theCluster is the one mutable global of the project. A test process has no
-// other place for what its tests share: package testing hands them nothing in
-// common, and a TestMain in every package would be easy to forget.
-var theCluster counted
+// kept is the one mutable global of the project. A test process has no other
+// place for what its tests share: package testing hands them nothing in common.
+var kept = struct {
+	cluster *cluster
+	err     error // why there is none
+}{err: errors.New("this package's TestMain does not call pgtest.Keep")}
 
-// counted opens the cluster for the first user and closes it after the last.
-type counted struct {
-	mu    sync.Mutex
-	users int
-	open  *cluster
-}
-
-func (n *counted) use(ctx context.Context) (*cluster, func() error, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.users == 0 {
-		c, err := openCluster(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		n.open = c
-	}
-	n.users++
-	return n.open, n.release, nil
-}
-
-func (n *counted) release() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.users--
-	if n.users > 0 {
-		return nil
-	}
-	c := n.open
-	n.open = nil
-	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+// Keep holds the server until the returned function is called, after the last
+// test. If there is no Postgres the tests say so.
+func Keep() (release func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), setupTime)
 	defer cancel()
-	return c.close(ctx)
+	if kept.cluster, kept.err = openCluster(ctx); kept.err != nil {
+		return func() {}
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+		defer cancel()
+		// A server that does not stop is the next run's to adopt.
+		_ = kept.cluster.close(ctx)
+	}
+}
+
+// useCluster returns what Keep holds.
+func useCluster(t testing.TB) *cluster {
+	t.Helper()
+	if kept.err != nil {
+		t.Fatalf("tests need Postgres: %v", kept.err)
+	}
+	return kept.cluster
 }
 
 // cluster is this process's access to the server of all tests.

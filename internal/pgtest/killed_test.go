@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 func helperMain() int {
 	ctx := context.Background()
-	c, release, err := theCluster.use(ctx)
+	c, err := openCluster(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -43,7 +43,7 @@ func helperMain() int {
 	fmt.Println(db.Name)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	db.Pool.Close()
-	if err := errors.Join(c.drop(ctx, db.Name), release()); err != nil {
+	if err := errors.Join(c.drop(ctx, db.Name), c.close(ctx)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -76,21 +76,6 @@ func otherProcess(t testing.TB) (*exec.Cmd, io.Closer, string) {
 		t.Fatalf("helper did not start: %v", err)
 	}
 	return cmd, stdin, strings.TrimSpace(name)
-}
-
-// useCluster gives a test the shared server.
-func useCluster(t testing.TB) *cluster {
-	t.Helper()
-	c, release, err := theCluster.use(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := release(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
 }
 
 func exists(t testing.TB, c *cluster, name string) bool {

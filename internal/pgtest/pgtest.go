@@ -8,9 +8,7 @@
 //
 // The server is internal/localpg's. Its data is in the temporary folder, in a
 // folder for each major version and place of the programs. It runs while any test
-// holds a database, and stops with the last. A package whose tests seldom overlap
-// would stop and start it between them (a third of a second); it holds the server
-// for the whole process with
+// process holds it, and stops with the last; each package that uses it has a
 //
 //	func TestMain(m *testing.M) {
 //		defer pgtest.Keep()()
@@ -63,15 +61,7 @@ func newDatabase(t testing.TB, migrate func(ctx context.Context, url string) err
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), setupTime)
 	defer cancel()
-	c, release, err := theCluster.use(ctx)
-	if err != nil {
-		t.Fatalf("tests need Postgres: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := release(); err != nil {
-			t.Errorf("stop the test server: %v", err)
-		}
-	})
+	c := useCluster(t)
 	db, err := c.clone(ctx, migrate, key)
 	if err != nil {
 		t.Fatalf("make a test database: %v", err)
@@ -104,20 +94,5 @@ func closePool(ctx context.Context, pool *pgxpool.Pool) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	}
-}
-
-// Keep holds the server until the returned function is called. It is for
-// TestMain. If there is no Postgres the tests say so.
-func Keep() (release func()) {
-	ctx, cancel := context.WithTimeout(context.Background(), setupTime)
-	defer cancel()
-	_, done, err := theCluster.use(ctx)
-	if err != nil {
-		return func() {}
-	}
-	return func() {
-		// A server that does not stop is the next run's to adopt.
-		_ = done()
 	}
 }
