@@ -90,7 +90,7 @@ func (s *Server) cacheDir() (string, error) {
 func (s *Server) download(ctx context.Context, version embeddedpostgres.PostgresVersion, cache, final string) error {
 	work := filepath.Join(cache, "unpacking")
 	unpacked, data := filepath.Join(work, "postgres"), filepath.Join(work, "no-data")
-	port, err := freePort(0)
+	port, err := freePort()
 	if err != nil {
 		return err
 	}

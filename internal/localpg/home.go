@@ -37,14 +37,11 @@ func (h home) path(name string) string { return filepath.Join(h.dir, name) }
 // openHome makes or checks the folder. It refuses one with other people's files
 // in it, and one of another owner.
 func openHome(dataDir string) (home, error) {
-	if dataDir == "" {
-		return home{}, errors.New("the embedded database has no folder: set database.data_dir")
-	}
 	dir, err := filepath.Abs(dataDir)
-	if err != nil {
-		return home{}, fmt.Errorf("database.data_dir %s: %w", dataDir, err)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err != nil {
 		return home{}, fmt.Errorf("make the folder of the embedded database: %w; set database.data_dir to a folder you may write", err)
 	}
 	info, err := os.Stat(dir)

@@ -144,15 +144,19 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.ensureData(ctx); err != nil {
 		return err
 	}
-	// Another program may take a free port before Postgres does.
+	// The port of last time comes first: other programs may know it. A free one
+	// may be taken before Postgres has it.
+	port := s.home.lastPort()
 	for range portsTried {
-		var port int
-		if port, err = freePort(s.home.lastPort()); err != nil {
-			return err
+		if port == 0 {
+			if port, err = freePort(); err != nil {
+				return err
+			}
 		}
 		if s.port, err = s.ensureRunning(ctx, port); !errors.Is(err, errPortTaken) {
 			break
 		}
+		port = 0
 	}
 	if err != nil {
 		return err
@@ -160,13 +164,8 @@ func (s *Server) open(ctx context.Context) error {
 	return errors.Join(s.home.write(portName, strconv.Itoa(s.port)+"\n"), s.home.writePassfile(s.port, s.password))
 }
 
-// freePort prefers the port of last time, which other programs may know; 0 means
-// none.
-func freePort(last int) (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(last)))
-	if err != nil && last != 0 {
-		return freePort(0)
-	}
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", loopback+":0")
 	if err != nil {
 		return 0, fmt.Errorf("find a free port on %s: %w", loopback, err)
 	}
