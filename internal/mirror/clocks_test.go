@@ -20,6 +20,7 @@ func polarsTimes() []string {
 		"customer_meters.created_at", "customer_meters.modified_at",
 		"customers.created_at", "customers.deleted_at", "customers.modified_at",
 		"meters.archived_at", "meters.created_at", "meters.modified_at",
+		"organizations.found_change_at",
 		"rejected_rows.created_at",
 		"walk_cursors.low_created_at",
 		"webhook_events.sent_at",
