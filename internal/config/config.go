@@ -54,6 +54,7 @@ type Config struct {
 	Schedule      Schedule       `yaml:"schedule"`
 	Sync          Sync           `yaml:"sync"`
 	History       History        `yaml:"history"`
+	Privacy       Privacy        `yaml:"privacy"`
 	HTTP          HTTP           `yaml:"http"`
 	HeartbeatURL  secret.Secret  `yaml:"heartbeat_url" rule:"web_url"` // zero = none; secret, since its path is the key to the watchdog
 	Log           Log            `yaml:"log"`
@@ -129,6 +130,11 @@ type Sync struct {
 // History says how long changes are kept.
 type History struct {
 	Keep time.Duration `yaml:"keep" from:"0"` // 0 = for ever
+}
+
+// Privacy says what of customers is never kept.
+type Privacy struct {
+	Exclude []string `yaml:"exclude" rule:"customer_field"` // members of Polar's customers
 }
 
 // HTTP says where syncd listens, as host:port, and who may read what it shows.

@@ -51,6 +51,7 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"shrinking back-off", "polar: {retry: {exponent: 0.5}}", "5:27: polar.retry.exponent: want a number from 1 to 100"},
 		{"exponent that is none", "polar: {retry: {exponent: .nan}}", "5:27: polar.retry.exponent: want a number from 1 to 100"},
 		{"intervals swapped", "polar: {retry: {initial_interval: 2m}}", "5:35: polar.retry.initial_interval: max_interval, 1m0s, is below initial_interval, 2m0s"},
+		{"unknown field of a customer", "privacy: {exclude: [email, external_id]}", "5:28: privacy.exclude[1]: want one of email, name, billing_name, billing_address, tax_id, avatar_url, metadata"},
 		{"yes for true", "schedule: {run_on_start: yes}", "5:26: schedule.run_on_start: want true or false"},
 		{"fraction above one", "sync: {max_delete_fraction: 20}", "5:29: sync.max_delete_fraction: want a number from 0 to 1"},
 		{"too few connections", "database:\n  max_connections: 5", "6:20: database.max_connections: 5 connections are too few for 4 organizations at a time: each holds one, and 3 more are needed; set database.max_connections to 7 or more"},

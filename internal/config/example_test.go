@@ -23,6 +23,7 @@ var contractKeys = strings.Fields(`
 	schedule schedule.incremental schedule.full schedule.timezone schedule.run_on_start
 	sync sync.concurrency sync.max_delete_fraction
 	history history.keep
+	privacy privacy.exclude
 	http http.listen http.webhook_listen http.max_lag http.hosts
 	http.token http.token_file http.user http.password http.password_file
 	heartbeat_url
@@ -119,7 +120,7 @@ func TestStructsHaveTheKeysOfTheContract(t *testing.T) {
 func TestExampleLoadsWithoutAnySection(t *testing.T) {
 	t.Parallel()
 	text := readExample(t)
-	for _, section := range []string{"polar", "database", "schedule", "sync", "history", "http", "heartbeat_url", "log"} {
+	for _, section := range []string{"polar", "database", "schedule", "sync", "history", "privacy", "http", "heartbeat_url", "log"} {
 		var kept []string
 		inside := false
 		for line := range strings.Lines(text) {

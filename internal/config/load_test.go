@@ -47,6 +47,7 @@ database: {url: "host=/run/pg dbname=polar", data_dir: /var/lib/syncd, max_conne
 schedule: {incremental: "@every 30s", full: "", timezone: Europe/Berlin, run_on_start: false}
 sync: {concurrency: 18, max_delete_fraction: 1}
 history: {keep: 0}
+privacy: {exclude: [email, tax_id]}
 http:
   listen: :8080
   webhook_listen: "[::1]:8081"
@@ -75,6 +76,7 @@ log: {level: warn, format: console}
 		Database: Database{URL: secret.New("host=/run/pg dbname=polar"), DataDir: "/var/lib/syncd", MaxConnections: 21},
 		Schedule: Schedule{Incremental: "@every 30s", Location: berlin},
 		Sync:     Sync{Concurrency: 18, MaxDeleteFraction: 1},
+		Privacy:  Privacy{Exclude: []string{"email", "tax_id"}},
 		HTTP: HTTP{Listen: ":8080", WebhookListen: "[::1]:8081", MaxLag: 90 * time.Minute,
 			Hosts: []string{"syncd.example.com", "fd00::1"}, Token: inline("0123456789abcdef"), User: "operator", Password: Credential{File: "token"}},
 		HeartbeatURL: secret.New("https://watchdog.example/key"),

@@ -106,15 +106,16 @@ func (d *decoder) setCredential(c *Credential, v value, text string, fromEnv boo
 
 // texts are the rules of texts. They return the text as it is stored.
 var texts = map[string]func(string) (string, error){
-	"api_version": parseVersion,
-	"base_url":    parseBaseURL,
-	"external_id": parseExternalID,
-	"host":        parseHost,
-	"label":       parseLabel,
-	"line":        parseLine,
-	"listen":      parseListen,
-	"log_format":  ParseFormat,
-	"user":        parseUser,
+	"api_version":    parseVersion,
+	"base_url":       parseBaseURL,
+	"customer_field": parseCustomerField,
+	"external_id":    parseExternalID,
+	"host":           parseHost,
+	"label":          parseLabel,
+	"line":           parseLine,
+	"listen":         parseListen,
+	"log_format":     ParseFormat,
+	"user":           parseUser,
 }
 
 // secrets are the rules of secrets and credentials, which are stored as they are.
@@ -307,6 +308,16 @@ func parseID(text string) (uuid.UUID, error) {
 func parseExternalID(text string) (string, error) {
 	if text == "" {
 		return "", errors.New("want a customer's id in your own system, not an empty text")
+	}
+	return text, nil
+}
+
+// parseCustomerField accepts the members of Polar's customers that can be left out
+// of the mirror.
+func parseCustomerField(text string) (string, error) {
+	known := []string{"email", "name", "billing_name", "billing_address", "tax_id", "avatar_url", "metadata"}
+	if !slices.Contains(known, text) {
+		return "", errors.New("want one of " + strings.Join(known, ", "))
 	}
 	return text, nil
 }
