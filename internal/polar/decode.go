@@ -25,11 +25,14 @@ func (e *ShapeError) Error() string { return "unexpected body: " + e.Reason }
 type Decoder struct {
 	customers *cache[Customer]
 	meters    *cache[Meter]
+	excluded  excluded
 }
 
-// NewDecoder returns a Decoder that remembers nothing yet.
-func NewDecoder() *Decoder {
+// NewDecoder returns a Decoder that remembers nothing yet. It decodes customers as
+// if they had no member named in exclude.
+func NewDecoder(exclude ...string) *Decoder {
 	return &Decoder{
+		excluded:  exclude,
 		customers: newCache(func(c *Customer) []byte { return c.Raw }),
 		meters:    newCache(func(m *Meter) []byte { return m.Raw }),
 	}
@@ -121,7 +124,7 @@ func (d *Decoder) Page(body []byte) (*Page, error) {
 	}
 	var wire wirePage[values]
 	if err := json.Unmarshal(body, &wire, lenient); err != nil {
-		return nil, &ShapeError{describe(err).Error()}
+		return nil, &ShapeError{d.excluded.describe(err).Error()}
 	}
 	if wire.Items == nil || wire.Pagination.TotalCount == nil || wire.Pagination.MaxPage == nil {
 		return nil, &ShapeError{"a JSON object without items and pagination"}
@@ -130,7 +133,7 @@ func (d *Decoder) Page(body []byte) (*Page, error) {
 	for i, item := range wire.Items {
 		m, nuls, err := d.item(item)
 		if err != nil {
-			page.Rejected = append(page.Rejected, reject(i, item, err))
+			page.Rejected = append(page.Rejected, d.reject(i, item, err))
 			continue
 		}
 		page.CustomerMeters = append(page.CustomerMeters, *m)
@@ -141,11 +144,11 @@ func (d *Decoder) Page(body []byte) (*Page, error) {
 
 // wholePage decodes a body strictly and in one pass, which is several times as
 // fast as item by item. It returns nil unless it finds items that are all usable
-// as they stand.
+// as they stand, and none can have anything to be removed.
 func (d *Decoder) wholePage(body []byte) *Page {
 	var wire wirePage[[]wireCustomerMeter]
 	wire.Items = make([]wireCustomerMeter, 0, MaxPageSize)
-	if bytes.Contains(body, nulEscape) || json.Unmarshal(body, &wire) != nil ||
+	if len(d.excluded) > 0 || bytes.Contains(body, nulEscape) || json.Unmarshal(body, &wire) != nil ||
 		len(wire.Items) == 0 || wire.Pagination.TotalCount == nil || wire.Pagination.MaxPage == nil {
 		return nil
 	}
@@ -164,17 +167,19 @@ func (d *Decoder) wholePage(body []byte) *Page {
 
 // DecodeCustomerMeter decodes an answer of the get call. Exactly one of the
 // three results is set: a customer meter that can't be used is a RejectedRow
-// (with Index 0), a body that is no customer meter at all is a [*ShapeError].
-func DecodeCustomerMeter(body []byte) (*CustomerMeter, *RejectedRow, error) {
+// (with Index 0), a body that is no customer meter at all is a [*ShapeError]. The
+// customer has no member named in exclude.
+func DecodeCustomerMeter(body []byte, exclude ...string) (*CustomerMeter, *RejectedRow, error) {
+	d := NewDecoder(exclude...)
 	var item jsontext.Value
 	if err := json.Unmarshal(body, &item, lenient); err != nil {
-		return nil, nil, &ShapeError{describe(err).Error()}
+		return nil, nil, &ShapeError{d.excluded.describe(err).Error()}
 	}
-	m, _, err := NewDecoder().item(item)
+	m, _, err := d.item(item)
 	if err == nil {
 		return m, nil, nil
 	}
-	row := reject(0, item, err)
+	row := d.reject(0, item, err)
 	if row.ID == uuid.Nil && !row.HasKey {
 		return nil, nil, &ShapeError{"JSON that is no customer meter"}
 	}
@@ -184,7 +189,7 @@ func DecodeCustomerMeter(body []byte) (*CustomerMeter, *RejectedRow, error) {
 // item decodes one item by itself and returns how many U+0000 it replaced.
 func (d *Decoder) item(item jsontext.Value) (*CustomerMeter, int, error) {
 	var wire wireCustomerMeter
-	text, nuls := replaceNULs(item)
+	text, nuls := replaceNULs(d.excluded.customerMeter(item))
 	if err := decodeObject(text, &wire); err != nil {
 		return nil, 0, err
 	}

@@ -8,6 +8,16 @@ import (
 	"github.com/google/uuid"
 )
 
+// reject makes a RejectedRow of an item that can't be used. Should something be
+// excluded, what is no object is not kept: nothing can be removed of it.
+func (d *Decoder) reject(index int, item jsontext.Value, reason error) RejectedRow {
+	r := reject(index, d.excluded.customerMeter(item), reason)
+	if len(d.excluded) > 0 && item.Kind() != '{' {
+		r.Raw = nil
+	}
+	return r
+}
+
 // reject makes a RejectedRow, which keeps item, with as much as a second,
 // lenient look at the item finds.
 func reject(index int, item jsontext.Value, reason error) RejectedRow {

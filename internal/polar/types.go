@@ -91,7 +91,7 @@ type Customer struct {
 	CreatedAt      time.Time `json:"created_at"`
 	ModifiedAt     time.Time `json:"modified_at"` // zero if never modified
 	DeletedAt      time.Time `json:"deleted_at"`  // when Polar soft-deleted it; zero if it did not
-	Raw            []byte    `json:"-"`           // the whole object as sent, unknown fields included; jsonb takes it
+	Raw            []byte    `json:"-"`           // the object as sent, less what is excluded, unknown fields included; jsonb takes it
 }
 
 // ChangedAt is ModifiedAt, or CreatedAt for a customer that never changed.
@@ -143,6 +143,6 @@ type RejectedRow struct {
 	ID     uuid.UUID // zero if the item has no usable id
 	Key    Key       // valid if HasKey
 	HasKey bool
-	Raw    []byte // the item as sent; may be no valid UTF-8
+	Raw    []byte // the item as sent, less what is excluded; may be no valid UTF-8; nil if it can't be kept
 	Reason string // one line of ASCII or nearly so, says which field and why; no personal data
 }
