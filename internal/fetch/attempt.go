@@ -194,7 +194,7 @@ func (c *Client) badAnswer(call *call, token secret.Secret, response *http.Respo
 			e.Proxy = sanitize(proxy.Host, maxWord)
 		}
 	}
-	e.describe(body, token)
+	e.describe(body, token, len(c.exclude) == 0)
 	f := &failure{err: e, status: e.Status, class: statusClass(e.Status)}
 	f.retryAfter = retryAfter(response.Header.Get("Retry-After"), now)
 	var shape *polar.ShapeError

@@ -31,6 +31,7 @@ type Options struct {
 	APIVersion   string        // sent as Polar-Version
 	UserAgent    string        // names the program and its version
 	Token        TokenSource   // the organization's access token
+	Exclude      []string      // members of customers that are not decoded, nor shown in errors
 	Timeout      time.Duration // one request, from sending it to the end of its answer; 0 is 30 s
 	Retry        Retry
 	Limiters     *Limiters         // shared by all clients of the process; nil: no pacing
@@ -53,6 +54,7 @@ type Client struct {
 	log          *zap.Logger
 	http         *http.Client
 	buffers      *sync.Pool // of *bytes.Buffer, for bodies
+	exclude      []string
 	decoder      *polar.Decoder
 	counters     *Counters
 	observer     Observer
@@ -89,7 +91,8 @@ func New(o Options) (*Client, error) {
 		limiters:     orDefault(o.Limiters, NewLimiters(0)),
 		log:          orDefault(o.Log, zap.NewNop()),
 		buffers:      new(sync.Pool),
-		decoder:      polar.NewDecoder(),
+		exclude:      o.Exclude,
+		decoder:      polar.NewDecoder(o.Exclude...),
 		counters:     new(Counters),
 		observer:     o.Observer,
 	}

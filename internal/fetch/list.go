@@ -88,7 +88,7 @@ func (c *Client) Get(ctx context.Context, id uuid.UUID) (*Single, error) {
 		path:    listPath + id.String(),
 		timeout: c.timeout,
 		decode: func(body []byte) (err error) {
-			got.CustomerMeter, got.Rejected, err = polar.DecodeCustomerMeter(body)
+			got.CustomerMeter, got.Rejected, err = polar.DecodeCustomerMeter(body, c.exclude...)
 			if m := got.CustomerMeter; m != nil && m.ID != id {
 				return &polar.ShapeError{Reason: "the customer meter " + m.ID.String() + ", which was not asked for"}
 			}

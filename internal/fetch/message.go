@@ -19,8 +19,9 @@ const (
 
 // describe fills in what the answer's body says of its error. What the server
 // sent is shown in one line, bounded, and without the token, which a confused
-// server may well repeat.
-func (e *StatusError) describe(body []byte, token secret.Secret) {
+// server may well repeat. Without quote nothing is shown of what is no error in
+// Polar's words: it may hold personal data.
+func (e *StatusError) describe(body []byte, token secret.Secret, quote bool) {
 	hide := func(text string, most int) string { return sanitize(withoutToken(text, token), most) }
 	e.ContentType = hide(e.ContentType, maxWord)
 	var said struct {
@@ -29,9 +30,9 @@ func (e *StatusError) describe(body []byte, token secret.Secret) {
 	}
 	if e.Err == nil && json.Unmarshal(body, &said) == nil {
 		e.Code = hide(said.Error, maxWord)
-		e.Detail = hide(detailText(said.Detail), maxDetail)
+		e.Detail = hide(detailText(said.Detail, quote), maxDetail)
 	}
-	if e.Code == "" && e.Detail == "" {
+	if e.Code == "" && e.Detail == "" && quote {
 		// The token is taken out of more than is shown, so that the cut can't
 		// leave a part of it.
 		e.BodyStart = hide(string(body[:min(len(body), 64<<10)]), maxBodyStart)
@@ -39,7 +40,7 @@ func (e *StatusError) describe(body []byte, token secret.Secret) {
 }
 
 // detailText is Polar's detail in words: a string, or the list of a 422.
-func detailText(raw json.RawMessage) string {
+func detailText(raw json.RawMessage, quote bool) string {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		return text
@@ -49,6 +50,9 @@ func detailText(raw json.RawMessage) string {
 		Msg string `json:"msg"`
 	}
 	if json.Unmarshal(raw, &details) != nil {
+		if !quote {
+			return ""
+		}
 		return string(raw)
 	}
 	var parts []string
