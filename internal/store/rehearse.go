@@ -40,6 +40,7 @@ func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 		{"tick_floors", moveFloorSQL, []any{s.organization, now, false, nil}},
 		{"walk_suspects", `INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id) VALUES ($1, $1, $1)`, []any{s.organization}},
 		{"notifications", `INSERT INTO polar.notifications (organization_id, sent_at) VALUES ($1, $2)`, []any{s.organization, now}},
+		{"excluded_fields", `INSERT INTO polar.excluded_fields (field) VALUES ($1)`, []any{text}},
 		{"backfills", `INSERT INTO polar.backfills (started_at) VALUES ($1)`, []any{now}},
 		{"webhook_events", saveDeliverySQL, []any{s.organization, s.organization, now, text, text, string(DeliveryPending), nil, []byte(text)}},
 	} {
@@ -90,6 +91,7 @@ func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 		{"tick_floors", `SELECT (floor_at = $2)::text FROM polar.tick_floors WHERE organization_id = $1`, "true"},
 		{"rejected_rows", `SELECT raw FROM polar.rejected_rows` + ofOrganization, text},
 		{"notifications", `SELECT (sent_at = $2)::text FROM polar.notifications WHERE organization_id = $1`, "true"},
+		{"excluded_fields", `SELECT field FROM polar.excluded_fields WHERE $2::timestamptz IS NOT NULL AND $1::uuid IS NOT NULL AND xmin::text = pg_current_xact_id()::xid::text`, text},
 		{"backfills", `SELECT count(*)::text FROM polar.backfills WHERE started_at = $2 AND $1::uuid IS NOT NULL AND xmin::text = pg_current_xact_id()::xid::text`, "1"},
 		{"webhook_events", `SELECT convert_from(payload, 'UTF8') FROM polar.webhook_events` + ofOrganization, text},
 	} {

@@ -70,7 +70,7 @@ func (w *Writer) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedRo
 		run.ID,
 		column(rows, func(r RejectedRow) int64 { return int64(r.Offset) }),
 		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.ID) }),
-		column(rows, func(r RejectedRow) []byte { return digest(r.Raw) }),
+		column(rows, func(r RejectedRow) []byte { return rejectedDigest(r) }),
 		column(rows, func(r RejectedRow) string { return storable(r.Reason, maxText) }),
 		column(rows, func(r RejectedRow) string { return storable(string(r.Raw), maxRaw) }),
 		column(rows, func(r RejectedRow) pgtype.Timestamptz { return timestamp(r.Key.CreatedAt) }),
@@ -79,12 +79,21 @@ func (w *Writer) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedRo
 	)
 }
 
+// rejectedDigest tells rejected rows apart: by their texts or, where those are not
+// kept, by their reasons.
+func rejectedDigest(r RejectedRow) []byte {
+	if r.Raw == nil {
+		return digest([]byte(r.Reason))
+	}
+	return digest(r.Raw)
+}
+
 // distinct omits rows whose text occurred before: pages overlap.
 func distinct(rejected []RejectedRow) []RejectedRow {
 	var kept []RejectedRow
 	known := make(map[string]bool, len(rejected))
 	for _, r := range rejected {
-		if key := string(digest(r.Raw)); !known[key] {
+		if key := string(rejectedDigest(r)); !known[key] {
 			known[key] = true
 			kept = append(kept, r)
 		}
