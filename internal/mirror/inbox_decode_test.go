@@ -74,7 +74,7 @@ func TestPoisonEndsWithAnErrorAndHoldsNothingUp(t *testing.T) {
 	c := rows[0].CustomerID
 	for body, want := range map[string]string{
 		`{"type":"order.paid","data":{"id":1}}`: "ignored",
-		`{`:                                     "failed unexpected body: JSON that ends in the middle",
+		`{`:                                     "failed JSON that ends in the middle",
 		`{"type":"customer.updated","data":7}`:  "failed data: no customer with an id and an organization_id",
 		`{"type":"customer.updated","data":{"id":"` + c.String() + `"}}`: "failed data: no customer with an id and an organization_id",
 	} {
@@ -83,7 +83,7 @@ func TestPoisonEndsWithAnErrorAndHoldsNothingUp(t *testing.T) {
 	fates[w.deliver(inbox, c, polarsim.CustomerStateChanged, `"active_meters":[`, `"active_meters":[{"id":1},7,`)] =
 		"failed data.active_meters[0]: id: a number instead of a UUID (and 1 more); the rest of it was applied"
 	fates[w.deliver(inbox, rows[1].CustomerID, polarsim.CustomerStateChanged, `"metadata":{`, `"metadata":{"huge":1e400000,`)] =
-		"failed data.metadata: number 1e400000 is beyond the range of Postgres's numeric"
+		"failed data.metadata.huge: number 1e400000: beyond the range of Postgres's numeric"
 	fates[w.deliver(inbox, rows[1].CustomerID, polarsim.CustomerUpdated, `"name":"fine"`, `"name":"a\u0000b"`)] = "applied"
 	must1(w.sim.RenameCustomer(rows[2].CustomerID, "poison"))
 	poison := w.deliver(inbox, rows[2].CustomerID, polarsim.CustomerUpdated)
