@@ -28,6 +28,7 @@ func (p *program) clients(cfg *config.Config) (map[string]*fetch.Client, error) 
 			APIVersion:   cfg.Polar.APIVersion,
 			UserAgent:    userAgent(),
 			Token:        tokenSource(o.AccessToken),
+			Exclude:      cfg.Privacy.Exclude,
 			Timeout:      cfg.Polar.Timeout,
 			Retry:        fetch.Retry(cfg.Polar.Retry),
 			Limiters:     limiters,

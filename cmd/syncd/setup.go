@@ -60,7 +60,8 @@ func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (*databa
 	return &database{Store: st, psql: psql}, nil
 }
 
-// openMirrored is openDatabase with the schema brought up to date.
+// openMirrored is openDatabase with the schema brought up to date, and without the
+// personal data that is excluded.
 func (p *program) openMirrored(ctx context.Context, cfg *config.Config) (*database, error) {
 	db, err := p.openDatabase(ctx, cfg)
 	if err != nil {
@@ -81,6 +82,13 @@ func (p *program) openMirrored(ctx context.Context, cfg *config.Config) (*databa
 	}
 	if applied > 0 {
 		p.log.Info("schema migrated", zap.Int("applied", applied))
+	}
+	excluded, err := db.Exclude(ctx, cfg.Privacy.Exclude)
+	if err != nil {
+		return nil, &databaseError{err}
+	}
+	if len(excluded) > 0 {
+		p.log.Info("fields excluded; what the database had of them was removed", zap.Strings("fields", excluded))
 	}
 	return db, nil
 }
@@ -134,6 +142,7 @@ func (p *program) newMirror(cfg *config.Config, db *database, source string, pro
 		PagesInFlight:     cfg.Polar.Concurrency,
 		MaxDeleteFraction: cfg.Sync.MaxDeleteFraction,
 		AcceptDeletions:   p.flags.acceptDeletions,
+		Exclude:           cfg.Privacy.Exclude,
 		Walk:              p.flags.walk,
 	})
 }

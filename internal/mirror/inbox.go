@@ -124,9 +124,13 @@ func (i *Inbox) Receive(ctx context.Context, d Delivery) (fresh bool, err error)
 // classify decides whether a delivery is to be applied, without reading all of it.
 func (w *inboxWorker) classify(d Delivery) store.Delivery {
 	kept := store.Delivery{Organization: w.org.ID, ID: d.ID, SentAt: d.SentAt, Status: store.DeliveryFailed}
-	event, err := polar.DecodeEvent(d.Body)
+	exclude := w.inbox.mirror.opts.Exclude
+	event, err := polar.DecodeEvent(d.Body, exclude...)
 	if err != nil {
-		kept.Error, kept.Payload = err.Error(), d.Body
+		kept.Error = err.Error()
+		if len(exclude) == 0 { // otherwise the body may hold what is excluded
+			kept.Payload = d.Body
+		}
 		return kept
 	}
 	kept.Type = event.Type
@@ -134,12 +138,12 @@ func (w *inboxWorker) classify(d Delivery) store.Delivery {
 	case !event.AboutCustomer():
 		kept.Status = store.DeliveryIgnored
 	case event.DataID == uuid.Nil || event.OrganizationID == uuid.Nil:
-		kept.Error, kept.Payload = "data: no customer with an id and an organization_id", d.Body
+		kept.Error, kept.Payload = "data: no customer with an id and an organization_id", event.Body
 	case event.OrganizationID != w.org.ID:
 		// Its body is not kept: it is not this organization's to keep.
 		kept.Error = fmt.Sprintf("data.organization_id: %s, but this is the endpoint of organization %s", event.OrganizationID, w.org.ID)
 	default:
-		kept.Status, kept.Customer, kept.Payload = store.DeliveryPending, event.DataID, d.Body
+		kept.Status, kept.Customer, kept.Payload = store.DeliveryPending, event.DataID, event.Body
 	}
 	return kept
 }
@@ -331,7 +335,7 @@ func (w *inboxWorker) decode(d store.Delivery, l *lookups) (*store.Change, store
 	failed := func(err error) (*store.Change, store.DeliveryResult) {
 		return nil, store.DeliveryResult{Status: store.DeliveryFailed, Error: err.Error()}
 	}
-	event, err := polar.DecodeEvent(d.Payload)
+	event, err := polar.DecodeEvent(d.Payload, w.inbox.mirror.opts.Exclude...)
 	if err != nil {
 		return failed(err)
 	}

@@ -49,6 +49,10 @@ type Options struct {
 	PagesInFlight     int     // requests in flight per organization; 0 means 8
 	MaxDeleteFraction float64 // of live rows a walk may mark deleted, from 100 suspects on
 	AcceptDeletions   bool    // lifts that limit
+
+	// Exclude are members of customers that webhooks are decoded and kept without,
+	// as the clients do it with what they read.
+	Exclude []string
 }
 
 // A Mirror keeps the organizations' customer meters in Postgres.
