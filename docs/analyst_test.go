@@ -60,7 +60,7 @@ func mustExec(t testing.TB, pool *pgxpool.Pool, sql string) {
 }
 
 // grantAnalyst makes the role of security.md and returns its name.
-func (w *world) grantAnalyst() string {
+func (w *env) grantAnalyst() string {
 	w.Helper()
 	sql, role := statements(w, "A read-only role for analysts", "analyst")
 	createRole(w, w.db, sql, role)
@@ -69,7 +69,7 @@ func (w *world) grantAnalyst() string {
 
 func TestAnalystCanWriteNothingAndSeesNoDeliveries(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	w.look(w.clock)
 	role := w.grantAnalyst()
 	conn := w.connectAs(role, testPassword)
@@ -113,7 +113,7 @@ WHERE c.relnamespace = 'polar'::regnamespace
 // after the rights were given.
 func TestAnalystReadsMonthsThatComeLater(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	conn := w.connectAs(w.grantAnalyst(), testPassword)
 	defer conn.Close(t.Context())
 	w.look(w.clock) // makes a partition and fills it
@@ -135,7 +135,7 @@ func assertForbidden(t testing.TB, conn *pgx.Conn, sql string) {
 	}
 }
 
-func (w *world) tables() []string {
+func (w *env) tables() []string {
 	w.Helper()
 	const sql = `
 SELECT c.relname

@@ -10,7 +10,7 @@ import (
 
 // stopClock makes now(), in views and in queries by who has search_path clock,
 // the given moment for good. Roles named may read that clock.
-func (w *world) stopClock(at time.Time, roles ...string) {
+func (w *env) stopClock(at time.Time, roles ...string) {
 	w.Helper()
 	ctx := w.Context()
 	conn, err := w.db.Pool.Acquire(ctx)
@@ -46,7 +46,7 @@ WHERE c.relnamespace = 'polar'::regnamespace AND c.relkind = 'v'`
 }
 
 // connectAs opens a connection of a role whose clock stands still.
-func (w *world) connectAs(role, password string) *pgx.Conn {
+func (w *env) connectAs(role, password string) *pgx.Conn {
 	w.Helper()
 	return connectAs(w, w.db.URL, role, password)
 }

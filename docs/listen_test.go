@@ -16,7 +16,7 @@ import (
 // it while a customer's balance changes.
 func TestExampleOfListeningPrintsANewBalance(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	w.look(w.clock)
 	listening := startExample(t, w.db.URL)
 	for began := false; !began; {

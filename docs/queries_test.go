@@ -14,7 +14,7 @@ import (
 
 func TestQueriesGiveTheResultsShown(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	w.live()
 	role := w.grantAnalyst()
 	w.stopClock(present(), role)

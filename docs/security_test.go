@@ -49,7 +49,7 @@ func TestRoleOfSyncdMigratesAndMirrors(t *testing.T) {
 	if _, err := st.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w := worldOn(t, st, db)
+	w := envOn(t, st, db)
 	for range 2 {
 		if err := w.mirror().Backfill(t.Context()); err != nil {
 			t.Fatal(err)
@@ -66,7 +66,7 @@ func TestRoleOfSyncdMigratesAndMirrors(t *testing.T) {
 
 func TestCounterSeesUnitsAndNoNames(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	w.look(w.clock)
 	sql, role := statements(w, "An analyst without personal data", "counter")
 	createRole(w, w.db, sql, role)
@@ -96,7 +96,7 @@ WHERE c.deleted_at IS NULL AND t.archived_at IS NULL`
 const nobody = "00000000-0000-0000-0000-000000000000"
 
 // erase runs the statements under a heading of security.md for a customer.
-func (w *world) erase(heading string, id uuid.UUID) {
+func (w *env) erase(heading string, id uuid.UUID) {
 	w.Helper()
 	done := false
 	for _, b := range doctest.Blocks(w, "security.md") {
@@ -115,7 +115,7 @@ func (w *world) erase(heading string, id uuid.UUID) {
 
 // person returns a customer who has told much, and puts what is kept beside the
 // customer into the database.
-func (w *world) person() polarsim.Customer {
+func (w *env) person() polarsim.Customer {
 	w.Helper()
 	for _, c := range w.sim.Customers(w.sim.Organizations()[0].ID) {
 		if c.Email == nil || c.ExternalID == nil || c.Name == nil || c.BillingAddress == nil || c.TaxID == nil {
@@ -147,13 +147,13 @@ VALUES ($1, 1, 1, now(), decode(md5($2), 'hex'), 'test', $2)`
 	return polarsim.Customer{}
 }
 
-func (w *world) exec(sql string, args ...any) error {
+func (w *env) exec(sql string, args ...any) error {
 	_, err := w.db.Pool.Exec(w.Context(), sql, args...)
 	return err
 }
 
 // traces returns the tables that hold any of the texts, whichever the column.
-func (w *world) traces(texts ...string) []string {
+func (w *env) traces(texts ...string) []string {
 	w.Helper()
 	var found []string
 	for _, name := range w.tables() {
@@ -178,7 +178,7 @@ SELECT EXISTS (
 
 func TestErasedPersonLeavesNoTrace(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	w.look(w.clock)
 	c := w.person()
 	// The name may be another customer's too.
@@ -208,7 +208,7 @@ func TestErasedPersonLeavesNoTrace(t *testing.T) {
 
 func TestErasedUsageBeginsAnewIfPolarListsIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	w.look(w.clock)
 	c := w.person()
 	w.anonymize(c.ID)
@@ -241,7 +241,7 @@ WHERE c.id = $1`
 // Postgres refuses to update or delete rows of a table without a key.
 func TestPublishedMirrorIsErasedExpiredAndKeptCurrent(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	mustExec(t, w.db.Pool, `CREATE PUBLICATION everything FOR ALL TABLES`)
 	w.look(w.clock)
 	mustExec(t, w.db.Pool, `
@@ -279,7 +279,7 @@ JOIN polar.customer_meters m ON m.id = h.customer_meter_id`
 
 // anonymize deletes a customer at Polar as its dashboard can: softly, with all
 // that is personal taken out.
-func (w *world) anonymize(id uuid.UUID) {
+func (w *env) anonymize(id uuid.UUID) {
 	w.Helper()
 	if _, err := w.sim.DeleteCustomer(id); err != nil {
 		w.Fatal(err)

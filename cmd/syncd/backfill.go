@@ -34,15 +34,15 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 	if err := p.openProfiles(ctx); err != nil {
 		return err
 	}
-	world, err := p.openWorld(ctx, cfg)
+	env, err := p.openEnv(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	before, err := world.db.NewestRun(ctx)
+	before, err := env.db.NewestRun(ctx)
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(true))
+	m, err := p.newMirror(env.cfg, env.db, env.source, p.newProgress(true))
 	if err != nil {
 		return err
 	}
@@ -51,38 +51,38 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 		return failed
 	}
 	if failed == nil {
-		p.beatOnce(ctx, world.cfg, world.db)
+		p.beatOnce(ctx, env.cfg, env.db)
 	}
 	p.screen.Close()
-	return errors.Join(failed, p.reportBackfill(ctx, world, before))
+	return errors.Join(failed, p.reportBackfill(ctx, env, before))
 }
 
 // reportBackfill prints what the runs after run number before did, for the demo
 // some of what is now in the database, and how to open it.
-func (p *program) reportBackfill(ctx context.Context, w *world, before int64) error {
-	runs, err := w.db.FullRunsSince(ctx, before)
+func (p *program) reportBackfill(ctx context.Context, e *env, before int64) error {
+	runs, err := e.db.FullRunsSince(ctx, before)
 	if err != nil {
 		return err
 	}
-	if err := printRuns(p.stdout, w.cfg.Organizations, runs); err != nil {
+	if err := printRuns(p.stdout, e.cfg.Organizations, runs); err != nil {
 		return err
 	}
 	if err := printRejected(p.stdout, runs); err != nil {
 		return err
 	}
-	if w.demo != nil {
-		if err := w.show(ctx, p.stdout); err != nil {
+	if e.demo != nil {
+		if err := e.show(ctx, p.stdout); err != nil {
 			return err
 		}
 	}
-	if w.db.psql == "" {
+	if e.db.psql == "" {
 		return nil
 	}
 	service := "syncd"
-	if w.demo != nil {
+	if e.demo != nil {
 		service = "syncd --demo"
 	}
-	_, err = fmt.Fprintf(p.stdout, "\nOpen the database while %s runs, which keeps it current:\n\n  %s\n", service, w.db.psql)
+	_, err = fmt.Fprintf(p.stdout, "\nOpen the database while %s runs, which keeps it current:\n\n  %s\n", service, e.db.psql)
 	return err
 }
 

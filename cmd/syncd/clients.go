@@ -17,8 +17,8 @@ func (p *program) clients(cfg *config.Config) (map[string]*fetch.Client, error) 
 	})
 	limiters := fetch.NewLimiters(cfg.Polar.RequestsPerMinute)
 	var observer fetch.Observer
-	if p.outlook != nil {
-		observer = p.outlook.metrics
+	if p.observability != nil {
+		observer = p.observability.metrics
 	}
 	clients := make(map[string]*fetch.Client, len(cfg.Organizations))
 	for _, o := range cfg.Organizations {

@@ -152,7 +152,7 @@ func (d *demo) live(p *program) {
 }
 
 // introduce tells a newcomer what runs and how to watch it.
-func (w *world) introduce(out io.Writer, url string) error {
+func (e *env) introduce(out io.Writer, url string) error {
 	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s, with 45 days of its past in the history. Its
 customer meters change every few seconds; webhooks bring the changes into Postgres at once, a tick every 10s what
 they missed, and a full run every minute proves that nothing is missing.
@@ -168,6 +168,6 @@ and repeat this query to see rows change:
 
 Ctrl-C ends it.
 
-`, w.demo.address, url, url, url, w.db.psql, indent(latestChanges))
+`, e.demo.address, url, url, url, e.db.psql, indent(latestChanges))
 	return err
 }

@@ -93,9 +93,9 @@ func shownQueries() []shownQuery {
 }
 
 // show runs the demo's queries and prints each with its result.
-func (w *world) show(ctx context.Context, out io.Writer) error {
+func (e *env) show(ctx context.Context, out io.Writer) error {
 	for _, q := range shownQueries() {
-		result, err := w.db.Query(ctx, q.sql)
+		result, err := e.db.Query(ctx, q.sql)
 		if err != nil {
 			return err
 		}

@@ -43,11 +43,11 @@ func (p *program) get(ctx context.Context, id uuid.UUID) error {
 		return err
 	}
 	p.openLog(cfg.Log, true)
-	world, err := p.openWorld(ctx, cfg)
+	env, err := p.openEnv(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, nil)
+	m, err := p.newMirror(env.cfg, env.db, env.source, nil)
 	if err != nil {
 		return err
 	}

@@ -17,9 +17,9 @@ import (
 	"polarmirror/internal/web"
 )
 
-// An outlook is how the world looks at a running service: over HTTP, by its
-// metrics, and by its heartbeat.
-type outlook struct {
+// observability is how a running service is observed: over HTTP, by its metrics, and
+// by its heartbeat.
+type observability struct {
 	server  *web.Server
 	metrics *metrics.Metrics
 	pulse   *heartbeat.Pulse // nil without heartbeat_url
@@ -30,11 +30,11 @@ type outlook struct {
 	err     error         // why, if not because it was told to; set before ended
 }
 
-// openOutlook begins to listen and to answer health checks, before the database
+// openObservability begins to listen and to answer health checks, before the database
 // is opened and migrated. Its close, or the end of ctx, ends it.
-func (p *program) openOutlook(ctx context.Context, cfg *config.Config) (*outlook, error) {
+func (p *program) openObservability(ctx context.Context, cfg *config.Config) (*observability, error) {
 	b := thisBuild()
-	o := &outlook{ended: make(chan struct{}), walks: new(web.Walks)}
+	o := &observability{ended: make(chan struct{}), walks: new(web.Walks)}
 	var names []string
 	for _, c := range cfg.Organizations {
 		names = append(names, c.Name)
@@ -102,8 +102,8 @@ func configured(cfg *config.Config) []store.Organization {
 }
 
 // mount shows what needs the database, which has been opened and migrated.
-func (o *outlook) mount(ctx context.Context, p *program, w *world, schedules mirror.Schedules, webhooks http.Handler) error {
-	cfg, db := w.cfg, w.db
+func (o *observability) mount(ctx context.Context, p *program, e *env, schedules mirror.Schedules, webhooks http.Handler) error {
+	cfg, db := e.cfg, e.db
 	page, err := o.openPage(p, cfg, db, schedules)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func newPulse(p *program, cfg *config.Config, db *database, sent func(ok bool)) 
 }
 
 // watch sends heartbeats until ctx ends, or the server does, which is an error.
-func (o *outlook) watch(ctx context.Context) error {
+func (o *observability) watch(ctx context.Context) error {
 	if o.pulse != nil {
 		beating, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
@@ -159,7 +159,7 @@ func (o *outlook) watch(ctx context.Context) error {
 }
 
 // close ends the server and waits for it.
-func (o *outlook) close() {
+func (o *observability) close() {
 	o.end()
 	<-o.ended
 	if o.pages != nil {
@@ -170,12 +170,12 @@ func (o *outlook) close() {
 // Observers of what the mirror does: the metrics, and the heartbeat.
 
 // Counted is of [mirror.Observer].
-func (o *outlook) Counted(organization string, counts store.Counts) {
+func (o *observability) Counted(organization string, counts store.Counts) {
 	o.metrics.Counted(organization, counts)
 }
 
 // Ended is of [mirror.Observer].
-func (o *outlook) Ended(organization string, kind store.Kind, end mirror.End, elapsed time.Duration) {
+func (o *observability) Ended(organization string, kind store.Kind, end mirror.End, elapsed time.Duration) {
 	o.metrics.Ended(organization, kind, end, elapsed)
 	if o.pulse != nil && end == mirror.Succeeded {
 		o.pulse.Wake()
@@ -183,7 +183,7 @@ func (o *outlook) Ended(organization string, kind store.Kind, end mirror.End, el
 }
 
 // Skipped is of [mirror.Observer].
-func (o *outlook) Skipped(organization string, why mirror.Skip) {
+func (o *observability) Skipped(organization string, why mirror.Skip) {
 	o.metrics.Skipped(organization, why)
 }
 

@@ -25,7 +25,7 @@ func serve(t testing.TB, args ...string) *service {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &service{TB: t, stdout: &buffer{}, stderr: &buffer{}}
 	done := make(chan int, 1)
-	go func() { done <- run(ctx, args, env(nil).lookup, s.stdout, s.stderr) }()
+	go func() { done <- run(ctx, args, variables(nil).lookup, s.stdout, s.stderr) }()
 	s.stop = sync.OnceValue(func() result {
 		cancel()
 		return result{<-done, s.stdout.String(), s.stderr.String()}
@@ -220,7 +220,7 @@ func TestProfilesOfARunningBackfill(t *testing.T) {
 	s := &service{TB: t, stdout: &buffer{}, stderr: &buffer{}}
 	done := make(chan int, 1)
 	go func() {
-		done <- run(context.WithoutCancel(t.Context()), []string{"--backfill", "--pprof", ":0", "--config", f.config}, env(nil).lookup, s.stdout, s.stderr)
+		done <- run(context.WithoutCancel(t.Context()), []string{"--backfill", "--pprof", ":0", "--config", f.config}, variables(nil).lookup, s.stdout, s.stderr)
 	}()
 	t.Cleanup(release)
 	s.url = s.logged("profiles")

@@ -51,21 +51,21 @@ func (r result) plainLines() []string {
 	return plain
 }
 
-// env is an environment of its own for a call.
-type env map[string]string
+// variables are the environment of a call.
+type variables map[string]string
 
-func (e env) lookup(name string) (string, bool) {
+func (e variables) lookup(name string) (string, bool) {
 	v, ok := e[name]
 	return v, ok
 }
 
 // call runs syncd in this process.
-func call(t testing.TB, e env, args ...string) result {
+func call(t testing.TB, e variables, args ...string) result {
 	t.Helper()
 	return callContext(t.Context(), t, e, args...)
 }
 
-func callContext(ctx context.Context, t testing.TB, e env, args ...string) result {
+func callContext(ctx context.Context, t testing.TB, e variables, args ...string) result {
 	t.Helper()
 	var stdout, stderr buffer
 	code := run(ctx, args, e.lookup, &stdout, &stderr)

@@ -9,7 +9,7 @@ import (
 )
 
 // openPage makes the status page, which is closed when the program ends.
-func (o *outlook) openPage(p *program, cfg *config.Config, db *database, schedules mirror.Schedules) (*web.Page, error) {
+func (o *observability) openPage(p *program, cfg *config.Config, db *database, schedules mirror.Schedules) (*web.Page, error) {
 	page, err := web.NewPage(web.PageOptions{
 		Store:    db.Store,
 		Settings: pageSettings(cfg, schedules),

@@ -27,15 +27,15 @@ const (
 // A program is one call of syncd: what it was told, where it writes, and what
 // it opened.
 type program struct {
-	flags     flags
-	lookupEnv func(string) (string, bool)
-	stdout    io.Writer
-	screen    *console.Screen // stderr
-	terminal  bool            // stderr is one that can show bars
-	log       *zap.Logger
-	started   bool     // the command line was understood
-	outlook   *outlook // nil but for the service
-	closers   []closer
+	flags         flags
+	lookupEnv     func(string) (string, bool)
+	stdout        io.Writer
+	screen        *console.Screen // stderr
+	terminal      bool            // stderr is one that can show bars
+	log           *zap.Logger
+	started       bool           // the command line was understood
+	observability *observability // nil but for the service
+	closers       []closer
 }
 
 // A closer undoes an opening.

@@ -60,11 +60,11 @@ func (p *program) refresh(ctx context.Context, customers []string, asJSON bool) 
 	}
 	p.openLog(cfg.Log, true)
 	defer p.announceStop(ctx)()
-	world, err := p.openWorld(ctx, cfg)
+	env, err := p.openEnv(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, nil)
+	m, err := p.newMirror(env.cfg, env.db, env.source, nil)
 	if err != nil {
 		return err
 	}

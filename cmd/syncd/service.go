@@ -35,11 +35,11 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err := p.openProfiles(ctx); err != nil {
 		return err
 	}
-	if p.outlook, err = p.openOutlook(ctx, cfg); err != nil {
+	if p.observability, err = p.openObservability(ctx, cfg); err != nil {
 		return err
 	}
-	defer p.outlook.close()
-	world, err := p.openWorld(ctx, cfg)
+	defer p.observability.close()
+	env, err := p.openEnv(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -47,19 +47,19 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, progresses{p.newProgress(false), p.outlook.walks})
+	m, err := p.newMirror(env.cfg, env.db, env.source, progresses{p.newProgress(false), p.observability.walks})
 	if err != nil {
 		return err
 	}
-	inbox := m.Inbox(mirror.InboxOptions{Observe: p.outlook.webhookProcessed})
-	if err := p.outlook.mount(ctx, p, world, schedules, p.webhooks(world.cfg, inbox)); err != nil {
+	inbox := m.Inbox(mirror.InboxOptions{Observe: p.observability.webhookProcessed})
+	if err := p.observability.mount(ctx, p, env, schedules, p.webhooks(env.cfg, inbox)); err != nil {
 		return err
 	}
-	if err := world.begin(p); err != nil {
+	if err := env.begin(p); err != nil {
 		return err
 	}
 	p.log.Info("serving",
-		zap.Int("organizations", len(world.cfg.Organizations)),
+		zap.Int("organizations", len(env.cfg.Organizations)),
 		zap.String("incremental", string(cfg.Schedule.Incremental)),
 		zap.String("full", string(cfg.Schedule.Full)),
 		zap.Stringer("timezone", cfg.Schedule.Location))
@@ -67,27 +67,27 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { return m.Serve(ctx, schedules) })
 		group.Go(func() error { return inbox.Serve(ctx) })
-		group.Go(func() error { return p.outlook.watch(ctx) })
+		group.Go(func() error { return p.observability.watch(ctx) })
 		return group.Wait()
 	})
 }
 
 // begin lets the demo live, if it is one, and says how to look at the database.
-func (w *world) begin(p *program) error {
-	if w.demo == nil {
-		if w.db.psql != "" {
-			p.log.Info("embedded database ready", zap.String("open_with", w.db.psql))
+func (e *env) begin(p *program) error {
+	if e.demo == nil {
+		if e.db.psql != "" {
+			p.log.Info("embedded database ready", zap.String("open_with", e.db.psql))
 		}
 		return nil
 	}
-	server := p.outlook.server
-	if err := w.introduce(p.stdout, server.URL()); err != nil {
+	server := p.observability.server
+	if err := e.introduce(p.stdout, server.URL()); err != nil {
 		return err
 	}
-	if err := w.demo.sendWebhooks(p, w.cfg, cmp.Or(server.WebhookURL(), server.URL())); err != nil {
+	if err := e.demo.sendWebhooks(p, e.cfg, cmp.Or(server.WebhookURL(), server.URL())); err != nil {
 		return err
 	}
-	w.demo.live(p)
+	e.demo.live(p)
 	return nil
 }
 
@@ -113,16 +113,16 @@ func schedulesOf(s config.Schedule) (mirror.Schedules, error) {
 	return mirror.Schedules{Incremental: incremental, Full: full, RunOnStart: s.RunOnStart}, nil
 }
 
-// A world is what runs work with: the configuration, the database, and with
-// --demo the simulated Polar.
-type world struct {
+// An env is what runs work with: the configuration, the database, and with --demo
+// the simulated Polar.
+type env struct {
 	cfg    *config.Config
 	db     *database
 	demo   *demo  // nil without --demo
 	source string // what is read; "" for what cfg says
 }
 
-func (p *program) openWorld(ctx context.Context, cfg *config.Config) (*world, error) {
+func (p *program) openEnv(ctx context.Context, cfg *config.Config) (*env, error) {
 	if p.flags.demo && p.terminal {
 		fmt.Fprintf(p.screen, "Starting the embedded database in %s ...\n", cfg.Database.DataDir)
 	}
@@ -130,16 +130,16 @@ func (p *program) openWorld(ctx context.Context, cfg *config.Config) (*world, er
 	if err != nil {
 		return nil, err
 	}
-	w := &world{cfg: cfg, db: db}
+	e := &env{cfg: cfg, db: db}
 	if p.flags.demo {
 		// After the database, which wants to find its folder empty.
-		if w.demo, err = p.openDemo(cfg); err != nil {
+		if e.demo, err = p.openDemo(cfg); err != nil {
 			return nil, err
 		}
-		w.source = demoSource
-		if err := w.demo.writePast(ctx, db, cfg.Organizations); err != nil {
+		e.source = demoSource
+		if err := e.demo.writePast(ctx, db, cfg.Organizations); err != nil {
 			return nil, err
 		}
 	}
-	return w, nil
+	return e, nil
 }

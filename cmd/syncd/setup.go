@@ -128,8 +128,8 @@ func (p *program) newMirror(cfg *config.Config, db *database, source string, pro
 		source = fmt.Sprintf("%s %s", cfg.Polar.BaseURL, cfg.Polar.APIVersion)
 	}
 	var observer mirror.Observer
-	if p.outlook != nil {
-		observer = p.outlook
+	if p.observability != nil {
+		observer = p.observability
 	}
 	return mirror.New(mirror.Options{
 		Organizations:     organizations,

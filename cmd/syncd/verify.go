@@ -55,11 +55,11 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 	}
 	p.openLog(cfg.Log, true)
 	defer p.announceStop(ctx)()
-	world, err := p.openWorld(ctx, cfg)
+	env, err := p.openEnv(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(world.cfg, world.db, world.source, p.newProgress(true))
+	m, err := p.newMirror(env.cfg, env.db, env.source, p.newProgress(true))
 	if err != nil {
 		return err
 	}

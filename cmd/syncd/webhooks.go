@@ -18,7 +18,7 @@ func (p *program) webhooks(cfg *config.Config, inbox *mirror.Inbox) http.Handler
 	opts := web.WebhookOptions{
 		Inbox: inbox,
 		Observe: func(organization string, outcome web.WebhookOutcome) {
-			p.outlook.metrics.WebhookReceived(organization, string(outcome))
+			p.observability.metrics.WebhookReceived(organization, string(outcome))
 		},
 		Log: p.log,
 	}
@@ -31,7 +31,7 @@ func (p *program) webhooks(cfg *config.Config, inbox *mirror.Inbox) http.Handler
 }
 
 // webhookProcessed counts an attempt to apply a delivery.
-func (o *outlook) webhookProcessed(organization string, result store.DeliveryResult, delay time.Duration) {
+func (o *observability) webhookProcessed(organization string, result store.DeliveryResult, delay time.Duration) {
 	o.metrics.WebhookProcessed(organization, string(result.Status), delay)
 }
 

@@ -65,9 +65,9 @@ VALUES ($1, $2, now(), now(), 'msg_1', 'customer.state_changed', 'pending', $3)`
 	}
 }
 
-// silentOutlook counts, and listens nowhere.
-func silentOutlook() *outlook {
-	return &outlook{metrics: metrics.New(metrics.Options{Log: zap.NewNop()})}
+// silentObservability counts, and listens nowhere.
+func silentObservability() *observability {
+	return &observability{metrics: metrics.New(metrics.Options{Log: zap.NewNop()})}
 }
 
 // TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith whether they stand in the
@@ -88,7 +88,7 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 			t.Errorf("warnings %q", w)
 		}
 		st, _ := pgtest.NewStore(t)
-		p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{}), outlook: silentOutlook()}
+		p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{}), observability: silentObservability()}
 		m, err := p.newMirror(cfg, &database{Store: st}, "", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestDemoSendsWebhooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.outlook = silentOutlook()
+	p.observability = silentObservability()
 	inbox := m.Inbox(mirror.InboxOptions{})
 	server := httptest.NewServer(p.webhooks(cfg, inbox))
 	t.Cleanup(server.Close)

@@ -12,7 +12,7 @@ import (
 func TestEnvironmentAloneIsAConfiguration(t *testing.T) {
 	t.Parallel()
 	load := func(env map[string]string) (*Config, error) {
-		w := newWorld("")
+		w := newEnv("")
 		delete(w.files, "config.yaml")
 		w.env = env
 		return Load(w.options())
@@ -62,7 +62,7 @@ func TestDatabaseURLComesFromTheEnvironmentUnlessTheFileSaysOtherwise(t *testing
 		"database: {url: \"\"}\n":               "",
 		"database: {url: postgres://file/db}\n": "postgres://file/db",
 	} {
-		w := newWorld(minimal + text)
+		w := newEnv(minimal + text)
 		w.env["DATABASE_URL"] = fromEnv
 		c, err := Load(w.options())
 		if err != nil {
@@ -78,7 +78,7 @@ func TestDatabaseURLComesFromTheEnvironmentUnlessTheFileSaysOtherwise(t *testing
 // adds to it is not.
 func TestVariablesOfPostgresAreNamed(t *testing.T) {
 	t.Setenv("PGCONNECT_TIMEOUT", "abc")
-	problems := problemsOf(t, newWorld(minimal+"\ndatabase:\n  url: postgres://u@h/db\n"))
+	problems := problemsOf(t, newEnv(minimal+"\ndatabase:\n  url: postgres://u@h/db\n"))
 	if len(problems) != 1 || !strings.Contains(problems[0], "PGCONNECT_TIMEOUT") {
 		t.Errorf("problems %q, want one that names the variable", problems)
 	}

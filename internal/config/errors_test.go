@@ -103,7 +103,7 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := problemsOf(t, newWorld(minimal+tt.more+"\n"))
+			got := problemsOf(t, newEnv(minimal+tt.more+"\n"))
 			if len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml:"+tt.want) {
 				t.Errorf("got  %q\nwant one problem beginning %q", got, "config.yaml:"+tt.want)
 			}
@@ -167,7 +167,7 @@ func TestProblemOfAnOrganizationPointsAtIt(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got := problemsOf(t, newWorld(tt.text))
+			got := problemsOf(t, newEnv(tt.text))
 			if len(got) != len(tt.want) {
 				t.Fatalf("got %d problems %q, want %d", len(got), got, len(tt.want))
 			}
@@ -183,11 +183,11 @@ func TestProblemOfAnOrganizationPointsAtIt(t *testing.T) {
 
 func TestProblemsOfTheFileItselfNameIt(t *testing.T) {
 	t.Parallel()
-	huge := newWorld(minimal + "# " + strings.Repeat("x", maxFile))
-	latin := newWorld(minimal + "# \xe9\n")
-	folder := newWorld("")
+	huge := newEnv(minimal + "# " + strings.Repeat("x", maxFile))
+	latin := newEnv(minimal + "# \xe9\n")
+	folder := newEnv("")
 	folder.files["config.yaml"] = &fstest.MapFile{Mode: fs.ModeDir}
-	for name, w := range map[string]world{"longer than": huge, "not UTF-8": latin, "read the configuration": folder} {
+	for name, w := range map[string]env{"longer than": huge, "not UTF-8": latin, "read the configuration": folder} {
 		got := problemsOf(t, w)
 		if len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml: ") || !strings.Contains(got[0], name) {
 			t.Errorf("got %q, want one problem of config.yaml with %q", got, name)
@@ -197,7 +197,7 @@ func TestProblemsOfTheFileItselfNameIt(t *testing.T) {
 
 func TestAskedForFileMustExist(t *testing.T) {
 	t.Parallel()
-	opts := newWorld("").options()
+	opts := newEnv("").options()
 	opts.Path, opts.PathGiven = "/etc/syncd.yaml", true
 	_, err := Load(opts)
 	want := "/etc/syncd.yaml: there is no such file; copy config.example.yaml there, or leave --config out"
@@ -208,7 +208,7 @@ func TestAskedForFileMustExist(t *testing.T) {
 
 func TestFileOfAnotherKindGivesAHundredProblemsAtMost(t *testing.T) {
 	t.Parallel()
-	if got := len(problemsOf(t, newWorld(minimal+strings.Repeat("unheard: of\n", 500)))); got != maxProblems {
+	if got := len(problemsOf(t, newEnv(minimal+strings.Repeat("unheard: of\n", 500)))); got != maxProblems {
 		t.Errorf("got %d problems, want %d", got, maxProblems)
 	}
 }

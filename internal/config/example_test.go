@@ -56,7 +56,7 @@ func pathsOf(node ast.Node, path string, keys map[string]bool) {
 
 func TestExampleStatesTheDefaults(t *testing.T) {
 	t.Parallel()
-	w := newWorld(readExample(t))
+	w := newEnv(readExample(t))
 	w.env = map[string]string{"POLAR_ACCESS_TOKEN": canary}
 	got, err := Load(w.options())
 	if err != nil {
@@ -131,7 +131,7 @@ func TestExampleLoadsWithoutAnySection(t *testing.T) {
 				kept = append(kept, line)
 			}
 		}
-		w := newWorld(strings.Join(kept, ""))
+		w := newEnv(strings.Join(kept, ""))
 		w.env["POLAR_ACCESS_TOKEN"] = canary
 		got, err := Load(w.options())
 		if err != nil {
@@ -175,7 +175,7 @@ func TestWarningsNameWhatIsProbablyNotMeant(t *testing.T) {
 		{minimal + "http: {user: me, password_file: token}\n", open, []string{"token holds a secret and everyone"}},
 	}
 	for _, tt := range tests {
-		w := newWorld(tt.text)
+		w := newEnv(tt.text)
 		w.files["config.yaml"].Mode, w.files["token"].Mode = tt.mode, tt.mode
 		c, err := Load(w.options())
 		if err != nil {

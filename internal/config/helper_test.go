@@ -29,15 +29,15 @@ const minimal = `organizations:
     access_token: ${TOKEN}
 `
 
-// world is a file system and an environment.
-type world struct {
+// env is a file system and an environment.
+type env struct {
 	files fstest.MapFS
 	env   map[string]string
 }
 
-// newWorld has text as config.yaml and canary as TOKEN.
-func newWorld(text string) world {
-	return world{
+// newEnv has text as config.yaml and canary as TOKEN.
+func newEnv(text string) env {
+	return env{
 		files: fstest.MapFS{
 			"config.yaml": {Data: []byte(text), Mode: 0o600},
 			"token":       {Data: []byte(canary + "\n"), Mode: 0o600},
@@ -48,7 +48,7 @@ func newWorld(text string) world {
 	}
 }
 
-func (w world) options() LoadOptions {
+func (w env) options() LoadOptions {
 	return LoadOptions{
 		LookupEnv: func(name string) (string, bool) { text, ok := w.env[name]; return text, ok },
 		ReadFile:  w.files.ReadFile,
@@ -59,7 +59,7 @@ func (w world) options() LoadOptions {
 // mustLoad loads text as config.yaml.
 func mustLoad(t testing.TB, text string) *Config {
 	t.Helper()
-	c, err := Load(newWorld(text).options())
+	c, err := Load(newEnv(text).options())
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
@@ -67,7 +67,7 @@ func mustLoad(t testing.TB, text string) *Config {
 }
 
 // problemsOf returns what Load says about w, one string a problem.
-func problemsOf(t testing.TB, w world) []string {
+func problemsOf(t testing.TB, w env) []string {
 	t.Helper()
 	c, err := Load(w.options())
 	if err == nil {

@@ -104,7 +104,7 @@ func TestFilesOfOtherEditorsAreRead(t *testing.T) {
 
 func TestReferenceStandsForAnyKindOfValue(t *testing.T) {
 	t.Parallel()
-	w := newWorld(minimal + `
+	w := newEnv(minimal + `
 polar: {requests_per_minute: "${RPM:-120}", timeout: "${TIMEOUT:-30s}"}
 schedule: {run_on_start: "${RUN:-false}", full: "${FULL:-}"}
 sync:
@@ -129,7 +129,7 @@ func TestVariableStaysOneScalar(t *testing.T) {
 		env := rapid.OneOf(rapid.StringMatching(`[ -~]{1,40}`), rapid.SampledFrom([]string{
 			"x\n    filter: {meter_id: []}", "{a: b}", "[1]", "*x", "&x y", "${TOKEN}", "$${", "a: b", "# c", "true", "~", "'", "\"",
 		})).Draw(t, "env")
-		w := newWorld(minimal + "    filter:\n      external_customer_id:\n        - a${X}b\n        - ${X}\nhistory: {keep: 1h}\n")
+		w := newEnv(minimal + "    filter:\n      external_customer_id:\n        - a${X}b\n        - ${X}\nhistory: {keep: 1h}\n")
 		w.env["X"] = env
 		c, err := Load(w.options())
 		if err != nil {

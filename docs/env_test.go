@@ -36,9 +36,9 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// A world is a simulated Polar and a mirror of it in which another year's winter
+// An env is a simulated Polar and a mirror of it in which another year's winter
 // passes.
-type world struct {
+type env struct {
 	testing.TB
 	sim      *polarsim.Server
 	clock    time.Time // of the simulated Polar
@@ -54,15 +54,15 @@ func epoch() time.Time { return time.Date(2026, 1, 8, 0, 0, 0, 0, time.UTC) }
 // present is when the documents' queries are asked.
 func present() time.Time { return time.Date(2026, 3, 18, 12, 0, 0, 0, time.UTC) }
 
-func newWorld(t testing.TB) *world {
+func newEnv(t testing.TB) *env {
 	t.Helper()
 	st, db := pgtest.NewStore(t)
-	return worldOn(t, st, db)
+	return envOn(t, st, db)
 }
 
-func worldOn(t testing.TB, st *store.Store, db *pgtest.Database) *world {
+func envOn(t testing.TB, st *store.Store, db *pgtest.Database) *env {
 	t.Helper()
-	w := &world{TB: t, store: st, db: db, clock: epoch()}
+	w := &env{TB: t, store: st, db: db, clock: epoch()}
 	w.sim = polarsim.New(polarsim.Options{
 		Seed: 12,
 		Organizations: []polarsim.Organization{
@@ -78,7 +78,7 @@ func worldOn(t testing.TB, st *store.Store, db *pgtest.Database) *world {
 }
 
 // live lets the winter pass: a look every fifth day, in March every day.
-func (w *world) live() {
+func (w *env) live() {
 	w.Helper()
 	w.look(w.clock)
 	for at := epoch().Add(9 * time.Hour); at.Before(present()); {
@@ -103,7 +103,7 @@ func (w *world) live() {
 }
 
 // happen adds what is seldom in so short a time.
-func (w *world) happen(at time.Time) {
+func (w *env) happen(at time.Time) {
 	w.Helper()
 	orgs := w.sim.Organizations()
 	acme, globex, initech := orgs[0].ID, orgs[1].ID, orgs[2].ID
@@ -136,7 +136,7 @@ func (w *world) happen(at time.Time) {
 
 // look reads every page as at a time. The database has a clock of its own, so
 // what it dated is moved to that time.
-func (w *world) look(at time.Time) {
+func (w *env) look(at time.Time) {
 	w.Helper()
 	w.clock = at
 	if err := w.mirror().Backfill(w.Context()); err != nil {
@@ -164,7 +164,7 @@ func (w *world) look(at time.Time) {
 }
 
 // prepare makes partitions for the simulated months.
-func (w *world) prepare() {
+func (w *env) prepare() {
 	w.Helper()
 	if w.prepared {
 		return
@@ -178,7 +178,7 @@ FOR VALUES FROM ('2026-01-01 00:00+00') TO ('2026-04-01 00:00+00')`
 	w.prepared = true
 }
 
-func (w *world) mirror() *mirror.Mirror {
+func (w *env) mirror() *mirror.Mirror {
 	w.Helper()
 	log := zaptest.NewLogger(w, zaptest.Level(zap.ErrorLevel))
 	opts := mirror.Options{Store: w.store, Log: log, Source: "sim", Concurrency: 3, PagesInFlight: 1, MaxDeleteFraction: 0.2}
