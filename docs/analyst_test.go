@@ -23,16 +23,21 @@ const testPassword = "pw"
 // that name replaced by one that no other test has, and that name.
 func statements(t testing.TB, heading, role string) (sql, name string) {
 	t.Helper()
-	name = role + "_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	for _, b := range doctest.Blocks(t, "security.md") {
 		if b.Heading == heading && b.Language == "sql" {
-			sql += strings.NewReplacer(" "+role+" ", " "+name+" ", " "+role+";", " "+name+";").Replace(b.Text)
+			sql += b.Text
 		}
 	}
 	if sql == "" {
 		t.Fatalf("security.md has no SQL under %q", heading)
 	}
-	return sql, name
+	return withOwnRole(sql, role)
+}
+
+// withOwnRole replaces a role in SQL by one that no other test has.
+func withOwnRole(sql, role string) (replaced, name string) {
+	name = role + "_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	return strings.NewReplacer(" "+role+" ", " "+name+" ", " "+role+";", " "+name+";").Replace(sql), name
 }
 
 // createRole runs the statements of a document that create a role and lets it
