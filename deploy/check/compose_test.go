@@ -89,14 +89,17 @@ func TestServicesOfComposeFindEachOther(t *testing.T) {
 	services := readYAML(t, "../compose.yaml")["services"].(map[string]any)
 	scrape := list(readYAML(t, "../prometheus/compose.yml")["scrape_configs"])[0].(map[string]any)
 	target := list(list(scrape["static_configs"])[0].(map[string]any)["targets"])[0].(string)
-	source := list(readYAML(t, "../grafana/provisioning/datasources/prometheus.yaml")["datasources"])[0].(map[string]any)
+	source := func(name string) map[string]any {
+		return list(readYAML(t, "../grafana/provisioning/datasources/"+name+".yaml")["datasources"])[0].(map[string]any)
+	}
 	database := services["syncd"].(map[string]any)["environment"].(map[string]any)["DATABASE_URL"].(string)
 	_, database, _ = strings.Cut(database, "@")
 	database, _, _ = strings.Cut(database, "/")
 	for who, address := range map[string]string{
-		"Prometheus": target,
-		"Grafana":    strings.TrimPrefix(source["url"].(string), "http://"),
-		"syncd":      database,
+		"Prometheus":              target,
+		"Grafana's first source":  strings.TrimPrefix(source("prometheus")["url"].(string), "http://"),
+		"Grafana's second source": source("mirror")["url"].(string),
+		"syncd":                   database,
 	} {
 		name, port, _ := strings.Cut(address, ":")
 		service, ok := services[name].(map[string]any)
@@ -107,6 +110,11 @@ func TestServicesOfComposeFindEachOther(t *testing.T) {
 	token := list(services["prometheus"].(map[string]any)["secrets"])[0].(map[string]any)["target"]
 	if file := scrape["authorization"].(map[string]any)["credentials_file"]; file != token {
 		t.Errorf("Prometheus reads its token from %v, and it is put at %v", file, token)
+	}
+	password := source("mirror")["secureJsonData"].(map[string]any)["password"].(string)
+	password = strings.TrimSuffix(strings.TrimPrefix(password, "$__file{/run/secrets/"), "}")
+	if !slices.Contains(list(services["grafana"].(map[string]any)["secrets"]), any(password)) {
+		t.Errorf("Grafana has no secret %s", password)
 	}
 }
 
