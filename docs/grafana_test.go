@@ -15,7 +15,7 @@ import (
 // that the compose file makes for it.
 func TestBusinessDashboardShowsRowsInEveryPanel(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newEnv(t)
 	w.look(w.clock)
 	for _, at := range []time.Time{present().AddDate(0, 0, -5), present().AddDate(0, 0, -1)} {
 		w.sim.Advance(at)
