@@ -101,16 +101,18 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 func (d *demo) writePast(ctx context.Context, db *database, organizations []config.Organization) error {
 	now := time.Now()
 	for _, org := range organizations {
-		var states []store.PastState
-		for s := range d.Past(org.ID, now.Add(-demoPast), now.Add(-demoLook), demoLook) {
-			state, err := pastState(s)
-			if err != nil {
-				return fmt.Errorf("simulated past of %s: %w", org.Name, err)
+		err := db.AddSimulatedPast(ctx, org.ID, func() (states []store.PastState, err error) {
+			for s := range d.Past(org.ID, now.Add(-demoPast), now.Add(-demoLook), demoLook) {
+				state, err := pastState(s)
+				if err != nil {
+					return nil, err
+				}
+				states = append(states, state)
 			}
-			states = append(states, state)
-		}
-		if err := db.AddSimulatedPast(ctx, org.ID, states); err != nil {
-			return err
+			return states, nil
+		})
+		if err != nil {
+			return fmt.Errorf("past of %s: %w", org.Name, err)
 		}
 	}
 	return nil

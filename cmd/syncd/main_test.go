@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +34,11 @@ func TestMain(m *testing.M) {
 		return
 	}
 	defer pgtest.Keep()()
+	// Most of these tests wait for processes: twice as many at a time as usual.
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel").Value; parallel.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = parallel.Set(strconv.Itoa(2 * runtime.GOMAXPROCS(0))) // it is a number
+	}
 	m.Run()
 }
 

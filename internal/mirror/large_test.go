@@ -7,9 +7,9 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-// large leaves a test of many rows, or of many mirrors, out of the runs that are
-// -short, one of them under the race detector: it takes minutes there, and smaller
-// walks meet the same goroutines and the same statements.
+// large leaves a test of many rows or mirrors, or of what is not about concurrency,
+// out of the runs that are -short: those under the race detector, where it would take
+// minutes, and on other versions of Postgres, whose full suites .ci/long runs.
 func large(t *testing.T) {
 	t.Helper()
 	if testing.Short() {

@@ -24,6 +24,7 @@ func (w *env) deleted() string {
 
 func TestDeletedRowsAreMarkedOnlyAfterPolarSaidSo(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 1000)
 	w.backfill()
 	w.settled()
@@ -69,6 +70,7 @@ func TestYoungRowIsMarkedDeletedOnlyByALaterWalk(t *testing.T) {
 
 func TestOneOfThreeDeletedIsBelieved(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 3)
 	w.backfill()
 	w.settled()
@@ -84,6 +86,7 @@ func TestOneOfThreeDeletedIsBelieved(t *testing.T) {
 // to the request for a row that a walk has just missed.
 func TestRemovedVersionMarksNothingDeleted(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 300)
 	w.backfill()
 	w.settled()
@@ -111,6 +114,7 @@ func TestRemovedVersionMarksNothingDeleted(t *testing.T) {
 
 func TestArchivedMeterMarksNothingDeleted(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 1000)
 	w.backfill()
 	w.settled()
@@ -134,6 +138,7 @@ func TestArchivedMeterMarksNothingDeleted(t *testing.T) {
 
 func TestRowsOfAMeterThatIsNoLongerArchivedAreMarkedThoughNoneIsListed(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 300)
 	w.backfill()
 	w.settled()
@@ -217,6 +222,7 @@ func TestRowThatComesBackIsNoLongerDeleted(t *testing.T) {
 
 func TestOlderStateWinsIfPolarInsists(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 300)
 	for _, row := range w.sim.Listed(w.orgs[0].ID)[:20] {
 		must1(w.sim.Consume(row.ID, "3"))

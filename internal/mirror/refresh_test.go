@@ -202,6 +202,7 @@ func TestRefreshRevivesARowThatIsListedAgain(t *testing.T) {
 // TestRefreshOfManyCustomersTakesFewRequests, and pages overlap where one does not do.
 func TestRefreshOfManyCustomersTakesFewRequests(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newEnv(t, polarsim.Options{Seed: 13, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 900, Meters: 4, EveryMeter: true}}})
 	var ids []string
 	for _, c := range w.sim.Customers(w.orgs[0].ID) {

@@ -131,6 +131,7 @@ SELECT count(*)::text
 
 func TestStoppedWalkSavesItsBlockAndTheNextGoesOn(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 3000)
 	ctx, cancel := context.WithCancel(t.Context())
 	w.sim.Before(func(n int, _ *http.Request) {

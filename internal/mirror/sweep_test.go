@@ -431,6 +431,7 @@ func TestSweepOfAGrowingOrganizationIsExact(t *testing.T) {
 
 func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := swept(t, 1200)
 	verify := func() Report {
 		t.Helper()

@@ -89,6 +89,7 @@ func TestTickBringsWhatWasAddedAndChanged(t *testing.T) {
 
 func TestTickFollowsAClockSetBack(t *testing.T) {
 	t.Parallel()
+	large(t)
 	offset := time.Duration(0)
 	now := time.Now().UTC()
 	w := newEnv(t, polarsim.Options{Seed: 5, Epoch: now.Add(-24 * time.Hour), Now: func() time.Time { return time.Now().Add(offset) },

@@ -92,6 +92,7 @@ func TestVerifyNamesWhatDiffersAndRepairMendsIt(t *testing.T) {
 
 func TestVerifyFindsWhatPolarHasNoLonger(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := quiet(t, 250, 0.3)
 	w.backfill()
 	row := w.sim.Listed(w.orgs[0].ID)[0]
@@ -107,6 +108,7 @@ func TestVerifyFindsWhatPolarHasNoLonger(t *testing.T) {
 
 func TestVerifyReadsADifferenceAgainBeforeItCounts(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := quiet(t, 250, 0.3)
 	w.backfill()
 	row := w.sim.Listed(w.orgs[0].ID)[40]
@@ -127,6 +129,7 @@ func TestVerifyReadsADifferenceAgainBeforeItCounts(t *testing.T) {
 
 func TestVerifyHoldsNoLockAndCallsNewsNoDifference(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := quiet(t, 250, 0.3)
 	w.backfill()
 	rows := w.sim.Listed(w.orgs[0].ID)
@@ -145,6 +148,7 @@ func TestVerifyHoldsNoLockAndCallsNewsNoDifference(t *testing.T) {
 // organization after it has listed all rows.
 func TestVerifyRepairMarksNothingDeletedOnceTheTokenSeesNothing(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := quiet(t, 150, 0.3)
 	w.backfill()
 	w.exec(`UPDATE polar.customer_meters SET balance = balance + 1`)

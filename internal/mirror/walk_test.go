@@ -42,6 +42,7 @@ func TestWalkCostsFewRequests(t *testing.T) {
 
 func TestWalkThroughFaultsEndsExact(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := small(t, 1500)
 	faults := []polarsim.Fault{polarsim.InternalError, polarsim.BadGateway, polarsim.Dropped, polarsim.CutBody, polarsim.Unavailable}
 	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
@@ -128,6 +129,7 @@ func TestForcedWalkAndSweepDoNotResumeEachOther(t *testing.T) {
 // out the organizations that it finished, unless they were not walked.
 func TestBackfillResumedWithWalkWalksWhatWasSwept(t *testing.T) {
 	t.Parallel()
+	large(t)
 	w := newEnv(t, polarsim.Options{Seed: 13, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 400, Meters: 4, EveryMeter: true}}})
 	w.backfill(sweeping)
 	w.exec(`UPDATE polar.backfills SET finished_at = NULL`)

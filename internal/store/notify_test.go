@@ -35,7 +35,7 @@ func TestListenerGetsASmallJSON(t *testing.T) {
 	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	conn := listen(t, db)
-	told, err := st.Notify(t.Context(), store.Notification{Organization: "acme", OrganizationID: organization, RunID: 7, Kind: store.Full, RowsUpdated: 3})
+	told, err := st.Notify(t.Context(), store.Notification{Organization: "acme", OrganizationID: organization, RunID: 7, Kind: store.Full, RowsUpdated: 3, CustomerIDs: []uuid.UUID{numbered('c', 1)}})
 	if err != nil || !told {
 		t.Fatalf("told %v (%v)", told, err)
 	}
@@ -48,7 +48,8 @@ func TestListenerGetsASmallJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]any{"organization": "acme", "organization_id": organization.String(), "run_id": 7.0, "kind": "full",
-		"rows_inserted": 0.0, "rows_updated": 3.0, "rows_deleted": 0.0}
+		"rows_inserted": 0.0, "rows_updated": 3.0, "rows_deleted": 0.0,
+		"customer_ids": []any{numbered('c', 1).String()}, "more_customers": false}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("payload (-want +got):\n%s", diff)
 	}

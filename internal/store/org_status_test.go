@@ -198,7 +198,7 @@ func TestOrgStatusTellsTheFailuresSinceTheLastSuccess(t *testing.T) {
 	}
 }
 
-// TestOrgStatusReadsFewRunsHoweverManyThereAre gives four organizations 100 days
+// TestOrgStatusReadsFewRunsHoweverManyThereAre gives four organizations 400 days
 // of runs each that are far from what is looked for, and looks at how much of the
 // table is read.
 func TestOrgStatusReadsFewRunsHoweverManyThereAre(t *testing.T) {
@@ -212,11 +212,11 @@ SELECT
     o.id,
     CASE WHEN n % 60 = 0 AND o.name <> 'org 4' THEN 'full' ELSE 'incremental' END,
     CASE WHEN o.name = 'org 2' AND n > 1000 OR o.name = 'org 3' THEN 'failed' ELSE 'succeeded' END,
-    now() - (10001 - n) * interval '14 minutes',
-    now() - (10001 - n) * interval '14 minutes' + interval '1 second',
+    now() - (40001 - n) * interval '14 minutes',
+    now() - (40001 - n) * interval '14 minutes' + interval '1 second',
     CASE WHEN n % 60 = 0 THEN n < 1000 END,
     'no'
-  FROM generate_series(1, 10000) n
+  FROM generate_series(1, 40000) n
  CROSS JOIN polar.organizations o`)
 	for _, when := range []string{"never analyzed", "analyzed"} {
 		var text []byte

@@ -24,12 +24,16 @@ type PastState struct {
 
 // AddSimulatedPast writes into an organization's history what its rows were before
 // they were mirrored, with the source "simulated". Only the demo can know that and
-// calls this: from Polar nobody learns the past. It writes nothing if there is a
-// history already.
-func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, states []PastState) error {
+// calls this: from Polar nobody learns the past. It asks for nothing and writes
+// nothing if there is a history already.
+func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, past func() ([]PastState, error)) error {
 	const exists = `SELECT EXISTS (SELECT FROM polar.customer_meter_history WHERE organization_id = $1)`
 	var there bool
-	if err := s.pool.QueryRow(ctx, exists, organization).Scan(&there); err != nil || there || len(states) == 0 {
+	if err := s.pool.QueryRow(ctx, exists, organization).Scan(&there); err != nil || there {
+		return err
+	}
+	states, err := past()
+	if err != nil || len(states) == 0 {
 		return err
 	}
 	// In the order in which syncd would have written them: see the index on observed_at.
@@ -40,7 +44,7 @@ func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, st
 			return err
 		}
 	}
-	_, err := s.pool.CopyFrom(ctx, pgx.Identifier{Schema, "customer_meter_history"}, historyColumns,
+	_, err = s.pool.CopyFrom(ctx, pgx.Identifier{Schema, "customer_meter_history"}, historyColumns,
 		pgx.CopyFromSlice(len(states), func(i int) ([]any, error) {
 			p := &states[i]
 			return []any{

@@ -25,7 +25,7 @@ func TestSimulatedPastBeginsTheHistoryOnce(t *testing.T) {
 		})
 	}
 	for range 2 {
-		if err := st.AddSimulatedPast(t.Context(), organization, states); err != nil {
+		if err := st.AddSimulatedPast(t.Context(), organization, func() ([]store.PastState, error) { return states, nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
