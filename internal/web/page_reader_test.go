@@ -45,12 +45,11 @@ func (l look) String() string {
 }
 
 var (
-	desktop     = look{width: 1280, height: 900}
-	desktopDark = look{width: 1280, height: 900, dark: true}
-	phone       = look{width: 390, height: 844}
-	phoneDark   = look{width: 390, height: 844, dark: true}
-	smallPhone  = look{width: 320, height: 568}
-	tablet      = look{width: 720, height: 1024}
+	desktop    = look{width: 1280, height: 900}
+	phone      = look{width: 390, height: 844}
+	phoneDark  = look{width: 390, height: 844, dark: true}
+	smallPhone = look{width: 320, height: 568}
+	tablet     = look{width: 720, height: 1024}
 )
 
 func newReader(t testing.TB, browser *chromium, base string, as look) *reader {
