@@ -317,7 +317,7 @@ func TestSweepMarksNothingDeletedWhenTheTokenOrTheNetworkFails(t *testing.T) {
 func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, polarsim.Options{Seed: 13, Epoch: time.Now().UTC().Add(-24 * time.Hour),
-		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows(4000), Meters: 4, EveryMeter: true}}})
+		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows(2400), Meters: 4, EveryMeter: true}}})
 	small := func(o *Options) { o.WalkedRows, o.BlockRows = 50, 300 }
 	for _, what := range []string{"first load", "full run"} {
 		w.sim.ForgetRequests()
@@ -367,8 +367,8 @@ func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 var killEvery = flag.Int("sweep.kill", 30, "requests until a sweep is killed, at most")
 
 var (
-	growingRows = flag.Int("growing.rows", 8000, "rows of the organization that grows")
-	growingRuns = flag.Int("growing.runs", 5, "full runs of it")
+	growingRows = flag.Int("growing.rows", 6000, "rows of the organization that grows")
+	growingRuns = flag.Int("growing.runs", 3, "full runs of it")
 )
 
 // TestSweepOfAGrowingOrganizationIsExact: rows are created and changed with every
