@@ -28,7 +28,7 @@ const (
 	askAtOnce = 100
 )
 
-// A DeletionError says that a walk found more rows gone than is believable.
+// A DeletionError says that a walk found more rows gone than sync.max_delete_fraction allows.
 // Nothing was marked.
 type DeletionError struct {
 	Missing, Live int

@@ -145,8 +145,8 @@ func (s *Server) addHealth(mux *http.ServeMux, at *site) {
 	mux.Handle("GET /healthz/data", knownHost(at, s.opts.Hosts, health(func(h *Health) http.HandlerFunc { return h.data })))
 }
 
-// addWebhooks adds the webhook endpoint. It is reached by whatever name the
-// world has for it, and believes nobody but by signature.
+// addWebhooks adds the webhook endpoint. It may be called by any host name, and
+// trusts nobody but by signature.
 func (s *Server) addWebhooks(mux *http.ServeMux) {
 	webhooks := s.mounted(func(h *Handlers) http.Handler { return h.Webhooks })
 	// Polar's documentation advises a slash at the end where deliveries get redirects.
