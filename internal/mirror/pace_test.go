@@ -166,13 +166,13 @@ func TestScatteredLatencyCostsNoBudget(t *testing.T) {
 }
 
 // With 150 ms and 7 µs for each row before a page, and 500 requests a minute
-// allowed, it is the limiter that decides how long a walk of 40,000 rows takes.
+// allowed, it is the limiter that decides how long a walk of 24,000 rows takes.
 // The walk is a real one, the database too; only the clock is not, and stands
 // still while the database works.
 func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 	t.Parallel()
 	large(t)
-	const rows, limit = 40_000, 500
+	const rows, limit = 24_000, 500
 	st, db := pgtest.NewStore(t)
 	listed := 0
 	synctest.Test(t, func(t *testing.T) {

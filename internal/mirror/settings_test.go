@@ -35,81 +35,71 @@ var inherited = []struct{ name, value, want string }{
 	{"client_connection_check_interval", "0", "2s"},
 }
 
-// driver are options of pgx and its pool that our statements could not live with.
-var driver = []struct{ name, value string }{
-	{"default_query_exec_mode", "simple_protocol"},
-	{"default_query_exec_mode", "exec"},
-	{"default_query_exec_mode", "describe_exec"},
-	{"default_query_exec_mode", "cache_describe"},
-	{"statement_cache_capacity", "0"},
-	{"description_cache_capacity", "0"},
-	{"pool_max_conns", "1"},
-	{"pool_min_conns", "50"},
-	{"pool_min_idle_conns", "50"},
-	{"pool_max_conn_lifetime", "1ns"},
-	{"pool_max_conn_lifetime_jitter", "-1h"},
-	{"pool_max_conn_idle_time", "1ns"},
-	{"pool_health_check_period", "0s"},
-	{"pool_ping_timeout", "-1s"},
+// driver are options of pgx and its pool that our statements could not live with,
+// in sets that do not contradict themselves.
+var driver = [][]string{
+	{"default_query_exec_mode", "simple_protocol", "statement_cache_capacity", "0", "pool_max_conns", "1"},
+	{"default_query_exec_mode", "exec", "description_cache_capacity", "0", "pool_min_conns", "50", "pool_min_idle_conns", "50"},
+	{"default_query_exec_mode", "describe_exec", "pool_max_conn_lifetime", "1ns", "pool_max_conn_idle_time", "1ns"},
+	{"default_query_exec_mode", "cache_describe", "pool_max_conn_lifetime_jitter", "-1h", "pool_health_check_period", "0s", "pool_ping_timeout", "-1s"},
 }
 
-// TestMirrorIsExactWhateverItInherits sets each value in the database and runs a
-// full run: the values are exact, and the connection that wrote them had the
-// setting that is wanted. The role, and the URL both ways, set all values at once.
+// TestMirrorIsExactWhateverItInherits sets the values in the database, for the role,
+// and in the URL both ways, and runs a full run: the values are exact, and the
+// connection that wrote them had the settings that are wanted.
 func TestMirrorIsExactWhateverItInherits(t *testing.T) {
 	t.Parallel()
 	large(t)
-	for _, s := range inherited {
-		t.Run(s.name+"="+s.value, func(t *testing.T) {
-			t.Parallel()
-			w := settingsWorld(t)
-			if !w.knows(s.name) {
-				return
+	for _, tt := range []struct {
+		where string
+		first bool // of two values of one setting
+		set   func(w *env, values map[string]string) (address string)
+	}{
+		{"database", true, func(w *env, values map[string]string) string {
+			for name, value := range values {
+				w.exec(`ALTER DATABASE "` + w.db.Name + `" SET ` + name + ` = ` + quoted(value))
 			}
-			w.exec(`ALTER DATABASE "` + w.db.Name + `" SET ` + s.name + ` = ` + quoted(s.value))
-			w.exactUnder(with(w), map[string]string{s.name: s.want})
-		})
-	}
-	for _, s := range driver {
-		t.Run(s.name+"="+s.value, func(t *testing.T) {
+			return with(w)
+		}},
+		{"role", false, func(w *env, values map[string]string) string {
+			for name, value := range values {
+				w.exec(`ALTER ROLE CURRENT_USER IN DATABASE "` + w.db.Name + `" SET ` + name + ` = ` + quoted(value))
+			}
+			return with(w)
+		}},
+		{"parameters of the URL", true, func(w *env, values map[string]string) string {
+			var parameters []string
+			for name, value := range values {
+				parameters = append(parameters, name, value)
+			}
+			return with(w, parameters...)
+		}},
+		{"options in the URL", false, func(w *env, values map[string]string) string {
+			return with(w, "options", options(values))
+		}},
+	} {
+		t.Run(tt.where, func(t *testing.T) {
 			t.Parallel()
-			w := settingsWorld(t)
-			w.exactUnder(with(w, s.name, s.value), map[string]string{"TimeZone": "UTC"})
+			w := settingsEnv(t)
+			values, want := w.allInherited(tt.first)
+			w.exactUnder(tt.set(w, values), want)
 		})
 	}
-	t.Run("role", func(t *testing.T) {
-		t.Parallel()
-		w := settingsWorld(t)
-		values, want := w.allInherited()
-		for name, value := range values {
-			w.exec(`ALTER ROLE CURRENT_USER IN DATABASE "` + w.db.Name + `" SET ` + name + ` = ` + quoted(value))
-		}
-		w.exactUnder(with(w), want)
-	})
-	t.Run("parameters of the URL", func(t *testing.T) {
-		t.Parallel()
-		w := settingsWorld(t)
-		values, want := w.allInherited()
-		var parameters []string
-		for name, value := range values {
-			parameters = append(parameters, name, value)
-		}
-		w.exactUnder(with(w, parameters...), want)
-	})
-	t.Run("options in the URL", func(t *testing.T) {
-		t.Parallel()
-		w := settingsWorld(t)
-		values, want := w.allInherited()
-		w.exactUnder(with(w, "options", options(values)), want)
-	})
+	for _, parameters := range driver {
+		t.Run(strings.Join(parameters, " "), func(t *testing.T) {
+			t.Parallel()
+			w := settingsEnv(t)
+			w.exactUnder(with(w, parameters...), map[string]string{"TimeZone": "UTC"})
+		})
+	}
 }
 
 // TestMirrorIsExactWhateverTheEnvironmentSets is the same with PGOPTIONS and
 // PGTZ, which connections to the user's database honor.
 func TestMirrorIsExactWhateverTheEnvironmentSets(t *testing.T) {
 	large(t)
-	w := settingsWorld(t)
-	values, want := w.allInherited()
+	w := settingsEnv(t)
+	values, want := w.allInherited(false)
 	t.Setenv("PGTZ", "Asia/Kathmandu")
 	t.Setenv("PGAPPNAME", "from the environment")
 	t.Setenv("PGOPTIONS", options(values))
@@ -117,12 +107,12 @@ func TestMirrorIsExactWhateverTheEnvironmentSets(t *testing.T) {
 	w.exactUnder(with(w), want)
 }
 
-// allInherited are values of all settings that the server knows, and what is
-// wanted in their place.
-func (w *env) allInherited() (values, want map[string]string) {
+// allInherited are values of all settings that the server knows, the first or the
+// last of each in the list, and what is wanted in their place.
+func (w *env) allInherited(first bool) (values, want map[string]string) {
 	values, want = map[string]string{}, map[string]string{}
 	for _, s := range inherited {
-		if w.knows(s.name) {
+		if _, has := values[s.name]; w.knows(s.name) && !(has && first) {
 			values[s.name], want[s.name] = s.value, s.want
 		}
 	}
@@ -137,7 +127,7 @@ func options(values map[string]string) string {
 	return strings.Join(all, " ")
 }
 
-func settingsWorld(t *testing.T) *env {
+func settingsEnv(t *testing.T) *env {
 	t.Helper()
 	return newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 250}}})
 }

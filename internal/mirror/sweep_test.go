@@ -55,16 +55,16 @@ func (w *env) costs(what string) polarsim.Cost {
 func TestSweepCostsFewRequestsAndSkipsFewRows(t *testing.T) {
 	t.Parallel()
 	large(t)
-	const rows, walked = 20_000, 57e6 * 0.2 * 0.2 // which a walk from one end skips
+	const rows, walked = 6_000, 57e6 * 0.06 * 0.06 // which a walk from one end skips
 	for _, tt := range []struct {
 		meters                      int
 		firstRequests, fullRequests float64 // a hundred rows, at most
-		firstSkipped, fullSkipped   float64 // of what is walked, at most
+		firstSkipped                float64 // of what is walked, at most
 		method                      string  // of the first load
 	}{
-		{1, 1.15, 1.34, 0.51, 0.01, "walk"},
-		{4, 1.40, 1.09, 0.06, 0.01, "sweep"},
-		{12, 1.40, 1.21, 0.06, 0.01, "sweep"},
+		{1, 1.15, 1.34, 0.51, "walk"},
+		{4, 1.40, 1.09, 0.06, "sweep"},
+		{12, 1.40, 1.21, 0.06, "sweep"},
 	} {
 		t.Run(fmt.Sprintf("%d meters", tt.meters), func(t *testing.T) {
 			t.Parallel()
@@ -79,20 +79,20 @@ func TestSweepCostsFewRequestsAndSkipsFewRows(t *testing.T) {
 				if got := float64(cost.Lists + cost.Gets); got > requests {
 					t.Errorf("%s: %v requests, want at most %v", what, got, requests)
 				}
-				if got := float64(cost.SkippedRows); got > skipped*walked {
-					t.Errorf("%s: %v rows skipped, want at most %v", what, got, skipped*walked)
+				if got := float64(cost.SkippedRows); got > skipped {
+					t.Errorf("%s: %v rows skipped, want at most %v", what, got, skipped)
 				}
 				w.same()
 			}
 			if err := w.full(); err != nil {
 				t.Fatal(err)
 			}
-			check("first load", "full succeeded t "+tt.method, tt.firstRequests*rows/100+30, tt.firstSkipped)
+			check("first load", "full succeeded t "+tt.method, tt.firstRequests*rows/100+30, tt.firstSkipped*walked)
 			before := w.value(dataVersions)
 			if err := w.full(); err != nil {
 				t.Fatal(err)
 			}
-			check("full run", "full succeeded t sweep", tt.fullRequests*rows/100+16, tt.fullSkipped)
+			check("full run", "full succeeded t sweep", tt.fullRequests*rows/100+16, rows) // once, by the rank check
 			if w.value(dataVersions) != before {
 				t.Error("a full run at rest wrote row versions")
 			}
@@ -131,7 +131,7 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 		},
 		"a meter archived during the sweep": func(w *env) {
 			w.sim.Before(func(n int, _ *http.Request) {
-				if n == 12 {
+				if n == 4 {
 					must1(w.sim.ArchiveMeter(w.sim.Meters(w.orgs[0].ID)[0].ID))
 				}
 			})
@@ -152,7 +152,7 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 			}
 			w.sim.ForgetRequests()
 			w.sim.Before(func(n int, _ *http.Request) {
-				if n == 12 {
+				if n == 4 {
 					must1(w.sim.ReturnMeter(meter, 20, time.Now()))
 				}
 			})
@@ -207,7 +207,7 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 			if !strings.Contains(name, "unknown") && !strings.Contains(name, "during") {
 				large(t)
 			}
-			w := swept(t, 1200)
+			w := swept(t, 600)
 			w.sim.ForgetRequests()
 			w.sim.ForgetCost()
 			change(w)
@@ -247,9 +247,9 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 // that says what to do, wherever in the sweep it happens.
 func TestSweepMarksNothingDeletedWhenTheTokenOrTheNetworkFails(t *testing.T) {
 	t.Parallel()
-	everywhere := []int{1, 2, 5, 12, 13, 14, 15, 16}
+	everywhere := []int{1, 5, 7, 8, 9, 10}
 	if testing.Short() {
-		everywhere = []int{5, 14}
+		everywhere = []int{5, 8}
 	}
 	rankPage := func(r *http.Request) bool {
 		q := r.URL.Query()
@@ -289,7 +289,7 @@ func TestSweepMarksNothingDeletedWhenTheTokenOrTheNetworkFails(t *testing.T) {
 		for _, after := range tt.after {
 			t.Run(fmt.Sprint(name, " after ", after), func(t *testing.T) {
 				t.Parallel()
-				w := swept(t, 1200)
+				w := swept(t, 600)
 				gone := w.sim.Listed(w.orgs[0].ID)[3].ID // something to ask for
 				must1(w.sim.DeleteCustomerMeter(gone))
 				w.sim.ForgetRequests()
@@ -317,8 +317,8 @@ func TestSweepMarksNothingDeletedWhenTheTokenOrTheNetworkFails(t *testing.T) {
 func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, polarsim.Options{Seed: 13, Epoch: time.Now().UTC().Add(-24 * time.Hour),
-		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows(2400), Meters: 4, EveryMeter: true}}})
-	small := func(o *Options) { o.WalkedRows, o.BlockRows = 50, 300 }
+		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: rows(1600), Meters: 4, EveryMeter: true}}})
+	small := func(o *Options) { o.WalkedRows, o.BlockRows = 50, 100 }
 	for _, what := range []string{"first load", "full run"} {
 		w.sim.ForgetRequests()
 		w.sim.ForgetCost()
@@ -356,7 +356,7 @@ func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 		w.same()
 		// For each kill: the block that was being saved, the one being gathered, the
 		// pages in flight, and what every start asks for.
-		const perKill = 2*(300/80+1) + 2*4 + 6
+		const perKill = 2*(100/80+1) + 2*4 + 6
 		t.Logf("%s: %d kills, %d requests, %d without kills", what, kills, requests, undisturbed)
 		if most := undisturbed + kills*perKill; requests > most {
 			t.Errorf("%s: %d requests with %d kills, want at most %d", what, requests, kills, most)
@@ -364,11 +364,11 @@ func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
-var killEvery = flag.Int("sweep.kill", 30, "requests until a sweep is killed, at most")
+var killEvery = flag.Int("sweep.kill", 18, "requests until a sweep is killed, at most")
 
 var (
-	growingRows = flag.Int("growing.rows", 6000, "rows of the organization that grows")
-	growingRuns = flag.Int("growing.runs", 3, "full runs of it")
+	growingRows = flag.Int("growing.rows", 5200, "rows of the organization that grows")
+	growingRuns = flag.Int("growing.runs", 2, "full runs of it")
 )
 
 // TestSweepOfAGrowingOrganizationIsExact: rows are created and changed with every
@@ -432,7 +432,7 @@ func TestSweepOfAGrowingOrganizationIsExact(t *testing.T) {
 func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
 	t.Parallel()
 	large(t)
-	w := swept(t, 1200)
+	w := swept(t, 600)
 	verify := func() Report {
 		t.Helper()
 		reports, err := w.mirror(sweeping).Verify(t.Context(), false)
@@ -442,22 +442,22 @@ func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
 		return reports[0]
 	}
 	w.sim.ForgetCost()
-	if got := verify(); !got.Equal() || !got.Exact || got.Rows != 1200 {
-		t.Errorf("report %+v, want 1200 equal rows", got)
+	if got := verify(); !got.Equal() || !got.Exact || got.Rows != 600 {
+		t.Errorf("report %+v, want 600 equal rows", got)
 	}
-	if cost := w.costs("verify"); cost.SkippedRows > 1200 {
+	if cost := w.costs("verify"); cost.SkippedRows > 600 {
 		t.Errorf("%d rows skipped: it walked", cost.SkippedRows)
 	}
 	rows := w.sim.Listed(w.orgs[0].ID)
 	w.exec(`UPDATE polar.customer_meters SET balance = balance + 1 WHERE id = $1`, rows[3].ID)
-	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = $1`, rows[900].ID)
-	want := map[uuid.UUID]FindingKind{rows[3].ID: Different, rows[900].ID: Missing}
+	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = $1`, rows[450].ID)
+	want := map[uuid.UUID]FindingKind{rows[3].ID: Different, rows[450].ID: Missing}
 	got := map[uuid.UUID]FindingKind{}
 	report := verify()
 	for _, f := range report.Findings {
 		got[f.ID] = f.Kind
 	}
-	if !maps.Equal(got, want) || !report.Exact || report.Rows != 1200 {
+	if !maps.Equal(got, want) || !report.Exact || report.Rows != 600 {
 		t.Errorf("found %v in %d rows, want %v", got, report.Rows, want)
 	}
 }

@@ -25,21 +25,6 @@ func TestBackfillEqualsTheSourceInEveryDigit(t *testing.T) {
 	}
 }
 
-func TestWalkCostsFewRequests(t *testing.T) {
-	t.Parallel()
-	large(t)
-	w := small(t, 5000)
-	w.backfill()
-	if got, most := w.sim.RequestCount(), 5000*115/10000+3; got > most {
-		t.Errorf("%d requests for 5,000 rows, want at most %d", got, most)
-	}
-	w.sim.ForgetRequests()
-	w.backfill()
-	if got := w.value(`SELECT concat_ws(' ', rows_inserted, rows_updated) FROM polar.sync_runs ORDER BY id DESC LIMIT 1`); got != "0 0" {
-		t.Errorf("second walk inserted, updated = %s", got)
-	}
-}
-
 func TestWalkThroughFaultsEndsExact(t *testing.T) {
 	t.Parallel()
 	large(t)
@@ -57,13 +42,13 @@ func TestWalkThroughFaultsEndsExact(t *testing.T) {
 
 func TestWalkSeesWhatExistsThroughoutWhileTheListShifts(t *testing.T) {
 	t.Parallel()
-	w := small(t, rows(3000))
+	w := small(t, rows(1200))
 	org := w.orgs[0].ID
 	meters := w.sim.Meters(org)
 	archived := false
 	w.sim.Before(func(n int, _ *http.Request) {
 		switch {
-		case n%25 == 20:
+		case n%10 == 8:
 			if archived {
 				must1(w.sim.UnarchiveMeter(meters[0].ID))
 			} else {
