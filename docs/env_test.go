@@ -1,8 +1,8 @@
 // Package docs holds the tests that run what the documents show, from the
 // documents themselves.
 //
-// Its invariant: every SQL statement in queries.md and security.md is run as it
-// stands there. Only the names of roles are replaced, since roles belong to the
+// Its invariant: every SQL statement in queries.md, security.md and scaling.md is run
+// as it stands there. Only the names of roles are replaced, since roles belong to the
 // whole server, and the clock stands still, so that a result stays true. What the
 // troubleshooting of operations.md quotes is in the program's own text.
 package docs
@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 type env struct {
 	testing.TB
 	sim      *polarsim.Server
+	url      string    // where sim is served; "": it is asked in memory
 	clock    time.Time // of the simulated Polar
 	store    *store.Store
 	db       *pgtest.Database
@@ -183,13 +184,11 @@ func (w *env) mirror() *mirror.Mirror {
 	log := zaptest.NewLogger(w, zaptest.Level(zap.ErrorLevel))
 	opts := mirror.Options{Store: w.store, Log: log, Source: "sim", Concurrency: 3, PagesInFlight: 1, MaxDeleteFraction: 0.2}
 	for _, org := range w.sim.Organizations() {
-		client, err := fetch.New(fetch.Options{
-			Organization: org.Name,
-			BaseURL:      "https://polar.test",
-			Token:        fetch.StaticToken(secret.New(org.Token)),
-			Transport:    w.sim.Transport(),
-			Log:          log,
-		})
+		read := fetch.Options{Organization: org.Name, BaseURL: w.url, Token: fetch.StaticToken(secret.New(org.Token)), Log: log}
+		if w.url == "" {
+			read.BaseURL, read.Transport = "https://polar.test", w.sim.Transport()
+		}
+		client, err := fetch.New(read)
 		if err != nil {
 			w.Fatal(err)
 		}

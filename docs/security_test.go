@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -234,46 +233,6 @@ WHERE c.id = $1`
 	}
 	if !begins {
 		t.Error("the rows that Polar lists are not there as new and anonymous ones")
-	}
-}
-
-// TestPublishedMirrorIsErasedExpiredAndKeptCurrent: once all tables are published,
-// Postgres refuses to update or delete rows of a table without a key.
-func TestPublishedMirrorIsErasedExpiredAndKeptCurrent(t *testing.T) {
-	t.Parallel()
-	w := newEnv(t)
-	mustExec(t, w.db.Pool, `CREATE PUBLICATION everything FOR ALL TABLES`)
-	w.look(w.clock)
-	mustExec(t, w.db.Pool, `
-CREATE TABLE polar.customer_meter_history_2024_01 (LIKE polar.customer_meter_history INCLUDING ALL);
-ALTER TABLE polar.customer_meter_history ATTACH PARTITION polar.customer_meter_history_2024_01 FOR VALUES FROM ('2024-01-01 00:00+00') TO ('2024-02-01 00:00+00');
-UPDATE polar.customer_meter_history SET observed_at = '2024-01-02 00:00+00';`)
-	keeping, err := store.Open(t.Context(), store.Options{URL: secret.New(w.db.URL), HistoryKeep: 365 * 24 * time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer keeping.Close()
-	if err := keeping.Maintain(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	c := w.person()
-	w.erase("Erasing a person", c.ID)
-	w.erase("Erasing the usage as well", c.ID)
-	w.clock = w.clock.AddDate(0, 0, 1)
-	w.look(w.clock)
-	const end = `
-SELECT concat_ws(' ',
-	to_regclass('polar.customer_meter_history_2024_01') IS NULL,
-	count(*) FILTER (WHERE h.source = 'carried') > 0,
-	count(*) FILTER (WHERE h.source = 'full' AND m.customer_id = $1) > 0)
-FROM polar.customer_meter_history h
-JOIN polar.customer_meters m ON m.id = h.customer_meter_id`
-	var got string
-	if err := w.db.Pool.QueryRow(t.Context(), end, c.ID).Scan(&got); err != nil {
-		t.Fatal(err)
-	}
-	if got != "t t t" {
-		t.Errorf("month dropped, its states carried over, erased rows back: %s", got)
 	}
 }
 

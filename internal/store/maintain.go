@@ -9,12 +9,26 @@ import (
 // Maintain makes the partitions of the history ahead of time, drops expired ones,
 // and removes expired runs, rejected rows and webhooks. It is cheap when there is
 // nothing to do; call it at start and a few times a day.
+//
+// A history with a default partition is a copy's (docs/scaling.md), whose rows come
+// by logical replication: no month needs a partition, and none may be dropped, since
+// the states carried forward here would collide with those that the primary sends.
 func (s *Store) Maintain(ctx context.Context) error {
-	if err := s.ensurePartitions(ctx); err != nil {
-		return fmt.Errorf("make history partitions: %w", cured(err))
+	const sql = `
+SELECT partdefid <> 0
+  FROM pg_catalog.pg_partitioned_table
+ WHERE partrelid = 'polar.customer_meter_history'::regclass`
+	var replicated bool
+	if err := s.pool.QueryRow(ctx, sql).Scan(&replicated); err != nil {
+		return fmt.Errorf("look at history partitions: %w", cured(err))
 	}
-	if err := s.dropExpired(ctx); err != nil {
-		return fmt.Errorf("drop history older than history.keep: %w", cured(err))
+	if !replicated {
+		if err := s.ensurePartitions(ctx); err != nil {
+			return fmt.Errorf("make history partitions: %w", cured(err))
+		}
+		if err := s.dropExpired(ctx); err != nil {
+			return fmt.Errorf("drop history older than history.keep: %w", cured(err))
+		}
 	}
 	if err := s.removeExpired(ctx); err != nil {
 		return fmt.Errorf("remove old runs: %w", err)
