@@ -88,7 +88,7 @@ func TestForcedWalkAndSweepDoNotResumeEachOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := swept(t, 1200)
+			w := swept(t, 800)
 			w.sim.ForgetRequests()
 			w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
 				if n >= 8 {
