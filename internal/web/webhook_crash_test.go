@@ -59,9 +59,9 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 		o.Duplicates, o.FirstRetry = 0.2, 5*time.Millisecond
 	})
 	chance := rand.New(rand.NewPCG(5, 6))
-	for range 8 {
+	for range 5 {
 		st := pgtest.OpenStore(t, e.db)
-		inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
+		inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: 5 * time.Millisecond})
 		current.inbox.Store(inbox)
 		stop := e.serve(inbox)
 		crash := 5 + chance.IntN(15)
@@ -73,7 +73,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 		}
 		stop()
 	}
-	last := e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: time.Millisecond})
+	last := e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: 5 * time.Millisecond})
 	current.inbox.Store(last)
 	e.serve(last)
 	e.drain(hooks)
