@@ -321,22 +321,19 @@ func (b *bench) print(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "%s/%s, %d CPUs, %s, Postgres %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), b.postgres.version)
 	numbers := []string{"rows/s", "/ COPY", "/ script", "client µs/row", "Postgres µs/row", "peak MiB", "log B/row", "new versions", "requests", "skipped rows", "statements", "takes"}
-	table := console.Table{
-		Columns: append([]string{"rows", "meters", ""}, numbers...),
-		Right:   append([]string{"rows", "meters"}, numbers...),
-	}
+	table := console.Table{Columns: append([]string{"rows", "meters", ""}, numbers...), Right: numbers}
 	for _, r := range b.results {
-		table.Rows = append(table.Rows, b.cells(r))
+		table.Add(b.cells(r)...)
 	}
 	return table.Print(w)
 }
 
 // cells are a result's line; what it has no notion of stays empty.
-func (b *bench) cells(r result) []string {
+func (b *bench) cells(r result) []any {
 	perRow := func(v float64, digits int) string { return strconv.FormatFloat(v/float64(r.rows), 'f', digits, 64) }
-	cells := []string{
-		console.Count(int64(r.rows)), console.Count(int64(r.meters)), r.name,
-		console.Count(int64(float64(r.rows) / r.wall.Seconds())), "", b.ratio(r, scriptAgain),
+	cells := []any{
+		r.rows, r.meters, r.name,
+		int(float64(r.rows) / r.wall.Seconds()), "", b.ratio(r, scriptAgain),
 		perRow(float64(r.cpu.Microseconds()), 1), "", "", "", "", "", "", "", "",
 	}
 	switch r.name {
@@ -349,16 +346,16 @@ func (b *bench) cells(r result) []string {
 		cells[7] = perRow(float64(r.postgres.Microseconds()), 1)
 	}
 	if r.peak > 0 {
-		cells[8] = console.Count(r.peak >> 20)
+		cells[8] = r.peak >> 20
 	}
 	if r.name != downloaded {
 		cells[9] = perRow(float64(r.log), 2)
 	}
 	if r.method != "" {
-		cells[10] = console.Count(r.newVersions)
+		cells[10] = r.newVersions
 	}
 	if r.requests > 0 {
-		cells[11], cells[12] = console.Count(r.requests), console.Count(r.skippedRows)
+		cells[11], cells[12] = r.requests, r.skippedRows
 		cells[13], cells[14] = fmt.Sprintf("%.1f s", r.statements.Seconds()), r.takes.Round(time.Second).String()
 	}
 	return cells

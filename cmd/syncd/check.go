@@ -3,15 +3,20 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/config"
 	"polarmirror/internal/console"
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/mirror"
 	"polarmirror/internal/web"
 )
 
@@ -28,7 +33,7 @@ take. Each failure names its cure.
 Exit codes: 0 all is well, 1 Polar gave no answer, 2 the configuration or a token
 is wrong, 3 the database cannot be used.`,
 		Example: "  syncd config check\n  syncd config check --offline --config staging.yaml",
-		Args:    noArguments,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.check(cmd.Context(), offline)
 		},
@@ -44,18 +49,17 @@ is wrong, 3 the database cannot be used.`,
 // check is the doctor. What keeps the configuration from being read at all is an
 // error like everywhere; what comes after are findings.
 func (p *program) check(ctx context.Context, offline bool) error {
-	cfg, err := p.loadConfig()
+	cfg, err := p.begin(ctx, true)
 	if err != nil {
 		return err
 	}
-	p.openLog(cfg.Log, true)
-	d := &doctor{program: p, cfg: cfg, out: p.stdout}
+	d := &doctor{cfg: cfg, out: p.stdout, failed: map[int]int{}}
 	d.checkConfiguration()
 	d.checkSchedule("schedule.incremental", cfg.Schedule.Incremental, time.Now())
 	d.checkSchedule("schedule.full", cfg.Schedule.Full, time.Now())
 	if !offline {
-		seen := d.checkPolar(ctx)
-		d.checkDatabase(ctx)
+		seen := p.checkPolar(ctx, d)
+		p.checkDatabase(ctx, d)
 		d.estimate(seen)
 	}
 	if ctx.Err() != nil {
@@ -66,22 +70,42 @@ func (p *program) check(ctx context.Context, offline bool) error {
 
 // A doctor prints findings as it makes them.
 type doctor struct {
-	*program
 	cfg    *config.Config
 	out    io.Writer
 	failed map[int]int // findings to cure, by the exit code they call for
 	writes error       // the first failure to print
 }
 
-func (d *doctor) checkConfiguration() {
-	names := ""
-	for i, o := range d.cfg.Organizations {
-		if i > 0 {
-			names += ", "
+func (d *doctor) good(format string, args ...any)  { d.print("✓", format, args...) }
+func (d *doctor) doubt(format string, args ...any) { d.print("!", format, args...) }
+
+// bad prints a finding to cure.
+func (d *doctor) bad(code int, format string, args ...any) {
+	d.failed[code]++
+	d.print("✗", format, args...)
+}
+
+func (d *doctor) print(mark, format string, args ...any) {
+	_, err := fmt.Fprintf(d.out, "%s %s\n", mark, oneLine(fmt.Sprintf(format, args...)))
+	d.writes = cmp.Or(d.writes, err)
+}
+
+// verdict is the error that carries the exit code; everything has been said.
+func (d *doctor) verdict() error {
+	for _, code := range []int{exitUsage, exitDatabase, exitFailed} {
+		if d.failed[code] > 0 {
+			return &exitError{code: code}
 		}
-		names += o.Name
 	}
-	d.good("configuration: %s is valid; organizations: %s", d.cfg.Source, names)
+	return d.writes
+}
+
+func (d *doctor) checkConfiguration() {
+	var names []string
+	for _, o := range d.cfg.Organizations {
+		names = append(names, o.Name)
+	}
+	d.good("configuration: %s is valid; organizations: %s", d.cfg.Source, strings.Join(names, ", "))
 	d.checkWebhooks()
 	for _, w := range d.cfg.Warnings() {
 		d.doubt("%s", w)
@@ -153,31 +177,102 @@ func (d *doctor) checkWebhookSecret(o config.Organization) {
 	}
 }
 
-func (d *doctor) good(format string, args ...any)  { d.print("✓", format, args...) }
-func (d *doctor) doubt(format string, args ...any) { d.print("!", format, args...) }
+// checkTime bounds the first attempt of one of the doctor's requests, which may be
+// followed by one that waits twice as long: somebody waits for the doctor, and Polar
+// being away for a moment is worth knowing.
+const checkTime = 5 * time.Second
 
-// bad prints a finding to cure.
-func (d *doctor) bad(code int, format string, args ...any) {
-	if d.failed == nil {
-		d.failed = map[int]int{}
-	}
-	d.failed[code]++
-	d.print("✗", format, args...)
+// A seenOrganization is one whose token is good.
+type seenOrganization struct {
+	mirror.Probe
+	token [32]byte
 }
 
-func (d *doctor) print(mark, format string, args ...any) {
-	line := console.Clean(namedOnce(oneLine(fmt.Sprintf(format, args...))))
-	if _, err := fmt.Fprintf(d.out, "%s %s\n", mark, line); err != nil && d.writes == nil {
-		d.writes = err
+// checkPolar tries each organization's token.
+func (p *program) checkPolar(ctx context.Context, d *doctor) []seenOrganization {
+	cfg := *d.cfg
+	cfg.Polar.Timeout = min(cfg.Polar.Timeout, checkTime)
+	cfg.Polar.Retry.MaxElapsedTime = checkTime
+	cfg.Polar.Retry.RetryConnectionErrors = false
+	organizations, err := p.organizations(&cfg, nil)
+	if err != nil {
+		d.bad(exitUsage, "%v", err)
+		return nil
 	}
-}
-
-// verdict is the error that carries the exit code; everything has been said.
-func (d *doctor) verdict() error {
-	for _, code := range []int{exitUsage, exitDatabase, exitFailed} {
-		if d.failed[code] > 0 {
-			return &exitError{code}
+	probes, errs := make([]mirror.Probe, len(organizations)), make([]error, len(organizations))
+	var group errgroup.Group
+	group.SetLimit(cfg.Sync.Concurrency)
+	for i := range organizations {
+		group.Go(func() error {
+			probes[i], errs[i] = organizations[i].Probe(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return nil
+	var seen []seenOrganization
+	for i, o := range cfg.Organizations {
+		if d.tellToken(o, probes[i].Rows, errs[i]); errs[i] == nil {
+			seen = append(seen, seenOrganization{probes[i], tokenSum(o)})
 		}
 	}
-	return d.writes
+	return seen
+}
+
+// tellToken says how many customer meters the organization's token sees, or why it
+// sees none.
+func (d *doctor) tellToken(o config.Organization, rows int, err error) {
+	proxy, _ := errors.AsType[*fetch.ProxyError](err)
+	status, _ := errors.AsType[*fetch.StatusError](err)
+	switch {
+	case proxy != nil && !proxy.Refused():
+		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: %v", o.Name, d.cfg.Polar.BaseURL, err)
+	case proxy == nil && (errors.Is(err, fetch.ErrNoAnswer) || errors.Is(err, fetch.ErrRateLimited)):
+		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: check polar.base_url and the network (%v)", o.Name, d.cfg.Polar.BaseURL, err)
+	case status != nil && status.Status >= 500:
+		d.bad(exitFailed, "organization %s: Polar is in trouble, try again later (%v)", o.Name, err)
+	case err != nil:
+		d.bad(exitUsage, "organization %s: %v", o.Name, err)
+	case rows == 0 && o.ID == uuid.Nil:
+		d.bad(exitUsage, "organization %s: its token sees no customer meters, so its id cannot be learned from them: set POLAR_ORGANIZATION_ID", o.Name)
+	case rows == 0:
+		d.doubt("organization %s: its token is valid and sees no customer meters: the organization has none, its id is another one, or the filter lets none in", o.Name)
+	default:
+		d.good("organization %s: its token is valid at %s and sees %s customer meters", o.Name, d.cfg.Polar.BaseURL, console.Count(int64(rows)))
+	}
+}
+
+// estimate says how long a backfill takes: requests are what there is least of.
+func (d *doctor) estimate(seen []seenOrganization) {
+	if len(seen) == 0 {
+		return
+	}
+	requests, took := backfillEstimate(seen, d.cfg.Polar, d.cfg.Sync.Concurrency)
+	rows := 0
+	for _, o := range seen {
+		rows += o.Rows
+	}
+	d.good("a backfill of %s customer meters takes about %s requests and %s",
+		console.Count(int64(rows)), console.Count(int64(requests)), console.Span(max(took.Round(time.Second), time.Second)))
+}
+
+// backfillEstimate is how many requests a backfill takes and how long, if
+// pages take what the two that were asked for took. A token paces all requests
+// with it, and organizations wait for each other beyond so many at a time.
+func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (requests int, took time.Duration) {
+	perToken := map[[32]byte]time.Duration{}
+	var longest, sum time.Duration
+	for _, o := range seen {
+		estimate := mirror.Estimate{
+			InFlight: polar.Concurrency,
+			Interval: fetch.NewLimiters(polar.RequestsPerMinute).Interval(),
+			Start:    o.Start,
+			PerRow:   o.PerRow,
+		}
+		requests += estimate.Requests(o.Rows)
+		t := estimate.Took(o.Rows)
+		sum += t
+		perToken[o.token] += t
+		longest = max(longest, perToken[o.token])
+	}
+	return requests, max(longest, sum/time.Duration(atATime))
 }

@@ -10,12 +10,12 @@ import (
 )
 
 // checkDatabase looks at the database. What it writes it takes back.
-func (d *doctor) checkDatabase(ctx context.Context) {
+func (p *program) checkDatabase(ctx context.Context, d *doctor) {
 	if embeddedMissing(d.cfg) {
 		d.checkPostgres(ctx)
 		return
 	}
-	db, err := d.openDatabase(ctx, d.cfg)
+	db, err := p.openDatabase(ctx, d.cfg)
 	if err != nil {
 		d.bad(exitDatabase, "%v", err)
 		return

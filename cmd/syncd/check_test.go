@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"polarmirror/internal/config"
+	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 )
@@ -328,8 +329,7 @@ func TestCheckWithoutEmbeddedDatabaseLooksForPostgres(t *testing.T) {
 func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 	t.Parallel()
 	org := func(token string, rows int, start, perRow time.Duration) seenOrganization {
-		c := config.Credential{Value: secret.New(token)}
-		return seenOrganization{config.Organization{AccessToken: c}, rows, start, perRow}
+		return seenOrganization{mirror.Probe{Rows: rows, Start: start, PerRow: perRow}, secret.New(token).Sum()}
 	}
 	quota := config.Polar{RequestsPerMinute: 100, Concurrency: 10} // 99 are used
 	none := config.Polar{Concurrency: 10}

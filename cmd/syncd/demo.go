@@ -7,7 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"strconv"
-	"sync"
+	"strings"
 	"time"
 
 	"polarmirror/internal/config"
@@ -82,7 +82,7 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.onClose("simulated Polar", func(context.Context) error { return running.Close() })
+	p.onClose(func(context.Context) error { return running.Close() })
 	cfg.Polar.BaseURL = running.URL
 	for _, simulated := range sim.Organizations() {
 		for i := range cfg.Organizations {
@@ -130,27 +130,33 @@ func pastState(s polarsim.State) (past store.PastState, err error) {
 	return past, err
 }
 
-// live lets things happen at the simulated Polar until the program ends.
-func (d *demo) live(p *program) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var living sync.WaitGroup
-	living.Go(func() {
-		ticker := time.NewTicker(demoStep)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			d.Advance(time.Now())
+// live lets things happen at the simulated Polar until ctx ends.
+func (d *demo) live(ctx context.Context) error {
+	ticker := time.NewTicker(demoStep)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
 		}
-	})
-	p.onClose("simulated life", func(context.Context) error {
-		cancel()
-		living.Wait()
-		return nil
-	})
+		d.Advance(time.Now())
+	}
+}
+
+// sendWebhooks has the simulated Polar send webhooks to base, such as
+// http://127.0.0.1:8080/, until what it returns is closed.
+func (d *demo) sendWebhooks(cfg *config.Config, base string) (io.Closer, error) {
+	o := polarsim.WebhookOptions{Seed: demoSeed, MaxDelay: time.Second, Duplicates: 0.02, Late: 0.05}
+	for _, org := range cfg.Organizations {
+		o.Endpoints = append(o.Endpoints, polarsim.WebhookEndpoint{
+			OrganizationID: org.ID,
+			URL:            strings.TrimSuffix(base, "/") + web.WebhookPath + org.Name,
+			Secret:         org.WebhookSecret.Value.Reveal(),
+			Generated:      true,
+		})
+	}
+	return d.StartWebhooks(o)
 }
 
 // introduce tells a newcomer what runs and how to watch it.

@@ -92,17 +92,20 @@ func shownQueries() []shownQuery {
 	}
 }
 
-// show runs the demo's queries and prints each with its result.
-func (e *env) show(ctx context.Context, out io.Writer) error {
+// showQueries runs the demo's queries and prints each with its result.
+func showQueries(ctx context.Context, out io.Writer, db *database) error {
 	for _, q := range shownQueries() {
-		result, err := e.db.Query(ctx, q.sql)
+		result, err := db.Query(ctx, q.sql)
 		if err != nil {
 			return err
 		}
 		if _, err := fmt.Fprintf(out, "\n%s\n\n%s\n\n", q.title, indent(q.sql)); err != nil {
 			return err
 		}
-		table := console.Table{Columns: result.Columns, Rows: result.Rows, Right: q.right}
+		table := console.Table{Columns: result.Columns, Right: q.right}
+		for _, row := range result.Rows {
+			table.Add(row...)
+		}
 		if err := table.Print(out); err != nil {
 			return err
 		}

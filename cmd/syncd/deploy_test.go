@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"polarmirror/internal/config"
+	"polarmirror/internal/web"
 )
 
 // lookedUp are the variables that a configuration reads: that of a file with
@@ -160,8 +161,8 @@ func TestImageChecksItselfWithinItsTimeout(t *testing.T) {
 	if found == nil {
 		t.Fatal("the image's health check is not syncd's")
 	}
-	if limit := parseSpan(t, found[1]); limit <= healthcheckTime {
-		t.Errorf("the timeout, %v, cuts off the check, which gives up after %v", limit, healthcheckTime)
+	if limit := parseSpan(t, found[1]); limit <= web.HealthTimeout {
+		t.Errorf("the timeout, %v, cuts off the check, which gives up after %v", limit, web.HealthTimeout)
 	}
 }
 

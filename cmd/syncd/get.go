@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,12 +21,12 @@ func (p *program) getCommand() *cobra.Command {
 		Short:   "Show one customer meter at Polar beside the mirror's row",
 		Long:    "Asks Polar for one customer meter by its id, with each organization's token until\none can see it, and shows it beside the mirror's row.",
 		Example: "  syncd get 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11",
-		Args: func(cmd *cobra.Command, args []string) error {
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || len(args[0]) != 36 || uuid.Validate(args[0]) != nil {
-				return &usageError{command: cmd.CommandPath(), problem: "get takes the id of one customer meter, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11"}
+				return errors.New("get takes the id of one customer meter, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11")
 			}
 			if uuid.MustParse(args[0]).Version() != 4 {
-				return &usageError{command: cmd.CommandPath(), problem: args[0] + " is no id of Polar's: those are UUIDs of version 4, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11"}
+				return fmt.Errorf("%s is no id of Polar's: those are UUIDs of version 4, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11", args[0])
 			}
 			return nil
 		},
@@ -38,20 +39,11 @@ func (p *program) getCommand() *cobra.Command {
 }
 
 func (p *program) get(ctx context.Context, id uuid.UUID) error {
-	cfg, err := p.loadConfig()
+	e, err := p.openMirror(ctx, true)
 	if err != nil {
 		return err
 	}
-	p.openLog(cfg.Log, true)
-	env, err := p.openEnv(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	m, err := p.newMirror(env.cfg, env.db, env.source, nil)
-	if err != nil {
-		return err
-	}
-	found, err := m.Lookup(ctx, id)
+	found, err := e.mirror.Lookup(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -62,96 +54,59 @@ func (p *program) get(ctx context.Context, id uuid.UUID) error {
 }
 
 func (p *program) printLookup(found *mirror.Lookup) error {
-	table := console.Table{Columns: []string{"field", "Polar", "mirror", ""}}
+	var atPolar, mirrored []polar.Field
+	if found.Polar != nil {
+		atPolar = found.Polar.Fields()
+	}
+	if found.Mirror != nil {
+		mirrored = found.Mirror.Fields()
+	}
 	differs := make(map[string]bool, len(found.Differences))
 	for _, d := range found.Differences {
 		differs[d.Field] = true
 	}
-	atPolar, mirrored := map[string]string{}, map[string]string{}
-	if found.Polar != nil {
-		atPolar = fieldsOf(found.Polar)
-	}
-	if found.Mirror != nil {
-		mirrored = fieldsOf(&found.Mirror.CustomerMeter)
-	}
-	for _, field := range lookupFields() {
-		mark := ""
-		if differs[field] {
-			mark = "differs"
+	table := console.Table{Columns: []string{"field", "Polar", "mirror", ""}}
+	for i := range max(len(atPolar), len(mirrored)) {
+		name, values := "", [2]string{"-", "-"}
+		for side, fields := range [][]polar.Field{atPolar, mirrored} {
+			if i < len(fields) {
+				name = fields[i].Name
+				values[side] = orDash(shorten(fields[i].String()))
+			}
 		}
-		table.Rows = append(table.Rows, []string{field, orDash(atPolar[field]), orDash(mirrored[field]), mark})
-		delete(differs, field)
-	}
-	for _, d := range found.Differences {
-		if differs[d.Field] { // what is shown only then
-			table.Rows = append(table.Rows, []string{d.Field, shorten(d.A), shorten(d.B), "differs"})
+		switch {
+		case differs[name]:
+			table.Add(name, values[0], values[1], "differs")
+		case !strings.HasSuffix(name, ".raw"): // whose fields are shown already
+			table.Add(name, values[0], values[1], "")
 		}
 	}
 	if row := found.Mirror; row != nil {
-		table.Rows = append(table.Rows,
-			[]string{"first_seen_at", "", moment(row.FirstSeenAt), ""},
-			[]string{"last_changed_at", "", moment(row.LastChangedAt), ""},
-			[]string{"deleted_at", "", moment(row.DeletedAt), ""},
-			[]string{"out_of_scope_at", "", moment(row.OutOfScopeAt), ""})
+		table.Add("first_seen_at", "", moment(row.FirstSeenAt), "")
+		table.Add("last_changed_at", "", moment(row.LastChangedAt), "")
+		table.Add("deleted_at", "", moment(row.DeletedAt), "")
+		table.Add("out_of_scope_at", "", moment(row.OutOfScopeAt), "")
 	}
 	if err := table.Print(p.stdout); err != nil {
 		return err
 	}
-	return p.remark(found)
-}
-
-// remark says in a line what the table alone does not.
-func (p *program) remark(found *mirror.Lookup) error {
-	text := "Mirror and Polar agree."
-	switch {
-	case found.Rejected != nil:
-		text = "Polar has it, and it cannot be mirrored: " + found.Rejected.Reason
-	case found.Polar == nil:
-		text = "Polar does not have it, or no configured token can see it."
-	case found.Mirror == nil:
-		text = "The mirror does not have it yet."
-	case len(found.Differences) > 0:
-		text = fmt.Sprintf("Fields that differ: %d; syncd verify --repair mends what still does after the next run.", len(found.Differences))
-	}
-	_, err := fmt.Fprintln(p.stdout, text)
+	_, err := fmt.Fprintln(p.stdout, remark(found))
 	return err
 }
 
-func lookupFields() []string {
-	return []string{
-		"customer_id", "meter_id", "consumed_units", "credited_units", "balance", "created_at", "modified_at", "extra",
-		"customer.external_id", "customer.name", "customer.email", "customer.modified_at", "customer.deleted_at",
-		"meter.name", "meter.unit", "meter.modified_at", "meter.archived_at",
+// remark says in a line what the table alone does not.
+func remark(found *mirror.Lookup) string {
+	switch {
+	case found.Rejected != nil:
+		return "Polar has it, and it cannot be mirrored: " + found.Rejected.Reason
+	case found.Polar == nil:
+		return "Polar does not have it, or no configured token can see it."
+	case found.Mirror == nil:
+		return "The mirror does not have it yet."
+	case len(found.Differences) > 0:
+		return fmt.Sprintf("Fields that differ: %d; syncd verify --repair mends what still does after the next run.", len(found.Differences))
 	}
-}
-
-func fieldsOf(m *polar.CustomerMeter) map[string]string {
-	return map[string]string{
-		"customer_id":          m.CustomerID.String(),
-		"meter_id":             m.MeterID.String(),
-		"consumed_units":       m.ConsumedUnits.String(),
-		"credited_units":       strconv.FormatInt(m.CreditedUnits, 10),
-		"balance":              m.Balance.String(),
-		"created_at":           moment(m.CreatedAt),
-		"modified_at":          moment(m.ModifiedAt),
-		"extra":                shorten(string(m.Extra)),
-		"customer.external_id": optional(m.Customer.ExternalID),
-		"customer.name":        optional(m.Customer.Name),
-		"customer.email":       optional(m.Customer.Email),
-		"customer.modified_at": moment(m.Customer.ModifiedAt),
-		"customer.deleted_at":  moment(m.Customer.DeletedAt),
-		"meter.name":           m.Meter.Name,
-		"meter.unit":           m.Meter.Unit,
-		"meter.modified_at":    moment(m.Meter.ModifiedAt),
-		"meter.archived_at":    moment(m.Meter.ArchivedAt),
-	}
-}
-
-func optional(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
+	return "Mirror and Polar agree."
 }
 
 func moment(t time.Time) string {
@@ -159,11 +114,4 @@ func moment(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339Nano)
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

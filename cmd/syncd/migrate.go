@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/console"
-	"polarmirror/internal/store"
 )
 
 func (p *program) migrateCommand() *cobra.Command {
@@ -18,15 +15,15 @@ func (p *program) migrateCommand() *cobra.Command {
 		Short:   "Bring the schema up to date",
 		Long:    "Applies the migrations that are missing. The service and --backfill do so themselves at start.",
 		Example: "  syncd migrate up",
-		Args:    noArguments,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return p.migrateUp(cmd.Context()) },
+		Args:    cobra.NoArgs,
+		RunE:    p.onDatabase(p.migrateUp),
 	}
 	status := &cobra.Command{
 		Use:     "status",
 		Short:   "List the migrations and which of them are applied",
 		Example: "  syncd migrate status",
-		Args:    noArguments,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return p.migrateStatus(cmd.Context()) },
+		Args:    cobra.NoArgs,
+		RunE:    p.onDatabase(p.migrateStatus),
 	}
 	return group(&cobra.Command{
 		Use:     "migrate",
@@ -35,39 +32,46 @@ func (p *program) migrateCommand() *cobra.Command {
 	}, up, status)
 }
 
-func (p *program) migrateUp(ctx context.Context) error {
-	db, err := p.openForMigration(ctx)
-	if err != nil {
-		return err
+// onDatabase makes a command of work on the database.
+func (p *program) onDatabase(work func(context.Context, *database) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		cfg, err := p.begin(cmd.Context(), true)
+		if err != nil {
+			return err
+		}
+		db, err := p.openDatabase(cmd.Context(), cfg)
+		if err != nil {
+			return err
+		}
+		return work(cmd.Context(), db)
 	}
+}
+
+func (p *program) migrateUp(ctx context.Context, db *database) error {
 	if err := db.Ready(ctx); err != nil {
-		return &databaseError{err}
+		return databaseError(err)
 	}
 	applied, err := db.Migrate(ctx)
 	if err != nil {
-		return &databaseError{err}
+		return databaseError(err)
 	}
-	if applied == 0 {
-		_, err = fmt.Fprintln(p.stdout, "The schema is up to date: nothing to apply.")
-		return err
+	text := "The schema is up to date: nothing to apply."
+	if applied > 0 {
+		text = fmt.Sprintf("Applied %d migrations: the schema is up to date.", applied)
 	}
-	_, err = fmt.Fprintf(p.stdout, "Applied %d migrations: the schema is up to date.\n", applied)
+	_, err = fmt.Fprintln(p.stdout, text)
 	return err
 }
 
-func (p *program) migrateStatus(ctx context.Context) error {
-	db, err := p.openForMigration(ctx)
-	if err != nil {
-		return err
-	}
+func (p *program) migrateStatus(ctx context.Context, db *database) error {
 	if err := obsolete(ctx, db); err != nil {
 		return err
 	}
 	list, err := db.Migrations(ctx)
 	if err != nil {
-		return &databaseError{err}
+		return databaseError(err)
 	}
-	table := console.Table{Columns: []string{"version", "migration", "applied"}, Right: []string{"version"}}
+	table := console.Table{Columns: []string{"version", "migration", "applied"}}
 	pending := 0
 	for _, m := range list {
 		applied := "pending"
@@ -76,7 +80,7 @@ func (p *program) migrateStatus(ctx context.Context) error {
 		} else {
 			pending++
 		}
-		table.Rows = append(table.Rows, []string{strconv.FormatInt(m.Version, 10), m.Name, applied})
+		table.Add(m.Version, m.Name, applied)
 	}
 	if err := table.Print(p.stdout); err != nil {
 		return err
@@ -85,23 +89,4 @@ func (p *program) migrateStatus(ctx context.Context) error {
 		_, err = fmt.Fprintf(p.stdout, "%d pending: run syncd migrate up.\n", pending)
 	}
 	return err
-}
-
-// obsolete returns an error if the schema is from before the first release: nothing
-// that it says of itself is true of this syncd's.
-func obsolete(ctx context.Context, db *database) error {
-	var schema *store.SchemaError
-	if err := db.Ready(ctx); errors.As(err, &schema) && schema.Obsolete {
-		return &databaseError{err}
-	}
-	return nil
-}
-
-func (p *program) openForMigration(ctx context.Context) (*database, error) {
-	cfg, err := p.loadConfig()
-	if err != nil {
-		return nil, err
-	}
-	p.openLog(cfg.Log, true)
-	return p.openDatabase(ctx, cfg)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,23 +26,16 @@ const (
 )
 
 // A program is one call of syncd: what it was told, where it writes, and what
-// it opened.
+// undoes what it opened.
 type program struct {
-	flags         flags
-	lookupEnv     func(string) (string, bool)
-	stdout        io.Writer
-	screen        *console.Screen // stderr
-	terminal      bool            // stderr is one that can show bars
-	log           *zap.Logger
-	started       bool           // the command line was understood
-	observability *observability // nil but for the service
-	closers       []closer
-}
-
-// A closer undoes an opening.
-type closer struct {
-	name  string
-	close func(context.Context) error
+	flags     flags
+	lookupEnv func(string) (string, bool)
+	stdout    io.Writer
+	screen    *console.Screen // stderr
+	terminal  bool            // stderr is one that can show bars
+	log       *zap.Logger
+	started   bool // the command line was understood
+	closers   []func(context.Context) error
 }
 
 // run is syncd: it does what args ask for and returns the exit code. It stops in
@@ -54,8 +48,11 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 		terminal:  isTerminal(stderr, lookupEnv),
 		log:       zap.NewNop(),
 	}
+	exit, cancel := withGrace(ctx, exitTime)
+	defer cancel()
 	err := p.execute(ctx, args)
-	err = errors.Join(err, p.close(ctx))
+	p.screen.Close()
+	err = errors.Join(err, p.close(exit))
 	for _, line := range errorLines(err) {
 		fmt.Fprintf(p.screen, "syncd: %s\n", line)
 	}
@@ -72,26 +69,6 @@ func isTerminal(w io.Writer, lookupEnv func(string) (string, bool)) bool {
 	return kind != "dumb"
 }
 
-// announceStop says, once ctx has ended, that the end may take a moment. The
-// returned function takes that back, or waits until it has been said.
-func (p *program) announceStop(ctx context.Context) (forget func()) {
-	log := p.log
-	said := make(chan struct{})
-	forgotten := context.AfterFunc(ctx, func() {
-		defer close(said)
-		if p.terminal {
-			fmt.Fprintln(p.screen, "stopping, press Ctrl-C again to abort")
-			return
-		}
-		log.Info("stopping")
-	})
-	return func() {
-		if !forgotten() {
-			<-said
-		}
-	}
-}
-
 // execute parses the command line and runs the command.
 func (p *program) execute(ctx context.Context, args []string) error {
 	root := p.rootCommand()
@@ -99,71 +76,75 @@ func (p *program) execute(ctx context.Context, args []string) error {
 	root.SetOut(p.stdout)
 	root.SetErr(p.screen)
 	command, err := root.ExecuteContextC(ctx)
-	var usage *usageError
-	if err != nil && !p.started && !errors.As(err, &usage) {
-		return &usageError{command: command.CommandPath(), problem: oneLine(err.Error())}
+	if err != nil && !p.started {
+		return &exitError{exitUsage, fmt.Errorf("%s; see %s --help", strings.TrimSuffix(err.Error(), "."), command.CommandPath())}
 	}
 	return err
 }
 
 // onClose has something closed at the end, before all that was opened earlier.
-func (p *program) onClose(name string, closeIt func(context.Context) error) {
-	p.closers = append(p.closers, closer{name, closeIt})
+func (p *program) onClose(closeIt func(context.Context) error) {
+	p.closers = append(p.closers, closeIt)
+}
+
+// background runs f until the program ends.
+func (p *program) background(f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	p.onClose(func(context.Context) error {
+		cancel()
+		return <-done
+	})
 }
 
 // close closes everything. When time is up it leaves the rest to the end of the
 // process, which costs nothing but a recovery at the next start.
 func (p *program) close(ctx context.Context) error {
-	limit := closeTime
-	if ctx.Err() != nil {
-		limit = max(time.Until(stoppedAt(ctx).Add(exitTime)), 100*time.Millisecond)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	done := make(chan error, 1)
-	go func() {
+	err := within(ctx, func() error {
 		var errs []error
 		for i := len(p.closers) - 1; i >= 0; i-- {
-			c := p.closers[i]
-			if err := c.close(ctx); err != nil {
-				errs = append(errs, fmt.Errorf("close %s: %w", c.name, err))
-			}
+			errs = append(errs, p.closers[i](ctx))
 		}
-		done <- errors.Join(errs...)
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
+		return errors.Join(errs...)
+	})
+	if errors.Is(err, errInterrupted) {
 		return nil
 	}
+	return err
 }
 
-// stoppedAt is when ctx was ended by a signal.
-func stoppedAt(ctx context.Context) time.Time {
-	var i *interruption
-	if errors.As(context.Cause(ctx), &i) {
-		return i.at
-	}
-	return time.Now()
-}
+// errInterrupted means that work did not end in time after a signal.
+var errInterrupted = errors.New("interrupted")
 
 // untilStopped calls work, which ends soon after ctx does. Should it not, it is
-// left alone.
+// left alone, and may still use what it was given.
 func untilStopped(ctx context.Context, work func() error) error {
+	ctx, cancel := withGrace(ctx, stopTime)
+	defer cancel()
+	return within(ctx, work)
+}
+
+// within calls work and waits for it until ctx ends.
+func within(ctx context.Context, work func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- work() }()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-	}
-	timer := time.NewTimer(stopTime)
-	defer timer.Stop()
-	select {
-	case err := <-done:
-		return err
-	case <-timer.C:
 		return errInterrupted
+	}
+}
+
+// withGrace returns a context that ends some time after ctx does.
+func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() {
+		stop()
+		cancel()
 	}
 }

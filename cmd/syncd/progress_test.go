@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
 )
 
@@ -17,15 +19,15 @@ func TestLongWalkIsLoggedWithItsTimeLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
-		l := &logProgress{log: zap.New(core), walks: map[string]*loggedWalk{}}
+		walks := console.NewScreen(io.Discard)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go l.watch(ctx)
-		l.Walking("acme", mirror.Position{Pages: 1, Rows: 100, Remaining: 900, Total: 1000, Left: -1})
+		go logWalks(ctx, walks, zap.New(core))
+		walks.Walking("acme", mirror.Position{Pages: 1, Rows: 100, Remaining: 900, Total: 1000, Left: -1})
 		time.Sleep(logEvery + time.Second)
-		l.Walking("acme", mirror.Position{Pages: 2, Rows: 200, Remaining: 800, Total: 1000, Left: 90 * time.Second})
+		walks.Walking("acme", mirror.Position{Pages: 2, Rows: 200, Remaining: 800, Total: 1000, Left: 90 * time.Second})
 		time.Sleep(logEvery)
-		l.Walked("acme", mirror.Position{}, nil)
+		walks.Walked("acme", mirror.Position{}, nil)
 		time.Sleep(logEvery)
 		var got []map[string]any
 		for _, entry := range logs.All() {

@@ -2,17 +2,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
-	"github.com/google/uuid"
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/polar"
 )
 
 func (p *program) refreshCommand() *cobra.Command {
@@ -28,18 +29,12 @@ list stay as they are. With several organizations configured, each is asked.
 
 Exit code 1 means that a customer is unknown, or that an organization failed.`,
 		Example: "  syncd refresh 3b9f2c1e-7a54-4f0e-9c1d-5e8a6b0d4f21\n  syncd refresh user_1042 user_1043 --json\n  syncd refresh --organization acme user_1042",
-		Args: func(cmd *cobra.Command, args []string) error {
-			problem := ""
-			for _, arg := range args {
-				if strings.TrimSpace(arg) == "" {
-					problem = "an id of a customer is empty"
-				}
-			}
+		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				problem = "refresh takes the ids of customers: Polar's, or those in your own system"
+				return errors.New("refresh takes the ids of customers: Polar's, or those in your own system")
 			}
-			if problem != "" {
-				return &usageError{command: cmd.CommandPath(), problem: problem}
+			if slices.ContainsFunc(args, func(arg string) bool { return strings.TrimSpace(arg) == "" }) {
+				return errors.New("an id of a customer is empty")
 			}
 			return nil
 		},
@@ -54,25 +49,18 @@ Exit code 1 means that a customer is unknown, or that an organization failed.`,
 }
 
 func (p *program) refresh(ctx context.Context, customers []string, asJSON bool) error {
-	cfg, err := p.loadConfig()
-	if err != nil {
-		return err
-	}
-	p.openLog(cfg.Log, true)
-	defer p.announceStop(ctx)()
-	env, err := p.openEnv(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	m, err := p.newMirror(env.cfg, env.db, env.source, nil)
+	e, err := p.openMirror(ctx, true)
 	if err != nil {
 		return err
 	}
 	var reports []mirror.Refreshed
 	failed := untilStopped(ctx, func() (err error) {
-		reports, err = m.Refresh(ctx, customers)
+		reports, err = e.mirror.Refresh(ctx, customers)
 		return err
 	})
+	if errors.Is(failed, errInterrupted) {
+		return failed
+	}
 	if asJSON {
 		err = printRefreshJSON(p.stdout, reports)
 	} else {
@@ -100,7 +88,8 @@ func unknownCustomers(reports []mirror.Refreshed) error {
 
 func printRefresh(out io.Writer, reports []mirror.Refreshed) error {
 	table := console.Table{Columns: []string{"organization", "customer", "meter", "field", "old", "new"}}
-	var notes []string
+	changes, notes := 0, ""
+	note := func(format string, args ...any) { notes += fmt.Sprintf(format+"\n", args...) }
 	for i := range reports {
 		r := &reports[i]
 		for _, c := range r.Customers {
@@ -114,95 +103,45 @@ func printRefresh(out io.Writer, reports []mirror.Refreshed) error {
 						}
 						told[d.Field] = true
 					}
-					table.Rows = append(table.Rows, []string{r.Organization, c.Asked, meter, d.Field, orDash(shorten(d.A)), orDash(shorten(d.B))})
+					table.Add(r.Organization, c.Asked, meter, d.Field, orDash(shorten(d.A)), orDash(shorten(d.B)))
+					changes++
 				}
 			}
 			switch {
+			case c.Listed == 0 && r.Filtered:
+				note("%s, customer %s: Polar lists no customer meters of it that the configured filter lets in; its rows in the mirror stay as they are.", r.Organization, c.Asked)
 			case c.Listed == 0:
-				notes = append(notes, notListed(r, &c))
+				note("%s, customer %s: Polar lists no customer meters of it; its rows in the mirror stay as they are.", r.Organization, c.Asked)
 			case len(c.Changes) == 0:
-				notes = append(notes, fmt.Sprintf("%s, customer %s: nothing changed.", r.Organization, c.Asked))
+				note("%s, customer %s: nothing changed.", r.Organization, c.Asked)
 			}
 		}
 		if r.Rejected > 0 {
-			notes = append(notes, fmt.Sprintf("%s: %s rows could not be mirrored; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;", r.Organization, console.Count(r.Rejected)))
+			note("%s: %s rows could not be mirrored; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;", r.Organization, console.Count(r.Rejected))
 		}
 	}
-	if len(table.Rows) > 0 {
+	if changes > 0 {
 		if err := table.Print(out); err != nil {
 			return err
 		}
 	}
-	for _, note := range notes {
-		if _, err := fmt.Fprintln(out, note); err != nil {
-			return err
-		}
+	_, err := io.WriteString(out, notes)
+	return err
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
 	}
-	return nil
-}
-
-func notListed(r *mirror.Refreshed, c *mirror.RefreshedCustomer) string {
-	filter := ""
-	if r.Filtered {
-		filter = " that the configured filter lets in"
-	}
-	return fmt.Sprintf("%s, customer %s: Polar lists no customer meters of it%s; its rows in the mirror stay as they are.", r.Organization, c.Asked, filter)
-}
-
-// A refreshReport is one organization in syncd refresh --json.
-type refreshReport struct {
-	Organization string            `json:"organization"`
-	RunID        int64             `json:"run_id"`
-	Customers    []refreshCustomer `json:"customers"`
-	Unknown      []string          `json:"unknown"`
-	Rejected     int64             `json:"rejected"`
-}
-
-type refreshCustomer struct {
-	Asked      string          `json:"asked"`
-	CustomerID uuid.UUID       `json:"customer_id"`
-	Listed     int             `json:"listed"`
-	Changes    []refreshChange `json:"changes"`
-}
-
-type refreshChange struct {
-	ID      uuid.UUID            `json:"id"`
-	MeterID uuid.UUID            `json:"meter_id"`
-	Meter   string               `json:"meter"`
-	Kind    mirror.RowChangeKind `json:"kind"`
-	Fields  []fieldChange        `json:"fields"`
-}
-
-type fieldChange struct {
-	Field string `json:"field"`
-	Old   string `json:"old"`
-	New   string `json:"new"`
+	return s
 }
 
 func printRefreshJSON(out io.Writer, reports []mirror.Refreshed) error {
-	list := []refreshReport{} // not nil: an empty array in JSON
-	for i := range reports {
-		r := &reports[i]
-		report := refreshReport{
-			Organization: r.Organization, RunID: r.RunID, Customers: []refreshCustomer{},
-			Unknown: append([]string{}, r.Unknown...), Rejected: r.Rejected,
-		}
-		for _, c := range r.Customers {
-			customer := refreshCustomer{Asked: c.Asked, CustomerID: c.ID, Listed: c.Listed, Changes: []refreshChange{}}
-			for _, change := range c.Changes {
-				fields := []fieldChange{}
-				for _, d := range change.Fields {
-					fields = append(fields, fieldChange{Field: d.Field, Old: d.A, New: d.B})
-				}
-				customer.Changes = append(customer.Changes, refreshChange{
-					ID: change.ID, MeterID: change.MeterID, Meter: change.MeterName, Kind: change.Kind, Fields: fields,
-				})
-			}
-			report.Customers = append(report.Customers, customer)
-		}
-		list = append(list, report)
-	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(list)
+	return printJSON(out, reports, json.WithMarshalers(json.MarshalFunc(func(d polar.Difference) ([]byte, error) {
+		return json.Marshal(struct {
+			Field string `json:"field"`
+			A     string `json:"old"`
+			B     string `json:"new"`
+		}(d))
+	})))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -58,21 +59,40 @@ func TestRefreshJSONShowsFieldsAndKeepsItsShape(t *testing.T) {
 	if r.code != exitFailed {
 		t.Errorf("exit code %d, want %d", r.code, exitFailed)
 	}
-	var reports []refreshReport
+	type change struct {
+		ID, Kind string
+		MeterID  string `json:"meter_id"`
+		Meter    string
+		Fields   []map[string]string
+	}
+	var reports []struct {
+		Organization string
+		RunID        int64 `json:"run_id"`
+		Customers    []struct {
+			Asked      string
+			CustomerID string `json:"customer_id"`
+			Listed     int
+			Changes    []change
+		}
+		Unknown  []string
+		Rejected int
+	}
 	decoder := json.NewDecoder(strings.NewReader(r.stdout))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&reports); err != nil || len(reports) != 1 || len(reports[0].Customers) != 1 {
 		t.Fatalf("%v in %s", err, r.stdout)
 	}
 	report := reports[0]
-	if c := report.Customers[0]; report.RunID == 0 || c.Asked != *customer.ExternalID || c.CustomerID != customer.ID || c.Listed != len(c.Changes) || c.Listed == 0 {
+	if c := report.Customers[0]; report.RunID == 0 || c.Asked != *customer.ExternalID || c.CustomerID != customer.ID.String() || c.Listed != len(c.Changes) || c.Listed == 0 {
 		t.Fatalf("report %+v", report)
 	}
 	if diff := cmp.Diff([]string{"nobody"}, report.Unknown); diff != "" {
 		t.Error(diff)
 	}
-	if fields := report.Customers[0].Changes[0].Fields; !slices.Contains(fields, fieldChange{"customer.name", *customer.Name, "Ada"}) {
-		t.Errorf("fields %+v", fields)
+	want := map[string]string{"field": "customer.name", "old": *customer.Name, "new": "Ada"}
+	renamed := func(f map[string]string) bool { return maps.Equal(f, want) }
+	if c := report.Customers[0].Changes[0]; c.Kind != "changed" || c.Meter == "" || c.MeterID == "" || !slices.ContainsFunc(c.Fields, renamed) {
+		t.Errorf("change %+v", c)
 	}
 	r = call(t, nil, "--config", f.config, "refresh", "--json", "nobody")
 	for _, part := range []string{`"customers": []`, `"unknown": [`, `"rejected": 0`} {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
 
 	"polarmirror/internal/config"
 )
@@ -13,7 +15,7 @@ import (
 type flags struct {
 	config          string
 	organizations   []string
-	logLevel        string
+	logLevel        *zapcore.Level // nil: as configured
 	logFormat       string
 	noProgress      bool
 	demo            bool
@@ -55,17 +57,12 @@ func (p *program) rootCommand() *cobra.Command {
 			return p.serve(cmd.Context())
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := p.checkFlags(cmd); err != nil {
-				return err
-			}
-			p.started = true
-			return nil
+			err := p.checkFlags(cmd)
+			p.started = err == nil
+			return err
 		},
 	}
 	p.addFlags(root)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{command: cmd.CommandPath(), problem: oneLine(err.Error())}
-	})
 	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(p.statusCommand(), p.verifyCommand(), p.getCommand(), p.refreshCommand(), p.migrateCommand(), p.configCommand(),
 		p.healthcheckCommand(), p.versionCommand())
@@ -82,8 +79,15 @@ func (p *program) addFlags(root *cobra.Command) {
 	all := root.PersistentFlags()
 	all.StringVar(&f.config, "config", "", "configuration `FILE` (default config.yaml if it is there)")
 	all.StringArrayVar(&f.organizations, "organization", nil, "only the organization `NAME`; may be repeated")
-	all.StringVar(&f.logLevel, "log-level", "", "debug, info, warn or error (default as configured)")
-	all.StringVar(&f.logFormat, "log-format", "", "json or console (default as configured; console for people at a terminal)")
+	all.Func("log-level", "`LEVEL`: debug, info, warn or error (default as configured)", func(text string) error {
+		level, err := config.ParseLevel(text)
+		f.logLevel = &level
+		return err
+	})
+	all.Func("log-format", "`FORMAT`: json or console (default as configured; console for people at a terminal)", func(text string) (err error) {
+		f.logFormat, err = config.ParseFormat(text)
+		return err
+	})
 	all.BoolVar(&f.noProgress, "no-progress", false, "log lines instead of progress bars, also on a terminal")
 	own := root.Flags()
 	own.BoolVar(&f.backfill, "backfill", false, "read all customer meters of every organization once, then exit")
@@ -116,29 +120,15 @@ func (p *program) completeOrganizations(*cobra.Command, []string, string) ([]str
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// checkFlags refuses values and combinations that mean nothing.
+// checkFlags refuses combinations that mean nothing.
 func (p *program) checkFlags(cmd *cobra.Command) error {
-	complain := func(format string, args ...any) error {
-		return &usageError{command: cmd.CommandPath(), problem: fmt.Sprintf(format, args...)}
-	}
-	if p.flags.logLevel != "" {
-		if _, err := config.ParseLevel(p.flags.logLevel); err != nil {
-			return complain("--log-level: %v", err)
-		}
-	}
-	if p.flags.logFormat != "" {
-		if _, err := config.ParseFormat(p.flags.logFormat); err != nil {
-			return complain("--log-format: %v", err)
-		}
-	}
-	if p.flags.demo && p.flags.config != "" {
-		return complain("--demo brings a configuration of its own: leave --config out")
-	}
-	if p.flags.walk && !cmd.HasParent() && !p.flags.backfill {
-		return complain("--walk goes with --backfill and with verify: the service proves large organizations by rank")
-	}
-	if cmd.Flags().Changed("config") && p.flags.config == "" {
-		return complain("--config names no file")
+	switch f := &p.flags; {
+	case cmd.Flags().Changed("config") && f.config == "":
+		return errors.New("--config names no file")
+	case f.demo && f.config != "":
+		return errors.New("--demo brings a configuration of its own: leave --config out")
+	case f.walk && !cmd.HasParent() && !f.backfill:
+		return errors.New("--walk goes with --backfill and with verify: the service proves large organizations by rank")
 	}
 	return nil
 }
@@ -149,32 +139,26 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	problem := fmt.Sprintf("unknown command %.40q", args[0])
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		problem += fmt.Sprintf(", did you mean %q?", near[0])
+		return fmt.Errorf("unknown command %.40q, did you mean %q?", args[0], near[0])
 	}
-	return &usageError{command: cmd.CommandPath(), problem: problem}
-}
-
-// noArguments refuses arguments of a command that takes none.
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return &usageError{command: cmd.CommandPath(), problem: fmt.Sprintf("unexpected argument %.40q", args[0])}
+	return fmt.Errorf("unknown command %.40q", args[0])
 }
 
 // group makes a command that only holds others.
 func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(commands...)
-	cmd.Args = unknownCommand
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args)
+		}
 		var names []string
 		for _, c := range commands {
 			names = append(names, c.Name())
 		}
-		return &usageError{command: cmd.CommandPath(), problem: "which one: " + strings.Join(names, " or ") + "?"}
+		return fmt.Errorf("which one: %s?", strings.Join(names, " or "))
 	}
+	cmd.Run = func(*cobra.Command, []string) {} // without it, the arguments are not looked at
 	return cmd
 }
 
@@ -185,10 +169,16 @@ func helpCommand(root *cobra.Command) *cobra.Command {
 		Use:     "help [COMMAND]",
 		Short:   "Help about any command",
 		Example: "  syncd help config check",
+		Args: func(_ *cobra.Command, args []string) error {
+			if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+				return fmt.Errorf("unknown command %.40q", strings.Join(args, " "))
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			cmd, rest, err := root.Find(args)
-			if err != nil || len(rest) > 0 {
-				return &usageError{command: root.CommandPath(), problem: fmt.Sprintf("unknown command %.40q", strings.Join(args, " "))}
+			cmd, _, err := root.Find(args)
+			if err != nil {
+				return err
 			}
 			cmd.InitDefaultHelpFlag()
 			return cmd.Help()

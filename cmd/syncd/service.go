@@ -3,13 +3,21 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"runtime"
+	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/config"
+	"polarmirror/internal/heartbeat"
+	"polarmirror/internal/metrics"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+	"polarmirror/internal/web"
 )
 
 // serve is the service. Being told to stop is its ordinary end.
@@ -25,21 +33,7 @@ func (p *program) serve(ctx context.Context) error {
 }
 
 func (p *program) serveUntilStopped(ctx context.Context) error {
-	cfg, err := p.loadConfig()
-	if err != nil {
-		return err
-	}
-	p.openLog(cfg.Log, false)
-	defer p.announceStop(ctx)()
-	p.warn(cfg)
-	if err := p.openProfiles(ctx); err != nil {
-		return err
-	}
-	if p.observability, err = p.openObservability(ctx, cfg); err != nil {
-		return err
-	}
-	defer p.observability.close()
-	env, err := p.openEnv(ctx, cfg)
+	cfg, err := p.begin(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -47,58 +41,81 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.newMirror(env.cfg, env.db, env.source, progresses{p.newProgress(false), p.observability.walks})
+
+	// Health checks are answered before the database is opened and migrated, which
+	// may take a while. A listener that breaks ends the service.
+	observed := newMetrics(cfg, p.log)
+	server, err := p.listen(ctx, cfg.HTTP, observed)
 	if err != nil {
 		return err
 	}
-	inbox := m.Inbox(mirror.InboxOptions{Observe: p.observability.webhookProcessed})
-	if err := p.observability.mount(ctx, p, env, schedules, p.webhooks(env.cfg, inbox)); err != nil {
+	ctx, stop := context.WithCancel(ctx)
+	serving, ctx := errgroup.WithContext(ctx)
+	serving.Go(func() error { return server.Serve(ctx) })
+	p.onClose(func(context.Context) error {
+		stop()
+		return serving.Wait()
+	})
+
+	e, err := p.openEnv(ctx, cfg)
+	if err != nil {
 		return err
 	}
-	if err := env.begin(p); err != nil {
+	pulse := newPulse(cfg, e.db, observed.Beat, p.log)
+	walks := new(web.Walks)
+	p.showProgress(false)
+	if err := p.join(e, observed, runObserver{observed, pulse}, p.screen, walks); err != nil {
 		return err
+	}
+	inbox := e.mirror.Inbox(mirror.InboxOptions{Observe: observed.WebhookProcessed})
+	page, err := web.NewPage(web.PageOptions{
+		Store:    e.db.Store,
+		Settings: pageSettings(cfg, schedules),
+		Walks:    walks,
+		Version:  thisBuild().version,
+		Log:      p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(func(context.Context) error {
+		page.Close()
+		return nil
+	})
+	observed.WatchDatabase(e.db, configured(cfg))
+	server.Mount(web.Handlers{
+		Page:     page,
+		Webhooks: web.NewWebhooks(webhookOptions(cfg, inbox, observed, p.log)),
+		Metrics:  observed.Handler(),
+		Health:   web.NewHealth(e.db, configured(cfg), cfg.HTTP.MaxLag, p.log),
+	})
+	if !cfg.HeartbeatURL.IsZero() {
+		pulse.Begin(ctx)
+	}
+	if e.demo != nil {
+		if err := p.beginDemo(e, server); err != nil {
+			return err
+		}
+	} else if e.db.psql != "" {
+		p.log.Info("embedded database ready", zap.String("open_with", e.db.psql))
 	}
 	p.log.Info("serving",
-		zap.Int("organizations", len(env.cfg.Organizations)),
+		zap.Int("organizations", len(cfg.Organizations)),
 		zap.String("incremental", string(cfg.Schedule.Incremental)),
 		zap.String("full", string(cfg.Schedule.Full)),
 		zap.Stringer("timezone", cfg.Schedule.Location))
 	return untilStopped(ctx, func() error {
 		group, ctx := errgroup.WithContext(ctx)
-		group.Go(func() error { return m.Serve(ctx, schedules) })
+		group.Go(func() error { return e.mirror.Serve(ctx, schedules) })
 		group.Go(func() error { return inbox.Serve(ctx) })
-		group.Go(func() error { return p.observability.watch(ctx) })
+		if !cfg.HeartbeatURL.IsZero() {
+			group.Go(func() error {
+				pulse.Run(ctx)
+				return nil
+			})
+		}
 		return group.Wait()
 	})
-}
-
-// begin lets the demo live, if it is one, and says how to look at the database.
-func (e *env) begin(p *program) error {
-	if e.demo == nil {
-		if e.db.psql != "" {
-			p.log.Info("embedded database ready", zap.String("open_with", e.db.psql))
-		}
-		return nil
-	}
-	server := p.observability.server
-	if err := e.introduce(p.stdout, server.URL()); err != nil {
-		return err
-	}
-	if err := e.demo.sendWebhooks(p, e.cfg, cmp.Or(server.WebhookURL(), server.URL())); err != nil {
-		return err
-	}
-	e.demo.live(p)
-	return nil
-}
-
-// warn logs what is allowed and probably not meant.
-func (p *program) warn(cfg *config.Config) {
-	for _, w := range cfg.Warnings() {
-		p.log.Warn("configuration", zap.String("warning", w))
-	}
-	if p.flags.acceptDeletions && !p.flags.backfill {
-		p.log.Warn("deletions are accepted whatever their number as long as this process runs; for one run use --backfill --accept-deletions")
-	}
 }
 
 func schedulesOf(s config.Schedule) (mirror.Schedules, error) {
@@ -113,33 +130,150 @@ func schedulesOf(s config.Schedule) (mirror.Schedules, error) {
 	return mirror.Schedules{Incremental: incremental, Full: full, RunOnStart: s.RunOnStart}, nil
 }
 
-// An env is what runs work with: the configuration, the database, and with --demo
-// the simulated Polar.
-type env struct {
-	cfg    *config.Config
-	db     *database
-	demo   *demo  // nil without --demo
-	source string // what is read; "" for what cfg says
+func newMetrics(cfg *config.Config, log *zap.Logger) *metrics.Metrics {
+	b := thisBuild()
+	var names []string
+	for _, o := range cfg.Organizations {
+		names = append(names, o.Name)
+	}
+	return metrics.New(metrics.Options{
+		Version:       b.version,
+		Commit:        b.commit,
+		Go:            runtime.Version(),
+		Organizations: names,
+		MaxLag:        cfg.HTTP.MaxLag,
+		Log:           log,
+	})
 }
 
-func (p *program) openEnv(ctx context.Context, cfg *config.Config) (*env, error) {
-	if p.flags.demo && p.terminal {
-		fmt.Fprintf(p.screen, "Starting the embedded database in %s ...\n", cfg.Database.DataDir)
+// A runObserver counts what runs do, and wakes the heartbeat when one has succeeded.
+type runObserver struct {
+	*metrics.Metrics
+	pulse *heartbeat.Pulse
+}
+
+func (o runObserver) Ended(organization string, kind store.Kind, end mirror.End, elapsed time.Duration) {
+	o.Metrics.Ended(organization, kind, end, elapsed)
+	if end == mirror.Succeeded {
+		o.pulse.Wake()
 	}
-	db, err := p.openMirrored(ctx, cfg)
+}
+
+// listen takes the configured addresses. The demo is content with any.
+func (p *program) listen(ctx context.Context, c config.HTTP, observer web.Observer) (*web.Server, error) {
+	opts := web.Options{
+		Listen:        c.Listen,
+		WebhookListen: c.WebhookListen,
+		Hosts:         c.Hosts,
+		Access:        web.Access{Token: reader(c.Token), User: c.User, Password: reader(c.Password)},
+		Observer:      observer,
+		Log:           p.log,
+	}
+	server, err := web.Listen(ctx, opts)
+	if taken, ok := errors.AsType[*web.ListenError](err); ok && taken.InUse() && p.flags.demo {
+		opts.Listen = "127.0.0.1:0"
+		server, err = web.Listen(ctx, opts)
+	}
 	if err != nil {
 		return nil, err
 	}
-	e := &env{cfg: cfg, db: db}
-	if p.flags.demo {
-		// After the database, which wants to find its folder empty.
-		if e.demo, err = p.openDemo(cfg); err != nil {
-			return nil, err
-		}
-		e.source = demoSource
-		if err := e.demo.writePast(ctx, db, cfg.Organizations); err != nil {
-			return nil, err
+	if url := server.URL(); url != "" {
+		p.log.Info("listening", zap.String("url", url), zap.Bool("protected", c.Protected()))
+	}
+	if url := server.WebhookURL(); url != "" {
+		p.log.Info("listening for webhooks", zap.String("url", url))
+	}
+	return server, nil
+}
+
+// reader reads a credential anew for each request; nil if there is none.
+func reader(c config.Credential) func() (secret.Secret, error) {
+	if c.IsZero() {
+		return nil
+	}
+	return c.Read
+}
+
+// pageSettings are what the page shows of the configuration: no secret is among
+// them.
+func pageSettings(cfg *config.Config, schedules mirror.Schedules) web.PageSettings {
+	s := web.PageSettings{Incremental: schedules.Incremental, Full: schedules.Full, MaxLag: cfg.HTTP.MaxLag}
+	for _, o := range cfg.Organizations {
+		s.Organizations = append(s.Organizations, web.PageOrganization{
+			Name:              o.Name,
+			Token:             tokenSum(o),
+			RequestsPerMinute: cfg.Polar.RequestsPerMinute,
+		})
+	}
+	return s
+}
+
+// webhookOptions take deliveries for the organizations that have a secret.
+func webhookOptions(cfg *config.Config, inbox web.WebhookInbox, observed *metrics.Metrics, log *zap.Logger) web.WebhookOptions {
+	opts := web.WebhookOptions{
+		Inbox: inbox,
+		Observe: func(organization string, outcome web.WebhookOutcome) {
+			observed.WebhookReceived(organization, string(outcome))
+		},
+		Log: log,
+	}
+	for _, o := range cfg.Organizations {
+		if !o.WebhookSecret.IsZero() {
+			opts.Endpoints = append(opts.Endpoints, web.WebhookEndpoint{Organization: o.Name, Secret: o.WebhookSecret.Read})
 		}
 	}
-	return e, nil
+	return opts
+}
+
+// configured are the configured organizations, as the store knows them.
+func configured(cfg *config.Config) []store.Organization {
+	var list []store.Organization
+	for _, o := range cfg.Organizations {
+		list = append(list, store.Organization{Name: o.Name, ID: o.ID})
+	}
+	return list
+}
+
+func newPulse(cfg *config.Config, db *database, sent func(ok bool), log *zap.Logger) *heartbeat.Pulse {
+	return heartbeat.New(heartbeat.Options{
+		URL:       cfg.HeartbeatURL,
+		UserAgent: userAgent(),
+		Status: func(ctx context.Context) ([]store.OrgStatus, error) {
+			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: configured(cfg)})
+		},
+		Sent: sent,
+		Log:  log,
+	})
+}
+
+// openProfiles serves Go's profiles if the command line asks for them.
+func (p *program) openProfiles(ctx context.Context) error {
+	if p.flags.pprof == "" {
+		return nil
+	}
+	profiles, err := web.ListenProfiles(ctx, p.flags.pprof, p.log)
+	if err != nil {
+		return err
+	}
+	p.background(profiles.Serve)
+	p.log.Info("profiles", zap.String("url", profiles.URL()))
+	return nil
+}
+
+// beginDemo says what runs, and lets things happen at the simulated Polar, which
+// sends webhooks from now on.
+func (p *program) beginDemo(e *env, server *web.Server) error {
+	if err := e.introduce(p.stdout, server.URL()); err != nil {
+		return err
+	}
+	sending, err := e.demo.sendWebhooks(e.cfg, cmp.Or(server.WebhookURL(), server.URL()))
+	if err != nil {
+		return err
+	}
+	p.onClose(func(context.Context) error {
+		e.demo.StopWebhooks()
+		return sending.Close()
+	})
+	p.background(e.demo.live)
+	return nil
 }

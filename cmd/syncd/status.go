@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +24,7 @@ func (p *program) statusCommand() *cobra.Command {
 full run proved that it saw every row (walk: by overlapping pages, sweep: by rank),
 last error, and when the schedules next ask for a run. It may be called while the service runs.`,
 		Example: "  syncd status\n  syncd status --json | jq '.[] | select(.lag_seconds > 300)'\n  syncd status --demo",
-		Args:    noArguments,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.status(cmd.Context(), asJSON)
 		},
@@ -36,11 +35,10 @@ last error, and when the schedules next ask for a run. It may be called while th
 }
 
 func (p *program) status(ctx context.Context, asJSON bool) error {
-	cfg, err := p.loadConfig()
+	cfg, err := p.begin(ctx, true)
 	if err != nil {
 		return err
 	}
-	p.openLog(cfg.Log, true)
 	known, err := p.readStatus(ctx, cfg)
 	if err != nil {
 		return err
@@ -50,7 +48,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		return printStatusJSON(p.stdout, report)
+		return printJSON(p.stdout, report)
 	}
 	if err := printStatus(p.stdout, report); err != nil {
 		return err
@@ -76,11 +74,19 @@ func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.O
 		return nil, err
 	}
 	list, err := db.OrgStatus(ctx, store.OrgStatusQuery{CountRows: true})
-	var schema *store.SchemaError
-	if errors.As(err, &schema) {
+	if is[*store.SchemaError](err) {
 		return nil, obsolete(ctx, db)
 	}
 	return list, err
+}
+
+// obsolete returns an error if the schema is from before the first release: nothing
+// that it says of itself is true of this syncd's.
+func obsolete(ctx context.Context, db *database) error {
+	if schema, ok := errors.AsType[*store.SchemaError](db.Ready(ctx)); ok && schema.Obsolete {
+		return schema
+	}
+	return nil
 }
 
 // An organizationStatus is one organization in syncd status --json. Null means
@@ -96,7 +102,7 @@ type organizationStatus struct {
 	LastFullMethod  *string    `json:"last_full_method"` // by which it proved that; null if it did not
 	LastIncremental *time.Time `json:"last_incremental"`
 	LagSeconds      *float64   `json:"lag_seconds"`
-	Undated         bool       `json:"undated,omitempty"` // the last success is dated later than now: the lag is unknown
+	Undated         bool       `json:"undated,omitzero"` // the last success is dated later than now: the lag is unknown
 	Running         *string    `json:"running"`
 	RunningSince    *time.Time `json:"running_since"`
 	LastError       *string    `json:"last_error"`
@@ -116,7 +122,7 @@ func statusReport(cfg *config.Config, asked []string, known []store.OrgStatus, n
 	for _, st := range known {
 		byName[st.Organization] = st
 	}
-	report := []organizationStatus{} // not nil: an empty array in JSON
+	var report []organizationStatus
 	for _, o := range cfg.Organizations {
 		st, ok := byName[o.Name]
 		if !ok {
@@ -152,8 +158,7 @@ func describeStatus(st store.OrgStatus) organizationStatus {
 		LastErrorAt:     timeOrNil(st.Failed.At),
 	}
 	if st.Age != nil {
-		one.LagSeconds = new(float64)
-		*one.LagSeconds = float64(st.Age.Milliseconds()) / 1000
+		one.LagSeconds = new(float64(st.Age.Milliseconds()) / 1000)
 	}
 	return one
 }
@@ -165,97 +170,60 @@ func nextRun(s config.Schedule, now time.Time) (at time.Time, kind string, err e
 	if err != nil {
 		return time.Time{}, "", err
 	}
-	at, kind = schedules.Full.Next(now), string(store.Full)
-	if tick := schedules.Incremental.Next(now); at.IsZero() || !tick.IsZero() && tick.Before(at) {
-		at, kind = tick, string(store.Incremental)
+	full, tick := schedules.Full.Next(now), schedules.Incremental.Next(now)
+	switch {
+	case full.IsZero() && tick.IsZero():
+		return time.Time{}, "", nil
+	case full.IsZero() || !tick.IsZero() && tick.Before(full):
+		return tick, string(store.Incremental), nil
 	}
-	if at.IsZero() {
-		kind = ""
-	}
-	return at, kind, nil
-}
-
-func printStatusJSON(out io.Writer, report []organizationStatus) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(report)
+	return full, string(store.Full), nil
 }
 
 func printStatus(out io.Writer, report []organizationStatus) error {
 	table := console.Table{
 		Columns: []string{"organization", "rows", "last success", "lag", "proof", "last error", "next run"},
-		Right:   []string{"rows", "lag"},
+		Right:   []string{"lag"},
 	}
+	const day, hour = "2006-01-02 15:04:05Z", "15:04:05Z"
 	for _, o := range report {
-		lag := ""
+		success, lag, proof, failure, next := "never", any(""), "none", "none", "never"
 		switch {
 		case o.Undated:
-			lag = "unknown"
-		case o.LagSeconds != nil:
-			lag = console.Span(time.Duration(*o.LagSeconds * float64(time.Second)))
+			success, lag = "dated later than now", "unknown"
+		case o.LastSuccess != nil:
+			success = o.LastSuccess.Format(day)
 		}
-		table.Rows = append(table.Rows, []string{
-			o.Organization, console.Count(o.Rows), showSuccess(o), lag, showProof(o), showError(o), showNext(o),
-		})
+		if o.LagSeconds != nil {
+			lag = time.Duration(*o.LagSeconds * float64(time.Second))
+		}
+		if o.Running != nil {
+			success += ", " + *o.Running + " run under way"
+		}
+		switch {
+		case o.LastFullMethod != nil:
+			proof = *o.LastFullMethod
+		case o.LastFullExact != nil:
+			proof = "not exact"
+		}
+		if o.LastError != nil {
+			failure = *o.LastError
+		}
+		if o.LastErrorAt != nil {
+			failure = o.LastErrorAt.Format(hour) + " " + failure
+		}
+		switch {
+		case !o.Configured:
+			next = "not configured"
+		case o.NextRun != nil:
+			next = fmt.Sprintf("%s (%s)", o.NextRun.Format(hour), *o.NextRunKind)
+		}
+		table.Add(o.Organization, o.Rows, success, lag, proof, failure, next)
 	}
 	return table.Print(out)
 }
 
-func showSuccess(o organizationStatus) string {
-	text := "never"
-	switch {
-	case o.Undated:
-		text = "dated later than now"
-	case o.LastSuccess != nil:
-		text = o.LastSuccess.Format("2006-01-02 15:04:05Z")
-	}
-	if o.Running != nil {
-		text += ", " + *o.Running + " run under way"
-	}
-	return text
-}
-
-// showProof is how the last full run proved that it saw every row.
-func showProof(o organizationStatus) string {
-	switch {
-	case o.LastFullMethod != nil:
-		return *o.LastFullMethod
-	case o.LastFullExact != nil:
-		return "not exact"
-	default:
-		return "none"
-	}
-}
-
-func showError(o organizationStatus) string {
-	if o.LastError == nil {
-		return "none"
-	}
-	if o.LastErrorAt == nil {
-		return *o.LastError
-	}
-	return o.LastErrorAt.Format("15:04:05Z ") + *o.LastError
-}
-
-func showNext(o organizationStatus) string {
-	switch {
-	case !o.Configured:
-		return "not configured"
-	case o.NextRun == nil:
-		return "never"
-	default:
-		return fmt.Sprintf("%s (%s)", o.NextRun.UTC().Format("15:04:05Z"), *o.NextRunKind)
-	}
-}
-
-func timeOrNil(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
-}
+func timeOrNil(t time.Time) *time.Time { return orNil(t.UTC()) }
 
 func orNil[T comparable](v T) *T {
 	var zero T

@@ -2,16 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/google/uuid"
+	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
 
@@ -36,7 +36,7 @@ schema is brought up to date first, as the service does.
 
 Exit code 1 means that a difference was found, also if --repair mended it.`,
 		Example: "  syncd verify\n  syncd verify --walk\n  syncd verify --organization acme --json\n  syncd verify --repair\n  syncd verify --demo",
-		Args:    noArguments,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.verify(cmd.Context(), asJSON, repair)
 		},
@@ -49,25 +49,19 @@ Exit code 1 means that a difference was found, also if --repair mended it.`,
 }
 
 func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
-	cfg, err := p.loadConfig()
+	e, err := p.openMirror(ctx, true)
 	if err != nil {
 		return err
 	}
-	p.openLog(cfg.Log, true)
-	defer p.announceStop(ctx)()
-	env, err := p.openEnv(ctx, cfg)
-	if err != nil {
-		return err
-	}
-	m, err := p.newMirror(env.cfg, env.db, env.source, p.newProgress(true))
-	if err != nil {
-		return err
-	}
+	p.showProgress(true)
 	var reports []mirror.Report
 	failed := untilStopped(ctx, func() (err error) {
-		reports, err = m.Verify(ctx, repair)
+		reports, err = e.mirror.Verify(ctx, repair)
 		return err
 	})
+	if errors.Is(failed, errInterrupted) {
+		return failed
+	}
 	p.screen.Close()
 	if asJSON {
 		err = printVerifyJSON(p.stdout, reports)
@@ -77,59 +71,37 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 	if err := errors.Join(failed, err); err != nil {
 		return err
 	}
-	for i := range reports {
-		if !reports[i].Equal() {
-			if repair {
-				return mended(reports)
-			}
-			return errDifferent
-		}
-	}
-	return nil
-}
-
-// mended ends verify --repair with exit code 1.
-func mended(reports []mirror.Report) error {
-	done, left := 0, 0
+	equal, mended, left := true, 0, 0
 	for i := range reports {
 		r := &reports[i]
-		done += r.Repaired
+		equal = equal && r.Equal()
+		mended += r.Repaired
 		left += len(r.Findings) - r.Repaired + r.Unread
 	}
-	if left > 0 {
-		return fmt.Errorf("the mirror differed from Polar; %d rows have been mended and %d are left: run syncd --backfill, and then verify again", done, left)
+	switch {
+	case equal:
+		return nil
+	case !repair:
+		return errDifferent
+	case left > 0:
+		return fmt.Errorf("the mirror differed from Polar; %d rows have been mended and %d are left: run syncd --backfill, and then verify again", mended, left)
+	default:
+		return errors.New("the mirror differed from Polar; what was found has been mended")
 	}
-	return errors.New("the mirror differed from Polar; what was found has been mended")
 }
 
 func printVerify(out io.Writer, reports []mirror.Report) error {
 	if len(reports) == 0 {
 		return nil
 	}
-	table := console.Table{
-		Columns: []string{"organization", "rows", "missing", "extra", "different", "changed since", "rejected", "repaired", "requests", "duration", "result"},
-		Right:   []string{"rows", "missing", "extra", "different", "changed since", "rejected", "repaired", "requests", "duration"},
-	}
+	table := console.Table{Columns: []string{"organization", "rows", "missing", "extra", "different", "changed since", "rejected", "repaired", "requests", "duration", "result"}}
 	for i := range reports {
 		r := &reports[i]
-		counts := countFindings(r)
-		result := "equal"
+		kinds, result := countFindings(r), "equal"
 		if !r.Equal() {
 			result = "different"
 		}
-		table.Rows = append(table.Rows, []string{
-			r.Organization,
-			console.Count(int64(r.Rows)),
-			console.Count(counts[mirror.Missing]),
-			console.Count(counts[mirror.Extra]),
-			console.Count(counts[mirror.Different]),
-			console.Count(int64(r.Behind)),
-			console.Count(int64(r.Rejected)),
-			console.Count(int64(r.Repaired)),
-			console.Count(r.Requests),
-			console.Span(r.Elapsed),
-			result,
-		})
+		table.Add(r.Organization, r.Rows, kinds[mirror.Missing], kinds[mirror.Extra], kinds[mirror.Different], r.Behind, r.Rejected, r.Repaired, r.Requests, r.Elapsed, result)
 	}
 	if err := table.Print(out); err != nil {
 		return err
@@ -142,8 +114,8 @@ func printVerify(out io.Writer, reports []mirror.Report) error {
 	return nil
 }
 
-func countFindings(r *mirror.Report) map[mirror.FindingKind]int64 {
-	counts := make(map[mirror.FindingKind]int64)
+func countFindings(r *mirror.Report) map[mirror.FindingKind]int {
+	counts := make(map[mirror.FindingKind]int)
 	for _, f := range r.Findings {
 		counts[f.Kind]++
 	}
@@ -158,10 +130,10 @@ func printFindings(out io.Writer, r *mirror.Report) error {
 	table := console.Table{Columns: []string{"customer meter", "finding", "field", "Polar", "mirror"}}
 	for _, f := range r.Findings[:min(len(r.Findings), maxShown)] {
 		if len(f.Fields) == 0 {
-			table.Rows = append(table.Rows, []string{f.ID.String(), string(f.Kind), "", "", ""})
+			table.Add(f.ID, f.Kind, "", "", "")
 		}
 		for _, d := range f.Fields {
-			table.Rows = append(table.Rows, []string{f.ID.String(), string(f.Kind), d.Field, shorten(d.A), shorten(d.B)})
+			table.Add(f.ID, f.Kind, d.Field, shorten(d.A), shorten(d.B))
 		}
 	}
 	if _, err := fmt.Fprintf(out, "\n%s:\n", r.Organization); err != nil {
@@ -170,21 +142,18 @@ func printFindings(out io.Writer, r *mirror.Report) error {
 	if err := table.Print(out); err != nil {
 		return err
 	}
+	notes := ""
 	if more := len(r.Findings) - maxShown; more > 0 {
-		if _, err := fmt.Fprintf(out, "and %s more (--json has them)\n", console.Count(int64(more))); err != nil {
-			return err
-		}
+		notes += fmt.Sprintf("and %s more (--json has them)\n", console.Count(int64(more)))
 	}
 	if r.Unread > 0 {
-		if _, err := fmt.Fprintf(out, "and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread))); err != nil {
-			return err
-		}
+		notes += fmt.Sprintf("and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread)))
 	}
 	if countFindings(r)[mirror.Extra] > 0 {
-		_, err := fmt.Fprintln(out, "Extra rows are gone from Polar; the next full run marks those deleted that it first saw over ten minutes ago.")
-		return err
+		notes += "Extra rows are gone from Polar; the next full run marks those deleted that it first saw over ten minutes ago.\n"
 	}
-	return nil
+	_, err := io.WriteString(out, notes)
+	return err
 }
 
 // shorten keeps a cell of a table readable.
@@ -198,54 +167,26 @@ func shorten(s string) string {
 
 // A verifyReport is one organization in syncd verify --json.
 type verifyReport struct {
-	Organization string          `json:"organization"`
-	Equal        bool            `json:"equal"`
-	Exact        bool            `json:"exact"`
-	Method       *store.Method   `json:"method"` // by which it is proven; null if it is not exact
-	Rows         int             `json:"rows"`
-	ChangedSince int             `json:"changed_since"`
-	Rejected     int             `json:"rejected"`
-	Repaired     int             `json:"repaired"`
-	Requests     int64           `json:"requests"`
-	Seconds      float64         `json:"seconds"`
-	Unread       int             `json:"unread"`
-	Findings     []verifyFinding `json:"findings"`
-}
-
-type verifyFinding struct {
-	ID     uuid.UUID          `json:"id"`
-	Kind   mirror.FindingKind `json:"kind"`
-	Fields []fieldDifference  `json:"fields"`
-}
-
-type fieldDifference struct {
-	Field  string `json:"field"`
-	Polar  string `json:"polar"`
-	Mirror string `json:"mirror"`
+	*mirror.Report
+	Equal   bool          `json:"equal"`
+	Method  *store.Method `json:"method"` // by which it is proven; null if it is not exact
+	Seconds float64       `json:"seconds"`
 }
 
 func printVerifyJSON(out io.Writer, reports []mirror.Report) error {
-	list := []verifyReport{} // not nil: an empty array in JSON
+	list := make([]verifyReport, len(reports))
 	for i := range reports {
 		r := &reports[i]
-		v := verifyReport{
-			Organization: r.Organization, Equal: r.Equal(), Exact: r.Exact, Rows: r.Rows, ChangedSince: r.Behind,
-			Rejected: r.Rejected, Repaired: r.Repaired, Requests: r.Requests, Seconds: r.Elapsed.Seconds(), Unread: r.Unread,
-			Findings: []verifyFinding{},
-		}
+		list[i] = verifyReport{Report: r, Equal: r.Equal(), Seconds: r.Elapsed.Seconds()}
 		if r.Exact {
-			v.Method = &r.Method
+			list[i].Method = &r.Method
 		}
-		for _, f := range r.Findings {
-			finding := verifyFinding{ID: f.ID, Kind: f.Kind, Fields: []fieldDifference{}}
-			for _, d := range f.Fields {
-				finding.Fields = append(finding.Fields, fieldDifference{Field: d.Field, Polar: d.A, Mirror: d.B})
-			}
-			v.Findings = append(v.Findings, finding)
-		}
-		list = append(list, v)
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(list)
+	return printJSON(out, list, json.WithMarshalers(json.MarshalFunc(func(d polar.Difference) ([]byte, error) {
+		return json.Marshal(struct {
+			Field string `json:"field"`
+			A     string `json:"polar"`
+			B     string `json:"mirror"`
+		}(d))
+	})))
 }

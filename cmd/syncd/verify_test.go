@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"polarmirror/internal/store"
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
@@ -19,7 +19,9 @@ func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
 		t.Fatalf("verify after a walk: %+v", r)
 	}
 	row := f.sim.Listed(f.orgs[0].ID)[123]
-	if _, err := f.db.Pool.Exec(t.Context(), `UPDATE polar.customer_meters SET balance = balance + 0.1 WHERE id = $1`, row.ID); err != nil {
+	var tampered string
+	const tamper = `UPDATE polar.customer_meters SET balance = balance + 0.1 WHERE id = $1 RETURNING balance::text`
+	if err := f.db.Pool.QueryRow(t.Context(), tamper, row.ID).Scan(&tampered); err != nil {
 		t.Fatal(err)
 	}
 	r := call(t, nil, "--config", f.config, "verify")
@@ -30,12 +32,24 @@ func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
 	assertContains(t, only(t, r.plainLines()), "syncd verify --repair")
 
 	r = call(t, nil, "--config", f.config, "verify", "--json")
-	var reports []verifyReport
-	if err := json.Unmarshal([]byte(r.stdout), &reports); err != nil {
+	var got []map[string]any
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(reports) != 2 || *reports[0].Method != store.Walk || reports[0].Equal || !reports[1].Equal || len(reports[0].Findings) != 1 {
-		t.Errorf("reports %+v", reports)
+	want := map[string]any{
+		"organization": "acme", "equal": false, "exact": true, "method": "walk", "rows": float64(len(f.sim.Listed(f.orgs[0].ID))),
+		"changed_since": 0.0, "rejected": 0.0, "repaired": 0.0, "unread": 0.0,
+		"findings": []any{map[string]any{"id": row.ID.String(), "kind": "different", "fields": []any{
+			map[string]any{"field": "balance", "polar": row.Units.Balance, "mirror": tampered},
+		}}},
+	}
+	if len(got) != 2 || got[0]["requests"].(float64) == 0 || got[0]["seconds"].(float64) == 0 || got[1]["equal"] != true || !cmp.Equal(got[1]["findings"], []any{}) {
+		t.Fatalf("reports %v", got)
+	}
+	delete(got[0], "requests")
+	delete(got[0], "seconds")
+	if diff := cmp.Diff(want, got[0]); diff != "" {
+		t.Errorf("acme (-want +got):\n%s", diff)
 	}
 
 	r = call(t, nil, "--config", f.config, "get", row.ID.String())

@@ -16,50 +16,36 @@ var linkedVersion, linkedCommit string
 
 // A build says what this binary was made from.
 type build struct {
-	Version string // the module's; (devel) when built from a checkout without tags
-	Commit  string // "" if the build did not record it
-	Changed bool   // the checkout held more than the commit
-	Go      string
+	version string // the module's, marked if the checkout held more than the commit; (devel) if it is not known
+	commit  string // "" if the build did not record it
 }
 
 func thisBuild() build {
-	b := build{Version: "(devel)", Go: runtime.Version()}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = &debug.BuildInfo{} // a build without modules
-	}
-	b.Version = cmp.Or(linkedVersion, info.Main.Version, b.Version)
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			b.Commit = s.Value
-		case "vcs.modified":
-			b.Changed = s.Value == "true"
+	b := build{linkedVersion, linkedCommit}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		b.version = cmp.Or(b.version, info.Main.Version)
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.commit = cmp.Or(b.commit, s.Value)
+			}
 		}
 	}
-	b.Commit = cmp.Or(linkedCommit, b.Commit)
+	b.version = cmp.Or(b.version, "(devel)")
 	return b
 }
 
 // userAgent is how syncd calls itself at Polar.
-func userAgent() string { return "syncd/" + thisBuild().Version }
+func userAgent() string { return "syncd/" + thisBuild().version }
 
 func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Print version, commit and Go version",
 		Example: "  syncd version",
-		Args:    noArguments,
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			b := thisBuild()
-			commit := b.Commit
-			if commit == "" {
-				commit = "unknown"
-			}
-			if b.Changed {
-				commit += " (with changes)"
-			}
-			_, err := fmt.Fprintf(p.stdout, "syncd %s\ncommit %s\n%s %s/%s\n", b.Version, commit, b.Go, runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(p.stdout, "syncd %s\ncommit %s\n%s %s/%s\n", b.version, cmp.Or(b.commit, "unknown"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

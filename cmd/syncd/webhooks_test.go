@@ -6,17 +6,13 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 
 	"polarmirror/internal/config"
-	"polarmirror/internal/console"
-	"polarmirror/internal/metrics"
 	"polarmirror/internal/mirror"
-	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/web"
 )
@@ -65,35 +61,28 @@ VALUES ($1, $2, now(), now(), 'msg_1', 'customer.state_changed', 'pending', $3)`
 	}
 }
 
-// silentObservability counts, and listens nowhere.
-func silentObservability() *observability {
-	return &observability{metrics: metrics.New(metrics.Options{Log: zap.NewNop()})}
-}
+// kept is an inbox for any delivery.
+type kept struct{}
+
+func (kept) Receive(context.Context, mirror.Delivery) (fresh bool, err error) { return true, nil }
 
 // TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith whether they stand in the
 // configuration or in a file, which may be replaced.
 func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 	t.Parallel()
-	for _, place := range []string{"value", "file"} {
-		f := newFixture(t, 10, 10)
-		line := "webhook_secret: polar_whs_" + canary
-		if place == "file" {
-			line = "webhook_secret_file: " + strconv.Quote(writeFile(t, "secret", "polar_whs_"+canary+"\n"))
-		}
-		cfg, err := config.Load(config.LoadOptions{Path: f.write(t, f.withSecret(line)), PathGiven: true})
+	for place, line := range map[string]string{
+		"value": "webhook_secret: polar_whs_" + canary,
+		"file":  "webhook_secret_file: " + strconv.Quote(writeFile(t, "secret", "polar_whs_"+canary+"\n")),
+	} {
+		text := minimal + "    " + line + "\n" + strings.NewReplacer("organizations:\n", "", "acme", "globex", "1dbf", "2dbf").Replace(minimal)
+		cfg, err := config.Load(config.LoadOptions{Path: writeFile(t, "config.yaml", text), PathGiven: true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if w := cfg.Warnings(); len(w) > 0 {
 			t.Errorf("warnings %q", w)
 		}
-		st, _ := pgtest.NewStore(t)
-		p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{}), observability: silentObservability()}
-		m, err := p.newMirror(cfg, &database{Store: st}, "", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		handler := p.webhooks(cfg, m.Inbox(mirror.InboxOptions{}))
+		handler := web.NewWebhooks(webhookOptions(cfg, kept{}, newMetrics(cfg, zap.NewNop()), zap.NewNop()))
 		for organization, want := range map[string]int{"acme": 202, "globex": 403, "nobody": 403} {
 			body := `{"type":"benefit.created","data":{}}`
 			r := httptest.NewRequest(http.MethodPost, web.WebhookPath+organization, strings.NewReader(body))
@@ -107,47 +96,6 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestDemoSendsWebhooks(t *testing.T) {
-	t.Parallel()
-	st, db := pgtest.NewStore(t)
-	p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{})}
-	t.Cleanup(func() {
-		if err := p.close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	cfg := demoConfig()
-	cfg.Database.DataDir = t.TempDir()
-	d, err := p.openDemo(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := p.newMirror(cfg, &database{Store: st}, demoSource, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.observability = silentObservability()
-	inbox := m.Inbox(mirror.InboxOptions{})
-	server := httptest.NewServer(p.webhooks(cfg, inbox))
-	t.Cleanup(server.Close)
-	ctx, stop := context.WithCancel(t.Context())
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = inbox.Serve(ctx) })
-	t.Cleanup(func() {
-		stop()
-		serving.Wait()
-	})
-	if err := d.sendWebhooks(p, cfg, server.URL); err != nil {
-		t.Fatal(err)
-	}
-	d.Advance(time.Now().AddDate(0, 0, 1))
-	eventually(t, "rows of every organization", func() bool {
-		var n int
-		err := db.Pool.QueryRow(t.Context(), `SELECT count(DISTINCT organization_id) FROM polar.customer_meter_history WHERE source = 'webhook'`).Scan(&n)
-		return err == nil && n == len(cfg.Organizations)
-	})
 }
 
 func TestCheckSaysWhereWebhooksArrive(t *testing.T) {

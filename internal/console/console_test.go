@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"polarmirror/internal/mirror"
 )
 
 var noon = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
@@ -48,16 +51,16 @@ func TestSpeedOfWhatHasNotMovedIsZero(t *testing.T) {
 func TestTimeLeftRunsDownBetweenTwoPages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := NewScreen(nil) // with no bar yet, nothing is drawn
-		var w *work
+		s := NewScreen(nil) // without bars, nothing is drawn
+		var w *walk
 		var got []string
 		note := func() {
 			text := (*w.text.Load())()
 			got = append(got, text[strings.LastIndex(text, "  ")+2:])
 		}
 		set := func(left time.Duration) {
-			s.Set("acme", false, State{Left: left})
-			w = s.works["acme"]
+			s.Walking("acme", mirror.Position{Left: left})
+			w = s.walks["acme"]
 			note()
 		}
 		set(-1)
@@ -66,7 +69,7 @@ func TestTimeLeftRunsDownBetweenTwoPages(t *testing.T) {
 		note()
 		time.Sleep(5 * time.Minute)
 		note()
-		s.End("acme", "done", State{})
+		s.Walked("acme", mirror.Position{}, nil)
 		note()
 		want := []string{"time left unknown", "1m 30s left", "1m 29s left", "0s left", "done after 5m 1s"}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -104,11 +107,9 @@ func TestNumbersAndSpansAreForPeople(t *testing.T) {
 func TestTableIsAlignedAndCannotSteerTheTerminal(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	table := Table{
-		Columns: []string{"name", "rows"},
-		Rows:    [][]string{{"acme", "12"}, {"ev\x1b[31mil\u202e\r\nname", "3"}},
-		Right:   []string{"rows"},
-	}
+	table := Table{Columns: []string{"name", "rows"}}
+	table.Add("acme", 12)
+	table.Add("ev\x1b[31mil\u202e\r\nname", int64(3))
 	if err := table.Print(&out); err != nil {
 		t.Fatal(err)
 	}
@@ -148,6 +149,7 @@ func TestLinesDoNotTearBarsAndNoneIsLost(t *testing.T) {
 	t.Parallel()
 	out := &screenBuffer{}
 	screen := NewScreen(out)
+	screen.ShowBars(true)
 	const lines, steps = 200, 200
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -158,9 +160,9 @@ func TestLinesDoNotTearBarsAndNoneIsLost(t *testing.T) {
 	for _, name := range []string{"acme", "globex"} {
 		group.Go(func() {
 			for i := range steps {
-				screen.Set(name, true, State{Pages: i, Rows: 100 * i, Done: i, Total: steps})
+				screen.Walking(name, mirror.Position{Pages: i, Rows: 100 * i, Remaining: steps - i, Total: steps})
 			}
-			screen.End(name, "done", State{Pages: steps, Rows: 100 * steps, Done: steps, Total: steps})
+			screen.Walked(name, mirror.Position{Pages: steps, Rows: 100 * steps, Total: steps}, nil)
 		})
 	}
 	group.Wait()
@@ -187,13 +189,14 @@ func TestLinesDoNotTearBarsAndNoneIsLost(t *testing.T) {
 	}
 }
 
-func TestWorkThatIsOverAtOnceShowsNoPassingBar(t *testing.T) {
+func TestWalkThatIsOverAtOnceShowsNoPassingBar(t *testing.T) {
 	t.Parallel()
 	out := &screenBuffer{}
 	bars := NewScreen(out)
-	bars.Set("acme", false, State{Total: 10})
-	bars.End("acme", "done", State{Done: 10, Total: 10})
-	bars.End("never begun", "done", State{})
+	bars.ShowBars(false)
+	bars.Walking("acme", mirror.Position{Remaining: 10, Total: 10})
+	bars.Walked("acme", mirror.Position{Total: 10}, nil)
+	bars.Walked("never begun", mirror.Position{}, nil)
 	bars.Close()
 	if text := out.String(); text != "" {
 		t.Errorf("shown: %q", text)
@@ -204,9 +207,10 @@ func TestCloseEndsBarsThatAreStillOpen(t *testing.T) {
 	t.Parallel()
 	out := &screenBuffer{}
 	bars := NewScreen(out)
-	bars.Set("acme", true, State{Pages: 1, Rows: 100, Done: 3, Total: 10})
-	bars.Set("empty", true, State{})
-	bars.End("empty", "failed", State{})
+	bars.ShowBars(true)
+	bars.Walking("acme", mirror.Position{Pages: 1, Rows: 100, Remaining: 7, Total: 10})
+	bars.Walking("empty", mirror.Position{})
+	bars.Walked("empty", mirror.Position{}, errors.New("no answer"))
 	bars.Close()
 	bars.Close()
 	for _, want := range []string{"acme", "1 page ", "stopped after", "failed after"} {

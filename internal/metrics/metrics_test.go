@@ -34,7 +34,7 @@ func touched(t testing.TB) *Metrics {
 	m.Requested("acme", fetch.Answered, time.Second)
 	m.Served("GET /", 200, time.Millisecond)
 	m.WebhookReceived("acme", "accepted")
-	m.WebhookProcessed("acme", "applied", time.Second)
+	m.WebhookProcessed("acme", store.DeliveryResult{Status: store.DeliveryApplied}, time.Second)
 	return m
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"polarmirror/internal/store"
 )
 
 func (m *Metrics) addWeb() {
@@ -69,9 +71,9 @@ func processingOutcomes() []string {
 
 // WebhookProcessed says what an attempt to apply a kept delivery led to, and how
 // long after Polar sent it.
-func (m *Metrics) WebhookProcessed(organization, outcome string, delay time.Duration) {
-	m.processed.WithLabelValues(m.label(organization), known(outcome, processingOutcomes())).Inc()
-	if outcome == "applied" {
+func (m *Metrics) WebhookProcessed(organization string, result store.DeliveryResult, delay time.Duration) {
+	m.processed.WithLabelValues(m.label(organization), string(result.Status)).Inc()
+	if result.Status == store.DeliveryApplied {
 		m.applyTime.Observe(max(0, delay.Seconds()))
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
-	"polarmirror/internal/fetch"
 	"polarmirror/internal/store"
 )
 
@@ -148,8 +147,8 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 		return nil, err
 	}
 	f.cursor.PolarBeganAt, f.cursor.TotalCount = first.ServerTime, first.Page.TotalCount
-	if first.Page.Size() == 0 {
-		if err := r.checkVisible(ctx); err != nil {
+	if first.Page.Size() == 0 && r.org.Filter.Empty() {
+		if err := checkVisible(ctx, r.reader.client, r.org.ID); err != nil {
 			return nil, err
 		}
 	}
@@ -164,25 +163,6 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 // that said so was dated polarTime.
 func (o *Options) sweeps(org Organization, total int, polarTime time.Time) bool {
 	return !o.Walk && org.Filter.Empty() && total > o.WalkedRows && !polarTime.IsZero()
-}
-
-// checkVisible tells an organization without customer meters from one that the
-// token cannot see: Polar answers both with an empty list.
-func (r *Run) checkVisible(ctx context.Context) error {
-	org := r.org
-	if !org.Filter.Empty() {
-		return nil
-	}
-	any, err := r.reader.client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
-	if err != nil {
-		return err
-	}
-	for _, m := range any.Page.CustomerMeters {
-		if m.Meter.OrganizationID != org.ID {
-			return &WrongOrganizationError{Configured: org.ID, Seen: m.Meter.OrganizationID}
-		}
-	}
-	return nil
 }
 
 // waitForSave waits until all blocks so far are saved, so that the session is free.

@@ -33,7 +33,7 @@ type Options struct {
 	Organizations []Organization
 	Store         *store.Store
 	Log           *zap.Logger
-	Progress      Progress // nil: none
+	Progress      []Progress
 	Observer      Observer // nil: none
 
 	// Source names what is read (base URL and API version). A walk begun on
@@ -60,7 +60,7 @@ type Mirror struct {
 	opts     Options
 	store    *store.Store
 	log      *zap.Logger
-	progress Progress
+	progress progresses
 	observer Observer
 	outage   outage
 	serving  time.Time // when Serve began; zero unless it runs
@@ -101,9 +101,6 @@ func (o *Options) check() error {
 	o.BlockRows = orDefault(o.BlockRows, 2000)
 	if o.Log == nil {
 		o.Log = zap.NewNop()
-	}
-	if o.Progress == nil {
-		o.Progress = noProgress{}
 	}
 	if o.Observer == nil {
 		o.Observer = noObserver{}

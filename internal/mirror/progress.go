@@ -21,7 +21,17 @@ type Position struct {
 	Resumed   bool
 }
 
-type noProgress struct{}
+// progresses tells several of the progress of walks.
+type progresses []Progress
 
-func (noProgress) Walking(string, Position)       {}
-func (noProgress) Walked(string, Position, error) {}
+func (all progresses) Walking(organization string, at Position) {
+	for _, p := range all {
+		p.Walking(organization, at)
+	}
+}
+
+func (all progresses) Walked(organization string, at Position, err error) {
+	for _, p := range all {
+		p.Walked(organization, at, err)
+	}
+}

@@ -20,29 +20,29 @@ import (
 
 // Refreshed is what a refresh found and changed in one organization.
 type Refreshed struct {
-	Organization string
-	RunID        int64               // its run in sync_runs
-	Customers    []RefreshedCustomer // that Polar lists or the mirror knows, as they were asked for
-	Unknown      []string            // asked for, and neither listed nor known here
-	Rejected     int64               // rows that could not be mirrored
-	Filtered     bool                // the organization's filter applied
+	Organization string              `json:"organization"`
+	RunID        int64               `json:"run_id"`    // its run in sync_runs
+	Customers    []RefreshedCustomer `json:"customers"` // that Polar lists or the mirror knows, as they were asked for
+	Unknown      []string            `json:"unknown"`   // asked for, and neither listed nor known here
+	Rejected     int64               `json:"rejected"`  // rows that could not be mirrored
+	Filtered     bool                `json:"-"`         // the organization's filter applied
 }
 
 // A RefreshedCustomer is a customer that was asked for.
 type RefreshedCustomer struct {
-	Asked   string // the id that was given, Polar's or the seller's
-	ID      uuid.UUID
-	Listed  int // customer meters that Polar lists
-	Changes []RowChange
+	Asked   string      `json:"asked"` // the id that was given, Polar's or the seller's
+	ID      uuid.UUID   `json:"customer_id"`
+	Listed  int         `json:"listed"` // customer meters that Polar lists
+	Changes []RowChange `json:"changes"`
 }
 
 // A RowChange is a customer meter that is not in the mirror as it was.
 type RowChange struct {
-	ID        uuid.UUID
-	MeterID   uuid.UUID
-	MeterName string
-	Kind      RowChangeKind
-	Fields    []polar.Difference // A is the value before, B the one now
+	ID        uuid.UUID          `json:"id"`
+	MeterID   uuid.UUID          `json:"meter_id"`
+	MeterName string             `json:"meter"`
+	Kind      RowChangeKind      `json:"kind"`
+	Fields    []polar.Difference `json:"fields"` // A is the value before, B the one now
 }
 
 // A RowChangeKind says how a row changed.
@@ -135,8 +135,8 @@ func (r *refresh) read(ctx context.Context, asked []string) error {
 			return err
 		}
 	}
-	if r.listed == 0 && len(known) > 0 {
-		return r.run.checkVisible(ctx)
+	if r.listed == 0 && len(known) > 0 && r.run.org.Filter.Empty() {
+		return checkVisible(ctx, r.run.reader.client, r.run.org.ID)
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ import (
 // A Finding is one row in which mirror and Polar differ, after both were read
 // again.
 type Finding struct {
-	ID     uuid.UUID
-	Kind   FindingKind
-	Fields []polar.Difference // A is Polar's value, B the mirror's; for Different
+	ID     uuid.UUID          `json:"id"`
+	Kind   FindingKind        `json:"kind"`
+	Fields []polar.Difference `json:"fields"` // A is Polar's value, B the mirror's; for Different
 }
 
 // A FindingKind says how a row differs.
@@ -42,17 +42,17 @@ const maxFindings = 10_000
 
 // A Report is what verify found out about one organization.
 type Report struct {
-	Organization string
-	Rows         int // listed by Polar
-	Rejected     int // of them, those that can't be mirrored
-	Behind       int // changed at Polar since the last successful run began, so not a finding
-	Findings     []Finding
-	Unread       int          // candidates beyond maxFindings
-	Exact        bool         // the pages prove that no row was overlooked
-	Method       store.Method // by which they do
-	Repaired     int
-	Requests     int64
-	Elapsed      time.Duration
+	Organization string        `json:"organization"`
+	Rows         int           `json:"rows"`          // listed by Polar
+	Rejected     int           `json:"rejected"`      // of them, those that can't be mirrored
+	Behind       int           `json:"changed_since"` // changed at Polar since the last successful run began, so not a finding
+	Findings     []Finding     `json:"findings"`
+	Unread       int           `json:"unread"` // candidates beyond maxFindings
+	Exact        bool          `json:"exact"`  // the pages prove that no row was overlooked
+	Method       store.Method  `json:"-"`      // by which they do
+	Repaired     int           `json:"repaired"`
+	Requests     int64         `json:"requests"`
+	Elapsed      time.Duration `json:"-"`
 }
 
 // Equal reports whether mirror and Polar agree.

@@ -3,119 +3,119 @@ package polar
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"reflect"
-	"strconv"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// A Field is one field of a customer meter as the mirror has it.
+type Field struct {
+	Name  string // as the column of the mirror is called, "customer.name" for nested ones
+	value any    // string, bool, int64, Decimal, time.Time, *string, or JSON as []byte
+}
+
+// Fields returns the fields of a customer meter, nested customer and meter included
+// if it has them.
+func (m *CustomerMeter) Fields() []Field {
+	fields := []Field{
+		{"customer_id", m.CustomerID.String()},
+		{"meter_id", m.MeterID.String()},
+		{"consumed_units", m.ConsumedUnits},
+		{"credited_units", m.CreditedUnits},
+		{"balance", m.Balance},
+		{"created_at", m.CreatedAt},
+		{"modified_at", m.ModifiedAt},
+		{"extra", m.Extra},
+	}
+	if c := m.Customer; c != nil {
+		fields = append(fields,
+			Field{"customer.type", c.Type},
+			Field{"customer.external_id", c.ExternalID},
+			Field{"customer.email", c.Email},
+			Field{"customer.email_verified", c.EmailVerified},
+			Field{"customer.name", c.Name},
+			Field{"customer.billing_name", c.BillingName},
+			Field{"customer.metadata", c.Metadata},
+			Field{"customer.created_at", c.CreatedAt},
+			Field{"customer.modified_at", c.ModifiedAt},
+			Field{"customer.deleted_at", c.DeletedAt},
+			Field{"customer.raw", c.Raw})
+	}
+	if t := m.Meter; t != nil {
+		fields = append(fields,
+			Field{"meter.name", t.Name},
+			Field{"meter.unit", t.Unit},
+			Field{"meter.aggregation", t.Aggregation},
+			Field{"meter.filter", t.Filter},
+			Field{"meter.metadata", t.Metadata},
+			Field{"meter.created_at", t.CreatedAt},
+			Field{"meter.modified_at", t.ModifiedAt},
+			Field{"meter.archived_at", t.ArchivedAt},
+			Field{"meter.raw", t.Raw})
+	}
+	return fields
+}
+
+// String is the value as text, "null" for a missing one.
+func (f Field) String() string {
+	switch v := f.value.(type) {
+	case *string:
+		if v != nil {
+			return *v
+		}
+	case []byte:
+		if v != nil {
+			return string(v)
+		}
+	case time.Time:
+		if !v.IsZero() {
+			return v.UTC().Format(time.RFC3339Nano)
+		}
+	default:
+		return fmt.Sprint(v)
+	}
+	return "null"
+}
+
+// equal compares quantities as numbers and JSON by what it means: Postgres keeps
+// neither the order of names nor white space.
+func (f Field) equal(o Field) bool {
+	switch v := f.value.(type) {
+	case Decimal:
+		return v.Equal(o.value.(Decimal))
+	case time.Time:
+		return v.Equal(o.value.(time.Time))
+	case []byte:
+		return EqualJSON(v, o.value.([]byte))
+	case *string:
+		w := o.value.(*string)
+		return v == w || v != nil && w != nil && *v == *w
+	}
+	return f.value == o.value
+}
+
 // A Difference is one field in which two states of a customer meter differ.
 type Difference struct {
-	Field string // as the column of the mirror is called, "customer.name" for nested ones
+	Field string // its name
 	A, B  string // both values, as text; "null" for a missing one
 }
 
-// Diff compares two states of one customer meter, nested customer and meter
-// included. Quantities are equal if the numbers are, JSON if it means the same:
-// Postgres keeps neither the order of names nor white space.
+// Diff compares two states of one customer meter, and nested customers and meters
+// if both have them.
 func Diff(a, b *CustomerMeter) []Difference {
-	var d differences
-	d.text("customer_id", a.CustomerID.String(), b.CustomerID.String())
-	d.text("meter_id", a.MeterID.String(), b.MeterID.String())
-	d.decimal("consumed_units", a.ConsumedUnits, b.ConsumedUnits)
-	d.text("credited_units", strconv.FormatInt(a.CreditedUnits, 10), strconv.FormatInt(b.CreditedUnits, 10))
-	d.decimal("balance", a.Balance, b.Balance)
-	d.time("created_at", a.CreatedAt, b.CreatedAt)
-	d.time("modified_at", a.ModifiedAt, b.ModifiedAt)
-	d.json("extra", a.Extra, b.Extra)
-	if a.Customer != nil && b.Customer != nil {
-		d.customer(a.Customer, b.Customer)
+	var differences []Difference
+	others := b.Fields()
+	for _, f := range a.Fields() {
+		i := slices.IndexFunc(others, func(o Field) bool { return o.Name == f.Name })
+		if i >= 0 && !f.equal(others[i]) {
+			differences = append(differences, Difference{f.Name, f.String(), others[i].String()})
+		}
 	}
-	if a.Meter != nil && b.Meter != nil {
-		d.meter(a.Meter, b.Meter)
-	}
-	return d
-}
-
-type differences []Difference
-
-func (d *differences) customer(a, b *Customer) {
-	d.text("customer.type", a.Type, b.Type)
-	d.optional("customer.external_id", a.ExternalID, b.ExternalID)
-	d.optional("customer.email", a.Email, b.Email)
-	d.text("customer.email_verified", strconv.FormatBool(a.EmailVerified), strconv.FormatBool(b.EmailVerified))
-	d.optional("customer.name", a.Name, b.Name)
-	d.optional("customer.billing_name", a.BillingName, b.BillingName)
-	d.json("customer.metadata", a.Metadata, b.Metadata)
-	d.time("customer.created_at", a.CreatedAt, b.CreatedAt)
-	d.time("customer.modified_at", a.ModifiedAt, b.ModifiedAt)
-	d.time("customer.deleted_at", a.DeletedAt, b.DeletedAt)
-	d.json("customer.raw", a.Raw, b.Raw)
-}
-
-func (d *differences) meter(a, b *Meter) {
-	d.text("meter.name", a.Name, b.Name)
-	d.text("meter.unit", a.Unit, b.Unit)
-	d.json("meter.aggregation", a.Aggregation, b.Aggregation)
-	d.json("meter.filter", a.Filter, b.Filter)
-	d.json("meter.metadata", a.Metadata, b.Metadata)
-	d.time("meter.created_at", a.CreatedAt, b.CreatedAt)
-	d.time("meter.modified_at", a.ModifiedAt, b.ModifiedAt)
-	d.time("meter.archived_at", a.ArchivedAt, b.ArchivedAt)
-	d.json("meter.raw", a.Raw, b.Raw)
-}
-
-func (d *differences) text(field, a, b string) {
-	if a != b {
-		*d = append(*d, Difference{Field: field, A: a, B: b})
-	}
-}
-
-func (d *differences) optional(field string, a, b *string) {
-	if (a == nil) != (b == nil) || (a != nil && *a != *b) {
-		*d = append(*d, Difference{Field: field, A: textOf(a), B: textOf(b)})
-	}
-}
-
-func (d *differences) decimal(field string, a, b Decimal) {
-	if !a.Equal(b) {
-		*d = append(*d, Difference{Field: field, A: a.String(), B: b.String()})
-	}
-}
-
-func (d *differences) time(field string, a, b time.Time) {
-	if !a.Equal(b) {
-		*d = append(*d, Difference{Field: field, A: timeText(a), B: timeText(b)})
-	}
-}
-
-func (d *differences) json(field string, a, b []byte) {
-	if !EqualJSON(a, b) {
-		*d = append(*d, Difference{Field: field, A: jsonOrNull(a), B: jsonOrNull(b)})
-	}
-}
-
-func textOf(s *string) string {
-	if s == nil {
-		return "null"
-	}
-	return *s
-}
-
-func timeText(t time.Time) string {
-	if t.IsZero() {
-		return "null"
-	}
-	return t.UTC().Format(time.RFC3339Nano)
-}
-
-func jsonOrNull(b []byte) string {
-	if b == nil {
-		return "null"
-	}
-	return string(b)
+	return differences
 }
 
 // EqualJSON reports whether two JSON texts mean the same: names in any order,

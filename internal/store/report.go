@@ -64,7 +64,7 @@ SELECT DISTINCT ON (s.organization, s.organization_id)
 // A Result is the result of a query, as psql would show it.
 type Result struct {
 	Columns []string
-	Rows    [][]string // NULL is ""
+	Rows    [][]any // texts; NULL is ""
 }
 
 // Query runs one SELECT in a transaction that cannot write, to show people a query
@@ -80,8 +80,8 @@ func (s *Store) Query(ctx context.Context, sql string) (*Result, error) {
 		for _, f := range rows.FieldDescriptions() {
 			result.Columns = append(result.Columns, f.Name)
 		}
-		result.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]string, error) {
-			return column(row.RawValues(), func(b []byte) string { return string(b) }), nil
+		result.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) {
+			return column(row.RawValues(), func(b []byte) any { return string(b) }), nil
 		})
 		return err
 	}

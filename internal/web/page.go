@@ -47,8 +47,8 @@ type PageSettings struct {
 // A PageOrganization is a configured organization.
 type PageOrganization struct {
 	Name              string
-	Token             int // the same number for those that share a token, and so its budget
-	RequestsPerMinute int // with that token; 0 means no limit
+	Token             [sha256.Size]byte // of the token, whose budget is shared by those that share it
+	RequestsPerMinute int               // with that token; 0 means no limit
 }
 
 // A Page is the status page: whether the mirror can be trusted, what it did

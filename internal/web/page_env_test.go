@@ -52,7 +52,7 @@ func (e *env) mirror(transport http.RoundTripper, changes ...func(*mirror.Option
 		transport = e.sim.Transport()
 	}
 	log := zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))
-	opts := mirror.Options{Store: e.store, Log: log, Source: "sim", Progress: e.walks, MaxDeleteFraction: 0.2, PagesInFlight: 2}
+	opts := mirror.Options{Store: e.store, Log: log, Source: "sim", Progress: []mirror.Progress{e.walks}, MaxDeleteFraction: 0.2, PagesInFlight: 2}
 	for _, org := range e.orgs {
 		client, err := fetch.New(fetch.Options{
 			Organization: org.Name,
@@ -89,7 +89,7 @@ func (e *env) backfill() {
 func (e *env) settings() web.PageSettings {
 	set := web.PageSettings{MaxLag: time.Hour, Incremental: every(e, "* * * * *"), Full: every(e, "17 * * * *")}
 	for i, org := range e.orgs {
-		set.Organizations = append(set.Organizations, web.PageOrganization{Name: org.Name, Token: i, RequestsPerMinute: 300})
+		set.Organizations = append(set.Organizations, web.PageOrganization{Name: org.Name, Token: [32]byte{byte(i)}, RequestsPerMinute: 300})
 	}
 	return set
 }

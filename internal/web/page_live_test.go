@@ -161,7 +161,7 @@ func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 	e.exec(`UPDATE polar.sync_runs SET requests = 30`)
 	shared := e.settings()
 	for i := range shared.Organizations {
-		shared.Organizations[i].Token = i / 2
+		shared.Organizations[i].Token = [32]byte{byte(i / 2)}
 	}
 	shared.Organizations[2].RequestsPerMinute = 0
 	budget := func(server *httptest.Server, name string) string {

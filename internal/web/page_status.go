@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
 	"slices"
 	"strings"
@@ -178,7 +179,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	meters, uncounted := p.meters.get(ctx, struct{}{})
-	byToken := map[int]*requests{}
+	byToken := map[[sha256.Size]byte]*requests{}
 	var rows []*organizationRow
 	for _, o := range set.Organizations {
 		row := &organizationRow{OrgStatus: store.OrgStatus{Organization: o.Name}, Configured: true}

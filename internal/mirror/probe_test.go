@@ -1,4 +1,4 @@
-package main
+package mirror_test
 
 import (
 	"net/http"
@@ -6,14 +6,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"polarmirror/internal/config"
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 )
 
-func TestCheckMeasuresHowSlowDeepPagesAre(t *testing.T) {
+func TestProbeMeasuresHowSlowDeepPagesAre(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name           string
@@ -52,9 +51,10 @@ func TestCheckMeasuresHowSlowDeepPagesAre(t *testing.T) {
 					}
 					return polarsim.NoFault
 				})
-				v := tryToken(t.Context(), client, config.Organization{ID: org.ID})
-				if v.err != nil || v.start.Round(time.Millisecond) != 150*time.Millisecond || v.perRow.Round(time.Microsecond) != tt.perRow {
-					t.Errorf("%+v", v)
+				organization := mirror.Organization{Name: org.Name, ID: org.ID, Client: client}
+				got, err := organization.Probe(t.Context())
+				if err != nil || got.Rows == 0 || got.Start.Round(time.Millisecond) != 150*time.Millisecond || got.PerRow.Round(time.Microsecond) != tt.perRow {
+					t.Errorf("%+v, %v", got, err)
 				}
 				if got := sim.RequestCount(); got != tt.requests {
 					t.Errorf("%d requests, want %d", got, tt.requests)

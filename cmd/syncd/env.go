@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"go.uber.org/zap"
+
+	"polarmirror/internal/config"
+	"polarmirror/internal/fetch"
+	"polarmirror/internal/localpg"
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
+)
+
+// loadConfig reads the configuration that the flags ask for.
+func (p *program) loadConfig() (*config.Config, error) {
+	if p.flags.demo {
+		return demoConfig().Only(p.flags.organizations...)
+	}
+	cfg, err := config.Load(config.LoadOptions{
+		Path:      p.flags.config,
+		PathGiven: p.flags.config != "",
+		LookupEnv: p.lookupEnv,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cfg.Only(p.flags.organizations...)
+}
+
+// begin is how a command begins: with the configuration and the log. Commands whose
+// result is on stdout are quiet; the others warn of what is allowed and probably not
+// meant, and can be profiled.
+func (p *program) begin(ctx context.Context, quiet bool) (*config.Config, error) {
+	cfg, err := p.loadConfig()
+	if err != nil {
+		return nil, err
+	}
+	p.openLog(cfg.Log, quiet)
+	p.announceStop(ctx)
+	if quiet {
+		return cfg, nil
+	}
+	for _, w := range cfg.Warnings() {
+		p.log.Warn("configuration", zap.String("warning", w))
+	}
+	if p.flags.acceptDeletions && !p.flags.backfill {
+		p.log.Warn("deletions are accepted whatever their number as long as this process runs; for one run use --backfill --accept-deletions")
+	}
+	return cfg, p.openProfiles(ctx)
+}
+
+// A database is an open one.
+type database struct {
+	*store.Store
+	psql string // the line that opens it; "" unless it is the embedded one
+}
+
+// openDatabase connects to the configured database, or runs the embedded one.
+// Both are closed when the program ends.
+func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (*database, error) {
+	url, psql := cfg.Database.URL, ""
+	if cfg.Database.Embedded() {
+		server, err := localpg.Start(ctx, localpg.Options{DataDir: cfg.Database.DataDir, Log: p.log})
+		if err != nil {
+			return nil, databaseError(err)
+		}
+		p.onClose(server.Close)
+		url, psql = secret.New(server.URL()), server.PSQL()
+	}
+	st, err := store.Open(ctx, store.Options{URL: url, MaxConnections: cfg.Database.MaxConnections, HistoryKeep: cfg.History.Keep, Log: p.log})
+	if err != nil {
+		return nil, err
+	}
+	p.onClose(func(context.Context) error {
+		st.Close()
+		return nil
+	})
+	return &database{st, psql}, nil
+}
+
+// embeddedMissing reports whether the database is the embedded one and has
+// never been started: looking at it would make it.
+func embeddedMissing(cfg *config.Config) bool {
+	_, err := os.Stat(cfg.Database.DataDir)
+	return cfg.Database.Embedded() && os.IsNotExist(err)
+}
+
+// prepare brings the schema up to date, and removes personal data that is excluded.
+func (p *program) prepare(ctx context.Context, db *database, cfg *config.Config) error {
+	err := db.Ready(ctx)
+	if schema, ok := errors.AsType[*store.SchemaError](err); ok && schema.Obsolete && p.flags.demo {
+		p.log.Info("the database of an earlier demo is made anew")
+		err = db.Rebuild(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	applied, err := db.Migrate(ctx)
+	if err != nil {
+		return err
+	}
+	if applied > 0 {
+		p.log.Info("schema migrated", zap.Int("applied", applied))
+	}
+	excluded, err := db.Exclude(ctx, cfg.Privacy.Exclude)
+	if len(excluded) > 0 {
+		p.log.Info("fields excluded; what the database had of them was removed", zap.Strings("fields", excluded))
+	}
+	return err
+}
+
+// An env is what runs work with: the configuration, the database, with --demo the
+// simulated Polar, and what joins them.
+type env struct {
+	cfg    *config.Config
+	db     *database
+	demo   *demo // nil without --demo
+	mirror *mirror.Mirror
+}
+
+// openMirror is how commands begin that work on the mirror once.
+func (p *program) openMirror(ctx context.Context, quiet bool) (*env, error) {
+	cfg, err := p.begin(ctx, quiet)
+	if err != nil {
+		return nil, err
+	}
+	e, err := p.openEnv(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return e, p.join(e, nil, nil, p.screen)
+}
+
+// openEnv opens the database, with its schema brought up to date, and the demo's
+// Polar.
+func (p *program) openEnv(ctx context.Context, cfg *config.Config) (*env, error) {
+	if p.flags.demo && p.terminal {
+		fmt.Fprintf(p.screen, "Starting the embedded database in %s ...\n", cfg.Database.DataDir)
+	}
+	db, err := p.openDatabase(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.prepare(ctx, db, cfg); err != nil {
+		return nil, databaseError(err)
+	}
+	e := &env{cfg: cfg, db: db}
+	if !p.flags.demo {
+		return e, nil
+	}
+	// After the database, which wants to find its folder empty.
+	if e.demo, err = p.openDemo(cfg); err != nil {
+		return nil, err
+	}
+	return e, e.demo.writePast(ctx, db, cfg.Organizations)
+}
+
+// join makes the mirror of the configured organizations. Observers may be nil.
+func (p *program) join(e *env, requests fetch.Observer, runs mirror.Observer, progress ...mirror.Progress) (err error) {
+	organizations, err := p.organizations(e.cfg, requests)
+	if err != nil {
+		return err
+	}
+	source := e.cfg.Polar.BaseURL + " " + e.cfg.Polar.APIVersion
+	if e.demo != nil {
+		source = demoSource
+	}
+	e.mirror, err = mirror.New(mirror.Options{
+		Organizations:     organizations,
+		Store:             e.db.Store,
+		Log:               p.log,
+		Progress:          progress,
+		Observer:          runs,
+		Source:            source,
+		Concurrency:       e.cfg.Sync.Concurrency,
+		PagesInFlight:     e.cfg.Polar.Concurrency,
+		MaxDeleteFraction: e.cfg.Sync.MaxDeleteFraction,
+		AcceptDeletions:   p.flags.acceptDeletions,
+		Exclude:           e.cfg.Privacy.Exclude,
+		Walk:              p.flags.walk,
+	})
+	return err
+}
+
+// organizations are the configured ones, each with a client. The clients share one
+// pool of connections, and a pace where they share a token.
+func (p *program) organizations(cfg *config.Config, observer fetch.Observer) ([]mirror.Organization, error) {
+	transport := fetch.NewTransport()
+	p.onClose(func(context.Context) error {
+		transport.CloseIdleConnections()
+		return nil
+	})
+	limiters := fetch.NewLimiters(cfg.Polar.RequestsPerMinute)
+	var list []mirror.Organization
+	for _, o := range cfg.Organizations {
+		client, err := fetch.New(fetch.Options{
+			Organization: o.Name,
+			BaseURL:      cfg.Polar.BaseURL,
+			APIVersion:   cfg.Polar.APIVersion,
+			UserAgent:    userAgent(),
+			Token:        fetch.RereadToken(o.AccessToken.Read),
+			Exclude:      cfg.Privacy.Exclude,
+			Timeout:      cfg.Polar.Timeout,
+			Retry:        fetch.Retry(cfg.Polar.Retry),
+			Limiters:     limiters,
+			Log:          p.log,
+			Observer:     observer,
+			Transport:    transport,
+		})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, mirror.Organization{
+			Name:   o.Name,
+			ID:     o.ID,
+			Client: client,
+			Filter: mirror.Filter{
+				CustomerIDs:         o.Filter.CustomerID,
+				ExternalCustomerIDs: o.Filter.ExternalCustomerID,
+				MeterIDs:            o.Filter.MeterID,
+			},
+			Webhooks: !o.WebhookSecret.IsZero(),
+		})
+	}
+	return list, nil
+}
+
+// tokenSum tells tokens apart: organizations that share one share its budget.
+func tokenSum(o config.Organization) [32]byte {
+	token, _ := o.AccessToken.Read() // one that cannot be read is no token
+	return token.Sum()
+}
+
+// printJSON prints the result of a command. Its lists are arrays, also if they are
+// empty.
+func printJSON(out io.Writer, v any, opts ...json.Options) error {
+	err := json.MarshalWrite(out, v, append(opts, jsontext.WithIndent("  "))...)
+	if err == nil {
+		_, err = fmt.Fprintln(out)
+	}
+	return err
+}

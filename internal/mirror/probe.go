@@ -1,0 +1,67 @@
+package mirror
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"polarmirror/internal/fetch"
+)
+
+// A Probe is what an organization's token sees, and how fast.
+type Probe struct {
+	Rows   int           // customer meters, within the filter
+	Start  time.Duration // what a page at the start of their list takes
+	PerRow time.Duration // what one takes more for each row before it
+}
+
+// manyRows is from how many rows on it matters how much slower deep pages are,
+// so that it is worth a request to measure it.
+const manyRows = 10_000
+
+// Probe asks for one row of the organization, and for one deep in a long list. A
+// token that sees another organization is a *WrongOrganizationError.
+func (o *Organization) Probe(ctx context.Context) (Probe, error) {
+	params := fetch.ListParams{
+		CustomerID:         o.Filter.CustomerIDs,
+		ExternalCustomerID: o.Filter.ExternalCustomerIDs,
+		MeterID:            o.Filter.MeterIDs,
+		Page:               1,
+		Limit:              1,
+	}
+	if o.ID != uuid.Nil {
+		params.OrganizationID = []uuid.UUID{o.ID}
+	}
+	listing, err := o.Client.List(ctx, params)
+	if err != nil {
+		return Probe{}, err
+	}
+	p := Probe{Rows: listing.Page.TotalCount, Start: listing.Elapsed, PerRow: UsualPerRow}
+	if p.Rows == 0 && o.ID != uuid.Nil {
+		return p, checkVisible(ctx, o.Client, o.ID)
+	}
+	if p.Rows >= manyRows {
+		params.Page, params.Sorting = p.Rows, []string{"created_at"} // the last one in the order of a walk
+		if deep, err := o.Client.List(ctx, params); err == nil {
+			p.Start = min(p.Start, deep.Elapsed) // the first request also made the connection
+			p.PerRow = (deep.Elapsed - p.Start) / time.Duration(p.Rows)
+		}
+	}
+	return p, nil
+}
+
+// checkVisible tells an organization without customer meters from one that the
+// token cannot see: Polar answers both with an empty list.
+func checkVisible(ctx context.Context, client *fetch.Client, organization uuid.UUID) error {
+	any, err := client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
+	if err != nil {
+		return err
+	}
+	for _, m := range any.Page.CustomerMeters {
+		if m.Meter.OrganizationID != organization {
+			return &WrongOrganizationError{Configured: organization, Seen: m.Meter.OrganizationID}
+		}
+	}
+	return nil
+}
