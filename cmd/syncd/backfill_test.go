@@ -3,20 +3,33 @@ package main
 import (
 	"context"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"polarmirror/internal/polarsim"
 )
 
+// TestSecondBackfillWritesNothing, and flags say what is logged of it. The token of
+// one organization lies in a file, and is replaced when Polar has just been asked
+// with the old one.
 func TestSecondBackfillWritesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1234, 250, 20)
-	first := call(t, nil, "--backfill", "--config", f.config)
-	if first.code != exitDone {
-		t.Fatalf("exit code %d, stderr:\n%s", first.code, first.stderr)
+	token := writeFile(t, "token", "polar_oat_old"+canary+"\n")
+	f.sim.Before(func(int, *http.Request) {
+		if err := os.WriteFile(token, []byte(f.orgs[2].Token+"\n"), 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+	yaml := strings.Replace(f.yaml(nil, "log: {level: error}"), `access_token: "`+f.orgs[2].Token+`"`, "access_token_file: "+token, 1)
+	path := f.write(t, yaml)
+	first := call(t, nil, "--backfill", "--config", path)
+	if first.code != exitDone || first.stderr != "" {
+		t.Fatalf("exit code %d, stderr at level error:\n%s", first.code, first.stderr)
 	}
 	for _, o := range f.orgs {
 		if got, want := f.rows(t, o.Name), len(f.sim.Listed(o.ID)); got != want {
@@ -31,14 +44,62 @@ func TestSecondBackfillWritesNothing(t *testing.T) {
 		t.Error("the first backfill says that nothing had changed")
 	}
 
-	second := call(t, nil, "--backfill", "--config", f.config)
-	if second.code != exitDone {
+	second := call(t, nil, "--backfill", "--config", path, "--log-level", "debug")
+	if second.code != exitDone || len(second.plainLines()) > 0 || !strings.Contains(second.stderr, `"level":"debug"`) {
 		t.Fatalf("exit code %d, stderr:\n%s", second.code, second.stderr)
 	}
 	assertContains(t, second.stdout, "Nothing had changed at Polar since the last run: 0 rows inserted, 0 updated.")
-	for _, line := range second.plainLines() {
-		t.Errorf("on stderr, not of the log: %s", line)
+
+	third := call(t, nil, "--backfill", "--config", path, "--log-level", "info", "--log-format", "console", "--organization", "initech")
+	assertContains(t, third.stderr, "INFO  run finished")
+	if strings.Contains(third.stderr, `"level"`) || strings.Contains(third.stderr, "DEBUG") {
+		t.Errorf("not for people, or not at level info: %s", third.stderr)
 	}
+}
+
+// TestBadTokenOfOneOrganizationLeavesTheOthersSucceed, and each that fails is a line.
+func TestBadTokenOfOneOrganizationLeavesTheOthersSucceed(t *testing.T) {
+	t.Parallel()
+	const wrong, narrow = "polar_oat_wrong" + canary, "polar_oat_narrow" + canary
+	f := newFixture(t, 30, 40, 50)
+	f.sim.SetToken(polarsim.Token{Secret: narrow, NoScope: true})
+	mirrored := func(want map[string]int) {
+		t.Helper()
+		for name, rows := range want {
+			if got := f.rows(t, name); got != rows {
+				t.Errorf("%s: %d rows, want %d", name, got, rows)
+			}
+		}
+	}
+	for _, tt := range []struct{ token, cure string }{
+		{wrong, "create a token with the scope customer_meters:read"},
+		{narrow, "with the scope customer_meters:read"},
+	} {
+		r := call(t, nil, "--backfill", "--config", f.write(t, f.yaml(map[string]string{"globex": tt.token})))
+		if r.code != exitFailed {
+			t.Errorf("%s: exit code %d", tt.cure, r.code)
+		}
+		line := only(t, r.plainLines())
+		assertContains(t, line, "organization globex", tt.cure)
+		if strings.Count(line, "organization globex") != 1 {
+			t.Errorf("the organization is named twice: %s", line)
+		}
+		for _, row := range []string{`acme .* succeeded`, `globex .* failed`, `initech .* succeeded`} {
+			if !regexp.MustCompile(row).MatchString(r.stdout) {
+				t.Errorf("no row like %s in:\n%s", row, r.stdout)
+			}
+		}
+		mirrored(map[string]int{"acme": 30, "globex": 0, "initech": 50})
+	}
+
+	r := call(t, nil, "--backfill", "--config", f.write(t, f.yaml(map[string]string{"acme": wrong, "initech": narrow})))
+	lines := r.plainLines()
+	if r.code != exitFailed || len(lines) != 2 {
+		t.Fatalf("exit code %d, lines:\n%s", r.code, strings.Join(lines, "\n"))
+	}
+	assertContains(t, lines[0], "organization acme")
+	assertContains(t, lines[1], "organization initech")
+	mirrored(map[string]int{"globex": 40})
 }
 
 func TestBackfillOfNamedOrganizationsLeavesTheOthers(t *testing.T) {
@@ -60,79 +121,16 @@ func TestBackfillOfNamedOrganizationsLeavesTheOthers(t *testing.T) {
 	assertContains(t, only(t, unknown.plainLines()), `no organization "hooli"; configured: acme, globex, initech`)
 }
 
-func TestBadTokenOfOneOrganizationLeavesTheOthersSucceed(t *testing.T) {
-	t.Parallel()
-	const wrong, narrow = "polar_oat_wrong" + canary, "polar_oat_narrow" + canary
-	tests := []struct{ name, token, cure string }{
-		{"wrong token", wrong, "create a token with the scope customer_meters:read"},
-		{"missing scope", narrow, "with the scope customer_meters:read"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t, 30, 40, 50)
-			f.sim.SetToken(polarsim.Token{Secret: narrow, Organizations: nil, NoScope: true})
-			path := f.write(t, f.yaml(map[string]string{"globex": tt.token}))
-			r := call(t, nil, "--backfill", "--config", path)
-			if r.code != exitFailed {
-				t.Errorf("exit code %d", r.code)
-			}
-			line := only(t, r.plainLines())
-			assertContains(t, line, "organization globex", tt.cure)
-			if strings.Count(line, "organization globex") != 1 {
-				t.Errorf("the organization is named twice: %s", line)
-			}
-			for name, want := range map[string]int{"acme": 30, "globex": 0, "initech": 50} {
-				if got := f.rows(t, name); got != want {
-					t.Errorf("%s: %d rows, want %d", name, got, want)
-				}
-			}
-			for _, row := range []string{`acme .* succeeded`, `globex .* failed`, `initech .* succeeded`} {
-				if !regexp.MustCompile(row).MatchString(r.stdout) {
-					t.Errorf("no row like %s in:\n%s", row, r.stdout)
-				}
-			}
-		})
-	}
-}
-
-func TestEveryFailingOrganizationIsALine(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30, 40, 50)
-	path := f.write(t, f.yaml(map[string]string{"acme": "polar_oat_a" + canary, "initech": "polar_oat_b" + canary}))
-	r := call(t, nil, "--backfill", "--config", path)
-	lines := r.plainLines()
-	if r.code != exitFailed || len(lines) != 2 {
-		t.Fatalf("exit code %d, lines:\n%s", r.code, strings.Join(lines, "\n"))
-	}
-	assertContains(t, lines[0], "organization acme")
-	assertContains(t, lines[1], "organization initech")
-}
-
-func TestTokenFileIsReadAgainWhenPolarRefusesIt(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 500)
-	file := writeFile(t, "token", f.orgs[0].Token+"\n")
-	yaml := strings.Replace(f.yaml(nil), `access_token: "`+f.orgs[0].Token+`"`, "access_token_file: "+file, 1)
-	r := call(t, nil, "--backfill", "--config", f.write(t, yaml))
-	if r.code != exitDone {
-		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
-	}
-	if got := f.rows(t, "acme"); got != 500 {
-		t.Errorf("%d rows", got)
-	}
-}
-
 func TestInterruptedBackfillSaysThatItResumes(t *testing.T) {
 	t.Parallel()
 	large(t)
-	f := newFixture(t, 9000)
+	f := newFixture(t, 6000)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var stop atomic.Bool
 	stop.Store(true)
 	f.sim.Before(func(n int, _ *http.Request) {
-		if n >= 60 && stop.Load() {
+		if n >= 45 && stop.Load() {
 			cancel()
 		}
 	})
@@ -142,7 +140,7 @@ func TestInterruptedBackfillSaysThatItResumes(t *testing.T) {
 	}
 	assertContains(t, only(t, r.plainLines()), "the next --backfill goes on from there")
 	saved := f.rows(t, "acme")
-	if saved == 0 || saved == 9000 {
+	if saved == 0 || saved == 6000 {
 		t.Errorf("%d rows saved: not interrupted between blocks", saved)
 	}
 
@@ -152,10 +150,35 @@ func TestInterruptedBackfillSaysThatItResumes(t *testing.T) {
 	if again.code != exitDone {
 		t.Fatalf("exit code %d, stderr:\n%s", again.code, again.stderr)
 	}
-	if got := f.rows(t, "acme"); got != 9000 {
+	if got := f.rows(t, "acme"); got != 6000 {
 		t.Errorf("%d rows in the end", got)
 	}
-	if all, got := 9000*140/100/100+30, f.sim.RequestCount(); got > all-saved/100 {
+	if all, got := 6000*140/100/100+30, f.sim.RequestCount(); got > all-saved/100 {
 		t.Errorf("%d requests after %d rows were saved: it began anew", got, saved)
+	}
+}
+
+func TestProfilesOfARunningBackfill(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30)
+	arrived, release := f.block(t)
+	t.Cleanup(release)
+	s := &service{TB: t, stdout: &buffer{}, stderr: &buffer{}}
+	code := 0
+	var running sync.WaitGroup
+	running.Go(func() {
+		code = run(context.WithoutCancel(t.Context()), []string{"--backfill", "--pprof", ":0", "--config", f.config}, variables(nil).lookup, s.stdout, s.stderr)
+	})
+	s.url = s.logged("profiles")
+	<-arrived
+	if code, body := s.get("/goroutine?debug=1", ""); code != 200 || !strings.Contains(body, "polarmirror/internal/mirror") {
+		t.Errorf("%d %.200s", code, body)
+	}
+	release()
+	if running.Wait(); code != exitDone {
+		t.Errorf("exit code %d, stderr:\n%s", code, s.stderr.String())
+	}
+	if _, err := http.Get(s.url); err == nil {
+		t.Error("still listening")
 	}
 }

@@ -117,19 +117,6 @@ func TestImageIsBuiltFromItsContextAloneAndAlikeEachTime(t *testing.T) {
 	}
 }
 
-func TestBinaryBuiltWithoutArgumentsSaysThatItKnowsNoVersion(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds the binary")
-	}
-	binary := buildAsImage(t, imageContext(t), "VERSION=", "COMMIT=")
-	out, err := exec.CommandContext(t.Context(), binary, "version").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	assertContains(t, string(out), "syncd (devel)\n", "commit unknown\n")
-}
-
 func readBinary(t testing.TB, path string) []byte {
 	t.Helper()
 	body, err := os.ReadFile(path)

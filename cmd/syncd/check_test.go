@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"polarmirror/internal/config"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
@@ -23,13 +20,12 @@ import (
 
 func TestCheckOfflineAsksNobody(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
-	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, "postgres://nobody@127.0.0.1:1/db", 1))
-	r := call(t, nil, "config", "check", "--offline", "--config", path)
+	f := newWithoutDatabase(t, 30)
+	r := call(t, nil, "config", "check", "--offline", "--config", f.config)
 	if r.code != exitDone || r.stderr != "" || f.sim.RequestCount() != 0 {
 		t.Errorf("exit code %d, stderr %q, %d requests", r.code, r.stderr, f.sim.RequestCount())
 	}
-	assertContains(t, r.stdout, "✓ configuration: "+path+" is valid; organizations: acme")
+	assertContains(t, r.stdout, "✓ configuration: "+f.config+" is valid; organizations: acme")
 }
 
 func TestCheckShowsTheNextRunsAndThoseThatTheClocksSkip(t *testing.T) {
@@ -65,7 +61,7 @@ func TestCheckShowsTheNextRunsAndThoseThatTheClocksSkip(t *testing.T) {
 
 func TestCheckFindsAllWellAndChangesNothing(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 1234, 40)
+	f := newUnmigrated(t, 1234, 40)
 	r := call(t, nil, "config", "check", "--config", f.config)
 	if r.code != exitDone || strings.Contains(r.stdout, "✗") {
 		t.Errorf("exit code %d, stdout:\n%s", r.code, r.stdout)
@@ -96,25 +92,49 @@ func TestCheckFindsAllWellAndChangesNothing(t *testing.T) {
 	if err := f.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM polar.organizations`).Scan(&rows); err != nil || rows != 0 {
 		t.Errorf("%d rows were left: %v", rows, err)
 	}
+
+	// What a run would stumble over: the rights are there, and the rows are refused all
+	// the same.
+	if _, err := f.db.Pool.Exec(t.Context(), `ALTER TABLE polar.customers ADD CHECK (name = 'nobody')`); err != nil {
+		t.Fatal(err)
+	}
+	r = call(t, nil, "config", "check", "--config", f.config)
+	if r.code != exitDatabase {
+		t.Errorf("exit code %d", r.code)
+	}
+	assertContains(t, r.stdout, "✗ database: a run could not write: write a block: ", "violates check constraint")
 }
 
 func TestCheckNamesTheCureForEachToken(t *testing.T) {
 	t.Parallel()
 	const expired, narrow = "polar_oat_expired" + canary, "polar_oat_narrow" + canary
-	f := newFixture(t, 30, 40, 50)
+	f := newFixture(t, 30, 40, 0)
 	f.sim.SetToken(polarsim.Token{Secret: expired, Expired: true})
 	f.sim.SetToken(polarsim.Token{Secret: narrow, NoScope: true})
-	path := f.write(t, f.yaml(map[string]string{"acme": expired, "globex": narrow, "initech": f.orgs[0].Token}))
-	r := call(t, nil, "config", "check", "--config", path)
-	if r.code != exitUsage {
-		t.Errorf("exit code %d", r.code)
+	check := func(code int, yaml string, parts ...string) {
+		t.Helper()
+		r := call(t, nil, "config", "check", "--config", f.write(t, yaml))
+		if r.code != code {
+			t.Errorf("exit code %d, want %d", r.code, code)
+		}
+		assertContains(t, r.stdout, append(parts, "✓ database: reachable")...) // what is wrong elsewhere keeps nothing from being looked at
 	}
-	assertContains(t, r.stdout,
+	check(exitUsage, f.yaml(map[string]string{"acme": expired, "globex": narrow, "initech": f.orgs[0].Token}),
 		"✗ organization acme: ", "production and sandbox tokens don't work on each other",
 		"✗ organization globex: ", "with the scope customer_meters:read",
 		"✗ organization initech: its token cannot see organization "+f.orgs[2].ID.String()+" but sees "+f.orgs[0].ID.String(),
-		"✓ database: reachable", // what is wrong elsewhere keeps nothing from being looked at
 	)
+	check(exitFailed, strings.Replace(f.yaml(nil), f.url, "http://127.0.0.1:1", 1),
+		"✗ organization acme: Polar at http://127.0.0.1:1 gave no answer: check polar.base_url")
+	check(exitDone, f.yaml(nil), "✓ organization acme: its token is valid", "! organization initech: its token is valid and sees no customer meters")
+
+	// Polar's API in an old version, and then in one that was removed.
+	versioned := strings.Replace(f.yaml(nil), "polar: {", `polar: {api_version: "2026-04", `, 1)
+	old := "! polar.api_version 2026-04 is older than " + config.DefaultAPIVersion
+	check(exitDone, versioned, old, "✓ organization acme: its token is valid")
+	f.sim.RemoveVersion("2026-04")
+	check(exitUsage, versioned, old, "✗ organization acme: ",
+		"this API version is unknown to Polar or has been removed: polar.api_version is 2026-04, and this syncd is made for "+config.DefaultAPIVersion)
 }
 
 // TestCheckSaysWhichKeyRulesAWebhookSecretSatisfies without showing the secret.
@@ -122,7 +142,7 @@ func TestCheckSaysWhichKeyRulesAWebhookSecretSatisfies(t *testing.T) {
 	t.Parallel()
 	const both, one = "✓ organization acme: its webhook secret satisfies both of Polar's key rules: the base64 behind whsec_", "✓ organization acme: its webhook secret satisfies one of Polar's key rules: the whole text"
 	const doubt = "! organization acme: its webhook secret begins with whsec_, but no key in base64 follows"
-	f := newFixture(t, 0)
+	f := newWithoutDatabase(t, 0)
 	for secret, want := range map[string]string{
 		"whsec_" + base64.StdEncoding.EncodeToString([]byte(canary)): both,
 		"whsec_" + canary + "abc":                                    both,
@@ -141,55 +161,10 @@ func TestCheckSaysWhichKeyRulesAWebhookSecretSatisfies(t *testing.T) {
 	}
 }
 
-// TestCheckKnowsOldAndRemovedVersions of Polar's API.
-func TestCheckKnowsOldAndRemovedVersions(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	path := f.write(t, strings.Replace(f.yaml(nil), "polar: {", `polar: {api_version: "2026-04", `, 1))
-	old := "! polar.api_version 2026-04 is older than " + config.DefaultAPIVersion
-	r := call(t, nil, "config", "check", "--config", path)
-	if r.code != exitDone {
-		t.Errorf("exit code %d for a version that Polar still has", r.code)
-	}
-	assertContains(t, r.stdout, old, "✓ organization acme: its token is valid")
-	f.sim.RemoveVersion("2026-04")
-	r = call(t, nil, "config", "check", "--config", path)
-	if r.code != exitUsage {
-		t.Errorf("exit code %d for a version that Polar has removed", r.code)
-	}
-	assertContains(t, r.stdout, old, "✗ organization acme: ",
-		"this API version is unknown to Polar or has been removed: polar.api_version is 2026-04, and this syncd is made for "+config.DefaultAPIVersion)
-	if r = call(t, nil, "config", "check", "--config", f.config); r.code != exitDone || strings.Contains(r.stdout, "api_version") {
-		t.Errorf("exit code %d for the version that is the default:\n%s", r.code, r.stdout)
-	}
-}
-
-func TestCheckDoubtsAnOrganizationWithoutCustomerMeters(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 0)
-	r := call(t, nil, "config", "check", "--config", f.config)
-	if r.code != exitDone {
-		t.Errorf("exit code %d", r.code)
-	}
-	assertContains(t, r.stdout, "! organization acme: its token is valid and sees no customer meters")
-}
-
-func TestCheckWithoutPolarIsExitCode1(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	path := f.write(t, strings.Replace(f.yaml(nil), f.url, "http://127.0.0.1:1", 1))
-	r := call(t, nil, "config", "check", "--config", path)
-	if r.code != exitFailed {
-		t.Errorf("exit code %d", r.code)
-	}
-	assertContains(t, r.stdout, "✗ organization acme: Polar at http://127.0.0.1:1 gave no answer: check polar.base_url")
-}
-
 func TestCheckWithoutDatabaseIsExitCode3(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
-	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, "postgres://nobody@127.0.0.1:1/db", 1))
-	r := call(t, nil, "config", "check", "--config", path)
+	f := newWithoutDatabase(t, 30)
+	r := call(t, nil, "config", "check", "--config", f.config)
 	if r.code != exitDatabase {
 		t.Errorf("exit code %d", r.code)
 	}
@@ -198,7 +173,7 @@ func TestCheckWithoutDatabaseIsExitCode3(t *testing.T) {
 
 func TestCheckFindsMissingRights(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
+	f := newUnmigrated(t, 30)
 	u, err := url.Parse(f.db.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -223,27 +198,9 @@ func TestCheckFindsMissingRights(t *testing.T) {
 	assertContains(t, r.stdout, "✗ database: schema polar exists and role pg_monitor does not own it")
 }
 
-// TestCheckFindsWhatARunWouldStumbleOver: the rights are there, and the rows are
-// refused all the same.
-func TestCheckFindsWhatARunWouldStumbleOver(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	if r := call(t, nil, "migrate", "up", "--config", f.config); r.code != exitDone {
-		t.Fatal(r.stderr)
-	}
-	if _, err := f.db.Pool.Exec(t.Context(), `ALTER TABLE polar.customers ADD CHECK (name = 'nobody')`); err != nil {
-		t.Fatal(err)
-	}
-	r := call(t, nil, "config", "check", "--config", f.config)
-	if r.code != exitDatabase {
-		t.Errorf("exit code %d", r.code)
-	}
-	assertContains(t, r.stdout, "✗ database: a run could not write: write a block: ", "violates check constraint")
-}
-
 func TestDatabaseOfAnotherEncodingIsOneErrorAndExitCode3(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
+	f := newUnmigrated(t, 30)
 	name := f.db.Name + "_latin1"
 	for _, sql := range []string{`DROP DATABASE IF EXISTS ` + name, `CREATE DATABASE ` + name + ` TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`} {
 		if _, err := f.db.Pool.Exec(t.Context(), sql); err != nil {
@@ -273,51 +230,37 @@ func TestDatabaseOfAnotherEncodingIsOneErrorAndExitCode3(t *testing.T) {
 // all the same, since the pool waits.
 func TestCheckComparesTheConnectionsThatAreGranted(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
+	f := newUnmigrated(t, 150, 150, 150)
+	path, exec := f.asRole(t)
+	exec(`CREATE SCHEMA polar AUTHORIZATION ROLE_NAME`)
+	for _, tt := range []struct {
 		limit string
 		code  int
 		want  []string
 	}{
-		"role, few":          {`ALTER ROLE %[1]s CONNECTION LIMIT 7`, exitDone, []string{"! database: the role leaves 7 connections", "ALTER ROLE %[1]s CONNECTION LIMIT -1"}},
-		"role, too few":      {`ALTER ROLE %[1]s CONNECTION LIMIT 3`, exitDatabase, []string{"✗ database: the role leaves 3 connections", "sync.concurrency"}},
-		"database":           {`ALTER DATABASE %[2]s CONNECTION LIMIT 4`, exitDatabase, []string{"✗ database: the database leaves ", "ALTER DATABASE %[2]s CONNECTION LIMIT -1"}},
-		"nothing in the way": {`SELECT '%[1]s %[2]s'`, exitDone, nil},
+		{`SELECT 'nothing in the way'`, exitDone, nil},
+		{`ALTER ROLE ROLE_NAME CONNECTION LIMIT 7`, exitDone, []string{"! database: the role leaves 7 connections", "ALTER ROLE role_", " CONNECTION LIMIT -1"}},
+		{`ALTER DATABASE DATABASE_NAME CONNECTION LIMIT 4`, exitDatabase, []string{"✗ database: the database leaves ", "ALTER DATABASE " + f.db.Name + " CONNECTION LIMIT -1"}},
+		{`ALTER DATABASE DATABASE_NAME CONNECTION LIMIT -1; ALTER ROLE ROLE_NAME CONNECTION LIMIT 3`, exitDatabase, []string{"✗ database: the role leaves 3 connections", "sync.concurrency"}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t, 150, 150, 150)
-			role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-			for _, sql := range []string{`CREATE ROLE %[1]s LOGIN PASSWORD 'pw'`, `CREATE SCHEMA polar AUTHORIZATION %[1]s`, tt.limit} {
-				if _, err := f.db.Pool.Exec(t.Context(), fmt.Sprintf(sql, role, f.db.Name)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			address, err := url.Parse(f.db.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			address.User = url.UserPassword(role, "pw")
-			path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address.String(), 1))
-			r := call(t, nil, "config", "check", "--config", path)
-			if r.code != tt.code || tt.want == nil && strings.Contains(r.stdout, "connections to syncd") {
-				t.Errorf("exit code %d, want %d, stdout:\n%s", r.code, tt.code, r.stdout)
-			}
-			for _, want := range tt.want {
-				assertContains(t, r.stdout, strings.NewReplacer("%[1]s", role, "%[2]s", f.db.Name).Replace(want))
-			}
-			if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
-				t.Errorf("backfill: exit code %d:\n%s", r.code, r.stderr)
-			}
-			for _, org := range f.orgs {
-				f.compareAll(t, org.ID)
-			}
-		})
+		exec(tt.limit)
+		r := call(t, nil, "config", "check", "--config", path)
+		if r.code != tt.code || tt.want == nil && strings.Contains(r.stdout, "connections to syncd") {
+			t.Errorf("%s: exit code %d, want %d, stdout:\n%s", tt.limit, r.code, tt.code, r.stdout)
+		}
+		assertContains(t, r.stdout, tt.want...)
+	}
+	if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
+		t.Errorf("backfill: exit code %d:\n%s", r.code, r.stderr)
+	}
+	for _, org := range f.orgs {
+		f.compareAll(t, org.ID)
 	}
 }
 
 func TestCheckWithoutEmbeddedDatabaseLooksForPostgres(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
+	f := newWithoutDatabase(t, 30)
 	dir := t.TempDir() + "/db"
 	path := f.write(t, strings.Replace(f.yaml(nil), `{url: "`+f.db.URL+`"}`, `{url: "", data_dir: `+dir+`}`, 1))
 	r := call(t, nil, "config", "check", "--config", path)

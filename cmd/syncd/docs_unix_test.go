@@ -47,18 +47,21 @@ func notRun() map[string]string {
 
 // TestCommandsInTheDocumentsRun runs each line of each shell block, as it stands
 // there, against a simulated Polar: only what an export says of tokens and
-// databases is replaced.
+// databases is replaced, and of the demo's organizations only the smallest is shown.
 func TestCommandsInTheDocumentsRun(t *testing.T) {
 	t.Parallel()
 	large(t)
 	for _, path := range documents(t) {
+		text := ""
 		for _, block := range doctest.Blocks(t, path) {
-			if block.Language != "sh" {
-				continue
+			if block.Language == "sh" {
+				text += block.Text + "\n"
 			}
-			t.Run(fmt.Sprintf("%s:%d", filepath.Base(path), block.Line), func(t *testing.T) {
+		}
+		if text != "" {
+			t.Run(filepath.Base(path), func(t *testing.T) {
 				t.Parallel()
-				newReader(t).run(block.Text)
+				newReader(t, text).run(text)
 			})
 		}
 	}
@@ -72,9 +75,14 @@ type docReader struct {
 	environment map[string]string
 }
 
-func newReader(t *testing.T) *docReader {
+// newReader returns who will follow a text, with all that it takes to call syncd if
+// that is in it.
+func newReader(t *testing.T, text string) *docReader {
 	t.Helper()
-	r := &docReader{T: t, fixture: newFixture(t, 30), dir: demoFolder(t), environment: map[string]string{}}
+	if !strings.Contains(text, "syncd") {
+		return &docReader{T: t}
+	}
+	r := &docReader{T: t, fixture: newUnmigrated(t, 30), dir: demoFolder(t), environment: map[string]string{}}
 	org := r.orgs[0]
 	r.put("config.yaml", fmt.Sprintf("polar: {base_url: %q}\ndatabase: {url: \"${DATABASE_URL:-}\"}\nhttp: {listen: \"127.0.0.1:0\"}\n"+
 		"organizations:\n  - {name: acme, id: %s, access_token: \"${POLAR_ACCESS_TOKEN}\"}\n", r.url, org.ID))
@@ -82,10 +90,10 @@ func newReader(t *testing.T) *docReader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := regexp.MustCompile(`(?m)^  base_url: .*$`).ReplaceAllString(string(example), fmt.Sprintf("  base_url: %q", r.url))
-	text = strings.Replace(text, "1dbfc517-0bbf-4301-9ba8-555ca42b9737", org.ID.String(), 1)
-	text = strings.Replace(text, "listen: 127.0.0.1:8080", "listen: 127.0.0.1:0", 1)
-	r.put("config.example.yaml", text)
+	sample := regexp.MustCompile(`(?m)^  base_url: .*$`).ReplaceAllString(string(example), fmt.Sprintf("  base_url: %q", r.url))
+	sample = strings.Replace(sample, "1dbfc517-0bbf-4301-9ba8-555ca42b9737", org.ID.String(), 1)
+	sample = strings.Replace(sample, "listen: 127.0.0.1:8080", "listen: 127.0.0.1:0", 1)
+	r.put("config.example.yaml", sample)
 	r.set("POLAR_ACCESS_TOKEN")
 	return r
 }
@@ -160,8 +168,12 @@ func (r *docReader) syncd(args []string) {
 	for _, name := range slices.Sorted(maps.Keys(r.environment)) {
 		env = append(env, name+"="+r.environment[name])
 	}
+	service := len(args) == 0 || slices.Equal(args, []string{"--demo"})
+	if slices.Contains(args, "--demo") {
+		args = append(slices.Clone(args), "--organization", "initech")
+	}
 	p := startWith(r, r.dir, env, args...)
-	if service := len(args) == 0 || slices.Equal(args, []string{"--demo"}); service {
+	if service {
 		eventually(r, "the first run", func() bool { return strings.Contains(p.stderr.String(), `"msg":"run finished"`) })
 		if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 			r.Error(err)

@@ -24,10 +24,14 @@ func portOf(t testing.TB, address string) string {
 	return u.Port()
 }
 
+// TestHealthcheckOfARunningService, which shows its metrics to those who have the
+// token, and whose data becomes stale though nothing fails.
 func TestHealthcheckOfARunningService(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 30)
-	s := serve(t, "--config", f.write(t, f.yaml(nil, `http: {listen: "127.0.0.1:0", webhook_listen: "localhost:0", token: "token-`+canary+`"}`)))
+	file := writeFile(t, "token", "file-"+canary+"-token\n")
+	s := serve(t, "--config", f.write(t, f.yaml(nil, `schedule: {incremental: "", full: "@every 1h"}`,
+		`http: {listen: "127.0.0.1:0", webhook_listen: "localhost:0", max_lag: 1s, token_file: `+file+`, user: me, password: "pass-`+canary+`"}`)))
 	port, hooks := portOf(t, s.url), portOf(t, s.logged("listening for webhooks"))
 	token := `, token: "token-` + canary + `"`
 	for name, http := range map[string]string{
@@ -49,6 +53,19 @@ func TestHealthcheckOfARunningService(t *testing.T) {
 			return r.code == exitDone && strings.HasSuffix(r.stdout, "/readyz is ready.\n")
 		})
 	}
+	for shown, want := range map[string]int{"": 401, "Bearer wrong": 401, "Bearer file-" + canary + "-token": 200} {
+		eventually(t, "an answer to "+shown, func() bool {
+			code, _ := s.get("/metrics", shown)
+			return code == want
+		})
+	}
+	eventually(t, "stale data", func() bool {
+		code, body := s.get("/healthz/data", "")
+		return code == 503 && strings.Contains(body, `"organization":"acme","status":"stale","age_seconds":`) && !strings.Contains(body, "null")
+	})
+	if code, body := s.get("/readyz", ""); code != 200 {
+		t.Errorf("ready: %d %s", code, body)
+	}
 	s.stop()
 	r := call(t, nil, "healthcheck", "--config", f.listening(t, `listen: "127.0.0.1:`+port+`"`))
 	if r.code != exitFailed || r.stdout != "" {
@@ -57,32 +74,9 @@ func TestHealthcheckOfARunningService(t *testing.T) {
 	assertContains(t, only(t, r.plainLines()), "syncd: the service at http://127.0.0.1:"+port+"/healthz is not alive: ", "is syncd running, with this configuration?")
 }
 
-func TestHealthcheckSaysWhyAServiceIsNotReady(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	s := serve(t, "--config", f.config)
-	path := f.listening(t, `listen: "127.0.0.1:`+portOf(t, s.url)+`"`)
-	eventually(t, "ready", func() bool { return call(t, nil, "healthcheck", "--ready", "--config", path).code == exitDone })
-	const readOnly = ` SET default_transaction_read_only = on`
-	if _, err := f.db.Pool.Exec(t.Context(), `ALTER DATABASE "`+f.db.Name+`"`+readOnly); err != nil {
-		t.Fatal(err)
-	}
-	const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'syncd'`
-	if _, err := f.db.Pool.Exec(t.Context(), cut); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the reason", func() bool {
-		r := call(t, nil, "healthcheck", "--ready", "--config", path)
-		return r.code == exitFailed && strings.HasSuffix(r.stderr, "/readyz is not ready: the database is read-only\n")
-	})
-	if r := call(t, nil, "healthcheck", "--config", path); r.code != exitDone {
-		t.Errorf("alive: exit code %d, stderr %q", r.code, r.stderr)
-	}
-}
-
 func TestHealthcheckBelievesNoOtherProgram(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
+	f := newWithoutDatabase(t, 30)
 	for name, answer := range map[string]http.HandlerFunc{
 		"says yes to all": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<p>Welcome")) },
 		"moved":           func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
@@ -106,7 +100,7 @@ func TestHealthcheckGivesUpOnSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	f := newFixture(t, 30)
+	f := newWithoutDatabase(t, 30)
 	r := call(t, nil, "healthcheck", "--config", f.listening(t, `listen: "`+silent.Addr().String()+`"`))
 	if r.code != exitFailed {
 		t.Errorf("exit code %d", r.code)
@@ -116,7 +110,7 @@ func TestHealthcheckGivesUpOnSilence(t *testing.T) {
 
 func TestHealthcheckWithoutAnAddressIsAConfigurationError(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
+	f := newWithoutDatabase(t, 30)
 	for http, want := range map[string]string{
 		`listen: ""`:            `http.listen and http.webhook_listen are both ""`,
 		`listen: "127.0.0.1:0"`: "http.listen leaves the port to chance (0)",

@@ -80,9 +80,9 @@ func (s *service) get(path, authorization string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
-func TestServiceTellsItsHealthAndMetrics(t *testing.T) {
+func TestServiceKeepsTheMirrorCurrentAndTellsItsHealthAndMetrics(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 250, 30)
+	f := newUnmigrated(t, 250, 30)
 	s := serve(t, "--config", f.write(t, f.yaml(nil, `schedule: {incremental: "@every 1s", full: "@every 1h"}`)))
 	if code, body := s.get("/healthz", ""); code != 200 {
 		t.Errorf("/healthz: %d %s", code, body)
@@ -112,28 +112,25 @@ func TestServiceTellsItsHealthAndMetrics(t *testing.T) {
 		}
 		return true
 	})
-	if r := s.stop(); r.code != exitDone || len(r.plainLines()) > 0 {
+	row := f.sim.Listed(f.orgs[0].ID)[0]
+	changed, err := f.sim.Consume(row.ID, "12345.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the change", func() bool { return f.consumed(t, row.ID) == changed.Units.Consumed })
+	r := s.stop()
+	if r.code != exitDone || len(r.plainLines()) > 0 {
 		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
 	}
+	assertContains(t, r.stderr, `"msg":"serving"`, `"msg":"stopping"`)
 }
 
-func TestStaleDataIsUnhealthyThoughNothingFails(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	s := serve(t, "--config", f.write(t, f.yaml(nil, `schedule: {incremental: "", full: "@every 1h"}`, `http: {listen: "127.0.0.1:0", max_lag: 1s}`)))
-	eventually(t, "stale data", func() bool {
-		code, body := s.get("/healthz/data", "")
-		return code == 503 && strings.Contains(body, `"organization":"acme","status":"stale","age_seconds":`) && !strings.Contains(body, "null")
-	})
-	if code, body := s.get("/readyz", ""); code != 200 {
-		t.Errorf("ready: %d %s", code, body)
-	}
-}
-
+// TestFailoverToAStandbyIsNotReadyUntilItIsOver, and healthcheck says why.
 func TestFailoverToAStandbyIsNotReadyUntilItIsOver(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 30)
 	s := serve(t, "--config", f.write(t, f.yaml(nil, `schedule: {incremental: "@every 1s"}`)))
+	path := f.listening(t, `listen: "127.0.0.1:`+portOf(t, s.url)+`"`)
 	ready := func(want int, part string) func() bool {
 		return func() bool {
 			code, body := s.get("/readyz", "")
@@ -153,25 +150,13 @@ func TestFailoverToAStandbyIsNotReadyUntilItIsOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "read-only "+step.setting, ready(step.code, step.part))
-	}
-	if code, _ := s.get("/healthz", ""); code != 200 {
-		t.Errorf("alive: %d", code)
-	}
-}
-
-func TestReadingTakesTheTokenOfTheConfiguration(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	file := writeFile(t, "token", "file-"+canary+"-token\n")
-	s := serve(t, "--config", f.write(t, f.yaml(nil, `http: {listen: "127.0.0.1:0", token_file: `+file+`, user: me, password: "pass-`+canary+`"}`)))
-	for shown, want := range map[string]int{"": 401, "Bearer wrong": 401, "Bearer file-" + canary + "-token": 200} {
-		eventually(t, "an answer to "+shown, func() bool {
-			code, _ := s.get("/metrics", shown)
-			return code == want
-		})
-	}
-	if code, _ := s.get("/healthz", ""); code != 200 {
-		t.Errorf("alive: %d", code)
+		r := call(t, nil, "healthcheck", "--ready", "--config", path)
+		if healthy := step.code == 200; healthy != (r.code == exitDone) || !healthy && !strings.HasSuffix(r.stderr, "/readyz is not ready: the database is read-only\n") {
+			t.Errorf("read-only %s: healthcheck: exit code %d, stderr %q", step.setting, r.code, r.stderr)
+		}
+		if r := call(t, nil, "healthcheck", "--config", path); r.code != exitDone {
+			t.Errorf("alive: exit code %d, stderr %q", r.code, r.stderr)
+		}
 	}
 }
 
@@ -183,7 +168,7 @@ func TestAddressInUseIsOneLineThatNamesTheSetting(t *testing.T) {
 	}
 	defer taken.Close()
 	address := taken.Addr().String()
-	f := newFixture(t, 30)
+	f := newUnmigrated(t, 30)
 	for setting, section := range map[string]string{
 		"http.listen":         `http: {listen: "` + address + `"}`,
 		"http.webhook_listen": `http: {listen: "127.0.0.1:0", webhook_listen: "` + address + `"}`,
@@ -205,34 +190,5 @@ func TestAddressInUseIsOneLineThatNamesTheSetting(t *testing.T) {
 	}
 	if r := call(t, nil, "--backfill", "--config", f.write(t, f.yaml(nil, `http: {listen: "`+address+`"}`))); r.code != exitDone {
 		t.Errorf("a backfill, which does not listen: exit code %d, %s", r.code, r.stderr)
-	}
-}
-
-func TestProfilesOfARunningBackfill(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	arrived, goOn := make(chan struct{}, 100), make(chan struct{})
-	f.sim.Before(func(int, *http.Request) {
-		arrived <- struct{}{}
-		<-goOn
-	})
-	release := sync.OnceFunc(func() { close(goOn) })
-	s := &service{TB: t, stdout: &buffer{}, stderr: &buffer{}}
-	done := make(chan int, 1)
-	go func() {
-		done <- run(context.WithoutCancel(t.Context()), []string{"--backfill", "--pprof", ":0", "--config", f.config}, variables(nil).lookup, s.stdout, s.stderr)
-	}()
-	t.Cleanup(release)
-	s.url = s.logged("profiles")
-	<-arrived
-	if code, body := s.get("/goroutine?debug=1", ""); code != 200 || !strings.Contains(body, "polarmirror/internal/mirror") {
-		t.Errorf("%d %.200s", code, body)
-	}
-	release()
-	if code := <-done; code != exitDone {
-		t.Errorf("exit code %d, stderr:\n%s", code, s.stderr.String())
-	}
-	if _, err := http.Get(s.url); err == nil {
-		t.Error("still listening")
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 )
@@ -108,8 +110,8 @@ func (b *buffer) String() string {
 // canary is part of every secret in the tests; nothing may ever print it.
 const canary = "canary0secret"
 
-// A fixture is a simulated Polar, an empty database, and a configuration file
-// that joins them.
+// A fixture is a simulated Polar, a database, and a configuration file that joins
+// them.
 type fixture struct {
 	sim    *polarsim.Server
 	url    string
@@ -119,8 +121,26 @@ type fixture struct {
 }
 
 // newFixture simulates organizations of so many customer meters, named acme,
-// globex and so on.
+// globex and so on, and has a migrated database.
 func newFixture(t testing.TB, sizes ...int) *fixture {
+	t.Helper()
+	return newFixtureOn(t, pgtest.NewMigrated(t), sizes...)
+}
+
+// newUnmigrated is newFixture with an empty database.
+func newUnmigrated(t testing.TB, sizes ...int) *fixture {
+	t.Helper()
+	return newFixtureOn(t, pgtest.New(t), sizes...)
+}
+
+// newWithoutDatabase is newFixture with the address of a database that nobody answers
+// at.
+func newWithoutDatabase(t testing.TB, sizes ...int) *fixture {
+	t.Helper()
+	return newFixtureOn(t, &pgtest.Database{URL: "postgres://nobody@127.0.0.1:1/db"}, sizes...)
+}
+
+func newFixtureOn(t testing.TB, db *pgtest.Database, sizes ...int) *fixture {
 	t.Helper()
 	var orgs []polarsim.Organization
 	for i, n := range sizes {
@@ -137,7 +157,7 @@ func newFixture(t testing.TB, sizes ...int) *fixture {
 			t.Error(err)
 		}
 	})
-	f := &fixture{sim: sim, url: running.URL, db: pgtest.New(t), orgs: sim.Organizations()}
+	f := &fixture{sim: sim, url: running.URL, db: db, orgs: sim.Organizations()}
 	f.config = f.write(t, f.yaml(nil))
 	return f
 }
@@ -204,6 +224,25 @@ SELECT count(*)
 		t.Fatal(err)
 	}
 	return n
+}
+
+// consumed is what the mirror has of a customer meter, with Polar's digits.
+func (f *fixture) consumed(t testing.TB, id uuid.UUID) string {
+	t.Helper()
+	return f.text(t, `SELECT consumed_units::text FROM polar.customer_meters WHERE id = $1`, id)
+}
+
+// text runs a query that returns one value.
+func (f *fixture) text(t testing.TB, sql string, args ...any) string {
+	t.Helper()
+	var text *string
+	if err := f.db.Pool.QueryRow(t.Context(), sql, args...).Scan(&text); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	if text == nil {
+		return "none"
+	}
+	return *text
 }
 
 func assertContains(t testing.TB, text string, parts ...string) {

@@ -9,7 +9,7 @@ import (
 
 func TestTransactionPoolingProxyIsOneErrorAndExitCode3(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30)
+	f := newUnmigrated(t, 30)
 	address := pgtest.NewPooler(t, f.db.URL, pgtest.PoolerOptions{Size: 3})
 	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address, 1))
 	for _, args := range [][]string{{}, {"--backfill"}, {"migrate", "up"}, {"status"}, {"verify"}} {

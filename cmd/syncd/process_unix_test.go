@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -133,112 +134,81 @@ func TestDemoBackfillStartsFromNothingAndThenWritesWhatChanged(t *testing.T) {
 	if !regexp.MustCompile(`acme +│ [\d,]+ │ +\d{1,3} │ .* yes`).MatchString(second.stdout) {
 		t.Errorf("the second run found other rows than the first:\n%s", second.stdout)
 	}
-
-	verified := start(t, dir, "verify", "--demo").end(t)
-	if verified.code != exitDone {
-		t.Errorf("verify: exit code %d, stdout:\n%s\nstderr:\n%s", verified.code, verified.stdout, verified.stderr)
-	}
-	for _, row := range []string{`acme +│ .* equal`, `globex +│ .* equal`, `initech +│ .* equal`} {
-		if !regexp.MustCompile(row).MatchString(verified.stdout) {
-			t.Errorf("no row like %s in:\n%s", row, verified.stdout)
-		}
-	}
-
-	// The demo's folder lies within that of the real thing, which must not mind.
-	config := strings.Replace(minimal, "polar_oat_"+canary, "x", 1)
-	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	real := start(t, dir, "migrate", "up").end(t)
-	if real.code != exitDone {
-		t.Errorf("exit code %d, stderr:\n%s", real.code, real.stderr)
-	}
 }
 
-func TestDemoServiceEndsAtASignalAndLeavesNoProcess(t *testing.T) {
-	t.Parallel()
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-		t.Run(signal.String(), func(t *testing.T) {
-			t.Parallel()
-			dir := demoFolder(t)
-			p := start(t, dir, "--demo")
-			eventually(t, "the first walk of globex", func() bool {
-				return strings.Contains(p.stderr.String(), `"msg":"run finished","organization":"globex"`)
-			})
-			assertContains(t, p.stdout.String(), `psql "postgresql://`, "ORDER BY change_seen_at DESC", "Ctrl-C ends it.")
-			if postmaster(t, dir) == 0 {
-				t.Error("no Postgres runs")
-			}
-
-			// Others may look on, and a second demo is another replica: its Polar has
-			// the same data.
-			list := readStatusJSON(t, start(t, dir, "status", "--demo", "--json").end(t))
-			if len(list) != 3 || list[1]["organization"] != "globex" || list[1]["rows"].(float64) < 1000 {
-				t.Errorf("status: %v", list)
-			}
-			twin := start(t, dir, "--demo", "--backfill").end(t)
-			if twin.code != exitDone || strings.Count(twin.stdout, "succeeded") != 3 {
-				t.Errorf("second demo: exit code %d, stdout:\n%s\nstderr:\n%s", twin.code, twin.stdout, twin.stderr)
-			}
-
-			if err := p.cmd.Process.Signal(signal); err != nil {
-				t.Fatal(err)
-			}
-			if r := p.end(t); r.code != exitDone || len(r.plainLines()) > 0 {
-				t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
-			}
-			if pid := postmaster(t, dir); pid != 0 {
-				t.Errorf("Postgres %d is left", pid)
-			}
-		})
-	}
+// smallest limits a demo to its smallest organization, where the claim needs no size.
+func smallest(args ...string) []string {
+	return append(args, "--demo", "--no-progress", "--organization", "initech")
 }
 
-func TestKilledDemoIsTakenUpByTheNext(t *testing.T) {
+// TestDemoMayBeSharedStoppedAndKilled, and leaves no process but when it is killed.
+func TestDemoMayBeSharedStoppedAndKilled(t *testing.T) {
 	t.Parallel()
 	large(t)
+	// Held by us, or by somebody else: taken either way.
+	if taken, err := net.Listen("tcp", demoConfig().HTTP.Listen); err == nil {
+		defer taken.Close()
+	}
 	dir := demoFolder(t)
-	p := start(t, dir, "--demo")
-	eventually(t, "the first run", func() bool {
-		return strings.Contains(p.stderr.String(), `"msg":"run finished"`)
-	})
+	backfill := func() {
+		t.Helper()
+		if r := start(t, dir, smallest("--backfill")...).end(t); r.code != exitDone || strings.Count(r.stdout, "succeeded") != 1 {
+			t.Errorf("backfill: exit code %d, stdout:\n%s\nstderr:\n%s", r.code, r.stdout, r.stderr)
+		}
+	}
+	p := start(t, dir, smallest()...)
+	eventually(t, "the first walk", func() bool { return strings.Contains(p.stderr.String(), `"msg":"run finished"`) })
+	assertContains(t, p.stdout.String(), `psql "postgresql://`, "ORDER BY change_seen_at DESC", "Ctrl-C ends it.")
+	if postmaster(t, dir) == 0 {
+		t.Error("no Postgres runs")
+	}
+	found := regexp.MustCompile(`(http://127\.0\.0\.1:\d+)/healthz/data`).FindStringSubmatch(p.stdout.String())
+	if found == nil || strings.HasSuffix(found[1], ":8080") {
+		t.Fatalf("it does not listen elsewhere although the port is taken: %v", found)
+	}
+	s := &service{TB: t, url: found[1]}
+	if code, body := s.get("/healthz/data", ""); code != 200 || !strings.Contains(body, `"organization":"initech"`) {
+		t.Errorf("%d %s", code, body)
+	}
+
+	// Others may look on, and a second demo is another replica: its Polar has the same
+	// data.
+	list := readStatusJSON(t, start(t, dir, smallest("status", "--json")...).end(t))
+	if len(list) != 1 || list[0]["organization"] != "initech" || list[0]["rows"].(float64) < 60 {
+		t.Errorf("status: %v", list)
+	}
+	backfill()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if r := p.end(t); r.code != exitDone || len(r.plainLines()) > 0 {
+		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	}
+	stopped := func() {
+		t.Helper()
+		if pid := postmaster(t, dir); pid != 0 {
+			t.Errorf("Postgres %d is left", pid)
+		}
+	}
+	stopped()
+
+	// Killed, it leaves its Postgres to the next. The first backfill may resume the walk
+	// that was killed, and so leave to the second what changed behind that walk's back.
+	p = start(t, dir, smallest()...)
+	eventually(t, "the first run", func() bool { return strings.Contains(p.stderr.String(), `"msg":"run finished"`) })
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	p.end(t)
-	// The first one may resume the walk that was killed, and so leave to the second
-	// what changed behind that walk's back.
-	for range 2 {
-		next := start(t, dir, "--demo", "--backfill").end(t)
-		if next.code != exitDone || strings.Count(next.stdout, "succeeded") != 3 {
-			t.Fatalf("exit code %d, stdout:\n%s\nstderr:\n%s", next.code, next.stdout, next.stderr)
-		}
+	backfill()
+	backfill()
+	if r := start(t, dir, smallest("verify")...).end(t); r.code != exitDone || !regexp.MustCompile(`initech +│ .* equal`).MatchString(r.stdout) {
+		t.Errorf("verify: exit code %d, stdout:\n%s\nstderr:\n%s", r.code, r.stdout, r.stderr)
 	}
-	if verified := start(t, dir, "verify", "--demo").end(t); verified.code != exitDone {
-		t.Errorf("verify: exit code %d, stdout:\n%s\nstderr:\n%s", verified.code, verified.stdout, verified.stderr)
-	}
-}
+	stopped()
 
-func TestTwoSignalsAtOnceAreOne(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30)
-	p := start(t, t.TempDir(), "--config", f.config)
-	eventually(t, "the first run", func() bool { return strings.Contains(p.stderr.String(), `"msg":"run finished"`) })
-	for range 2 {
-		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if r := p.end(t); r.code != exitDone {
-		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
-	}
-}
-
-func TestClosedPipeBehindOutputEndsInOrder(t *testing.T) {
-	t.Parallel()
-	large(t)
-	dir := demoFolder(t)
-	cmd := exec.Command(os.Args[0], "--demo", "--backfill", "--no-progress", "--organization", "initech")
+	// Behind a closed pipe it ends in order.
+	cmd := exec.Command(os.Args[0], smallest("--backfill")...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), mainEnv+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -253,8 +223,15 @@ func TestClosedPipeBehindOutputEndsInOrder(t *testing.T) {
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != exitFailed {
 		t.Errorf("ended with %v, want exit code %d", err, exitFailed)
 	}
-	if pid := postmaster(t, dir); pid != 0 {
-		t.Errorf("Postgres %d is left", pid)
+	stopped()
+
+	// The demo's folder lies within that of the real thing, which must not mind.
+	config := strings.Replace(minimal, "polar_oat_"+canary, "x", 1)
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := start(t, dir, "migrate", "up").end(t); r.code != exitDone {
+		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
 	}
 }
 

@@ -42,20 +42,14 @@ func TestRefreshPrintsWhatChangedAndNamesTheUnknown(t *testing.T) {
 	if err := f.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM polar.sync_runs WHERE kind = 'refresh' AND status = 'succeeded'`).Scan(&runs); err != nil || runs != 5 {
 		t.Errorf("%d runs of kind refresh, want one for each organization asked, 5 (%v)", runs, err)
 	}
-}
 
-func TestRefreshJSONShowsFieldsAndKeepsItsShape(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 60)
-	if r := call(t, nil, "--config", f.config, "--backfill"); r.code != exitDone {
-		t.Fatalf("backfill: %+v", r)
-	}
+	// As JSON, whose shape is for scripts.
 	customers := f.sim.Customers(f.orgs[0].ID)
-	customer := customers[slices.IndexFunc(customers, func(c polarsim.Customer) bool { return c.ExternalID != nil && c.Name != nil })]
-	if _, err := f.sim.RenameCustomer(customer.ID, "Ada"); err != nil {
+	named := customers[slices.IndexFunc(customers, func(c polarsim.Customer) bool { return c.ExternalID != nil && c.Name != nil })]
+	if _, err := f.sim.RenameCustomer(named.ID, "Ada"); err != nil {
 		t.Fatal(err)
 	}
-	r := call(t, nil, "--config", f.config, "refresh", "--json", *customer.ExternalID, "nobody")
+	r = call(t, nil, "--config", f.config, "--organization", "acme", "refresh", "--json", *named.ExternalID, "nobody")
 	if r.code != exitFailed {
 		t.Errorf("exit code %d, want %d", r.code, exitFailed)
 	}
@@ -83,18 +77,18 @@ func TestRefreshJSONShowsFieldsAndKeepsItsShape(t *testing.T) {
 		t.Fatalf("%v in %s", err, r.stdout)
 	}
 	report := reports[0]
-	if c := report.Customers[0]; report.RunID == 0 || c.Asked != *customer.ExternalID || c.CustomerID != customer.ID.String() || c.Listed != len(c.Changes) || c.Listed == 0 {
+	if c := report.Customers[0]; report.RunID == 0 || c.Asked != *named.ExternalID || c.CustomerID != named.ID.String() || c.Listed != len(c.Changes) || c.Listed == 0 {
 		t.Fatalf("report %+v", report)
 	}
 	if diff := cmp.Diff([]string{"nobody"}, report.Unknown); diff != "" {
 		t.Error(diff)
 	}
-	want := map[string]string{"field": "customer.name", "old": *customer.Name, "new": "Ada"}
+	want := map[string]string{"field": "customer.name", "old": *named.Name, "new": "Ada"}
 	renamed := func(f map[string]string) bool { return maps.Equal(f, want) }
 	if c := report.Customers[0].Changes[0]; c.Kind != "changed" || c.Meter == "" || c.MeterID == "" || !slices.ContainsFunc(c.Fields, renamed) {
 		t.Errorf("change %+v", c)
 	}
-	r = call(t, nil, "--config", f.config, "refresh", "--json", "nobody")
+	r = call(t, nil, "--config", f.config, "--organization", "acme", "refresh", "--json", "nobody")
 	for _, part := range []string{`"customers": []`, `"unknown": [`, `"rejected": 0`} {
 		assertContains(t, r.stdout, part)
 	}

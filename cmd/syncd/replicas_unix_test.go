@@ -25,11 +25,12 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-// The long form: go test ./cmd/syncd -run Replicas -v -replicas.for=2m -replicas.tick=5s -replicas.kill=20s
+// The long form: go test ./cmd/syncd -run Replicas -v -replicas.for=2m -replicas.tick=5s -replicas.kill=20s -replicas.organizations=60
 var (
-	replicasFor  = flag.Duration("replicas.for", 12*time.Second, "how long TestReplicas lets three replicas be killed")
+	replicasFor  = flag.Duration("replicas.for", 9*time.Second, "how long TestReplicas lets three replicas be killed")
 	replicasTick = flag.Duration("replicas.tick", 2*time.Second, "time between their ticks, whole seconds")
-	replicasKill = flag.Duration("replicas.kill", 4*time.Second, "time between kills")
+	replicasKill = flag.Duration("replicas.kill", 3*time.Second, "time between kills")
+	replicasOrgs = flag.Int("replicas.organizations", 12, "organizations that they mirror")
 )
 
 const (
@@ -39,8 +40,8 @@ const (
 )
 
 // TestReplicasKilledAgainAndAgainAnswerEverySlotOnce runs three processes on
-// sixty organizations whose data keeps changing, and kills one after the other
-// with SIGKILL.
+// organizations whose data keeps changing, and kills one after the other with
+// SIGKILL.
 func TestReplicasKilledAgainAndAgainAnswerEverySlotOnce(t *testing.T) {
 	t.Parallel()
 	large(t)
@@ -96,7 +97,7 @@ type replica struct {
 func newReplicas(t *testing.T) *replicas {
 	t.Helper()
 	var orgs []polarsim.Organization
-	for n := range 60 {
+	for n := range *replicasOrgs {
 		size := 20 + 7*n // most on one page, the others with real ticks
 		if n%10 == 0 {
 			size = 1500 // walks of several blocks

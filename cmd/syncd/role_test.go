@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -9,67 +8,63 @@ import (
 	"github.com/google/uuid"
 )
 
-// TestBackfillNeedsNoMoreThanItsSchema runs as a role that may do nothing but
-// create a schema in the database, and as one that may not even do that but was
-// given the schema.
-func TestBackfillNeedsNoMoreThanItsSchema(t *testing.T) {
-	t.Parallel()
-	for name, grant := range map[string]string{
-		"may create the schema": `GRANT CREATE ON DATABASE %[2]s TO %[1]s`,
-		"was given the schema":  `CREATE SCHEMA polar AUTHORIZATION %[1]s`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t, 150)
-			role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-			for _, sql := range []string{
-				`CREATE ROLE %[1]s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD 'pw'`,
-				`REVOKE ALL ON DATABASE %[2]s FROM PUBLIC`,
-				`GRANT CONNECT ON DATABASE %[2]s TO %[1]s`,
-				grant,
-			} {
-				if _, err := f.db.Pool.Exec(t.Context(), fmt.Sprintf(sql, role, f.db.Name)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			address, err := url.Parse(f.db.URL)
-			if err != nil {
+// asRole makes a role that may do nothing but connect to the database, and returns the
+// configuration with it and a function that runs statements in which ROLE_NAME and
+// DATABASE_NAME stand for the names.
+func (f *fixture) asRole(t testing.TB) (config string, exec func(statements ...string)) {
+	t.Helper()
+	role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	exec = func(statements ...string) {
+		t.Helper()
+		for _, sql := range statements {
+			if _, err := f.db.Pool.Exec(t.Context(), strings.NewReplacer("ROLE_NAME", role, "DATABASE_NAME", f.db.Name).Replace(sql)); err != nil {
 				t.Fatal(err)
 			}
-			address.User = url.UserPassword(role, "pw")
-			config := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address.String(), 1))
-			for range 2 {
-				if r := call(t, nil, "--config", config, "--backfill"); r.code != exitDone {
-					t.Fatalf("backfill as an ordinary role: %+v", r)
-				}
-			}
-			if got := f.rows(t, "acme"); got != 150 {
-				t.Errorf("%d rows, want 150", got)
-			}
-		})
+		}
 	}
-}
-
-// TestBackfillMindsRowLevelSecurityThatBindsTheOwner: Postgres refuses to COPY into
-// such tables, and takes the same rows in an INSERT.
-func TestBackfillMindsRowLevelSecurityThatBindsTheOwner(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 300)
-	role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	exec(
+		`CREATE ROLE ROLE_NAME LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD 'pw'`,
+		`REVOKE ALL ON DATABASE DATABASE_NAME FROM PUBLIC`,
+		`GRANT CONNECT ON DATABASE DATABASE_NAME TO ROLE_NAME`,
+	)
 	address, err := url.Parse(f.db.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	address.User = url.UserPassword(role, "pw")
-	config := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address.String(), 1))
-	exec := func(statements ...string) {
-		for _, sql := range statements {
-			if _, err := f.db.Pool.Exec(t.Context(), strings.ReplaceAll(sql, "ROLE_NAME", role)); err != nil {
-				t.Fatal(err)
-			}
+	return f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address.String(), 1)), exec
+}
+
+// TestBackfillNeedsNoMoreThanToCreateItsSchema, and names the statement that gives
+// the right.
+func TestBackfillNeedsNoMoreThanToCreateItsSchema(t *testing.T) {
+	t.Parallel()
+	f := newUnmigrated(t, 150)
+	config, exec := f.asRole(t)
+	r := call(t, nil, "--config", config, "--backfill")
+	if r.code != exitDatabase {
+		t.Errorf("exit code %d, want %d", r.code, exitDatabase)
+	}
+	assertContains(t, only(t, r.plainLines()), "CREATE SCHEMA polar AUTHORIZATION")
+	exec(`GRANT CREATE ON DATABASE DATABASE_NAME TO ROLE_NAME`)
+	for range 2 {
+		if r := call(t, nil, "--config", config, "--backfill"); r.code != exitDone {
+			t.Fatalf("backfill as an ordinary role: %+v", r)
 		}
 	}
-	exec(`CREATE ROLE ROLE_NAME LOGIN PASSWORD 'pw'`, `CREATE SCHEMA polar AUTHORIZATION ROLE_NAME`)
+	if got := f.rows(t, "acme"); got != 150 {
+		t.Errorf("%d rows, want 150", got)
+	}
+}
+
+// TestBackfillMindsRowLevelSecurityThatBindsTheOwner, a role that was given the schema
+// and may do nothing else: Postgres refuses to COPY into such tables, and takes the
+// same rows in an INSERT.
+func TestBackfillMindsRowLevelSecurityThatBindsTheOwner(t *testing.T) {
+	t.Parallel()
+	f := newUnmigrated(t, 300)
+	config, exec := f.asRole(t)
+	exec(`CREATE SCHEMA polar AUTHORIZATION ROLE_NAME`)
 	if r := call(t, nil, "--config", config, "migrate", "up"); r.code != exitDone {
 		t.Fatalf("migrate up: %+v", r)
 	}
@@ -86,28 +81,4 @@ func TestBackfillMindsRowLevelSecurityThatBindsTheOwner(t *testing.T) {
 	if got := f.rows(t, "acme"); got != 300 {
 		t.Errorf("%d rows, want 300", got)
 	}
-}
-
-func TestBackfillWithoutTheRightNamesTheStatementThatGivesIt(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 10)
-	role := "role_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	for _, sql := range []string{
-		`CREATE ROLE %[1]s LOGIN PASSWORD 'pw'`,
-		`REVOKE CREATE ON DATABASE %[2]s FROM PUBLIC`,
-	} {
-		if _, err := f.db.Pool.Exec(t.Context(), fmt.Sprintf(sql, role, f.db.Name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	address, err := url.Parse(f.db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address.User = url.UserPassword(role, "pw")
-	r := call(t, nil, "--config", f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address.String(), 1)), "--backfill")
-	if r.code != exitDatabase {
-		t.Errorf("exit code %d, want %d", r.code, exitDatabase)
-	}
-	assertContains(t, only(t, r.plainLines()), "CREATE SCHEMA polar AUTHORIZATION")
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +30,7 @@ func readStatusJSON(t testing.TB, r result) []map[string]any {
 
 func TestStatusBeforeAnythingWasMirrored(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30, 40)
+	f := newUnmigrated(t, 30, 40)
 	r := call(t, nil, "status", "--config", f.config)
 	if r.code != exitDone || r.stderr != "" {
 		t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
@@ -54,9 +56,11 @@ func TestStatusDoesNotMakeTheEmbeddedDatabase(t *testing.T) {
 	}
 }
 
-func TestStatusAfterBackfill(t *testing.T) {
+// TestStatusAfterBackfills of which one organization's failed, and one was of another
+// organization under the same label.
+func TestStatusAfterBackfills(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 30, 40)
+	f := newFixture(t, 30, 40, 20)
 	path := f.write(t, f.yaml(map[string]string{"globex": "polar_oat_wrong" + canary}, `schedule: {incremental: "", full: "17 3 * * *"}`))
 	if r := call(t, nil, "--backfill", "--config", path); r.code != exitFailed {
 		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
@@ -65,14 +69,10 @@ func TestStatusAfterBackfill(t *testing.T) {
 	assertContains(t, table.stdout, "acme", "30", "walk", "03:17:00Z (full)", "none", "status 401")
 
 	list := readStatusJSON(t, call(t, nil, "status", "--json", "--config", path))
-	var keys []string
-	for key := range list[0] {
-		keys = append(keys, key)
-	}
 	want := []string{"organization", "organization_id", "configured", "rows", "last_success", "last_full",
 		"last_full_exact", "last_full_method", "last_incremental", "lag_seconds", "running", "running_since", "last_error",
 		"last_error_at", "next_run", "next_run_kind"}
-	if diff := cmp.Diff(want, keys, sorted()); diff != "" {
+	if diff := cmp.Diff(want, slices.Collect(maps.Keys(list[0])), sorted()); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
 	acme, globex := list[0], list[1]
@@ -89,27 +89,24 @@ func TestStatusAfterBackfill(t *testing.T) {
 	if globex["last_success"] != nil || !strings.Contains(globex["last_error"].(string), "401") {
 		t.Errorf("globex: %v", globex)
 	}
-}
 
-func TestStatusOfNamedOrganizationsAndOfUnconfiguredOnes(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 30, 40, 50)
-	if r := call(t, nil, "--backfill", "--config", f.config); r.code != exitDone {
-		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)
+	// A run with a wrong id fails, and leaves its organization behind.
+	wrong := f.write(t, strings.Replace(f.yaml(nil), f.orgs[2].ID.String(), "ffffffff-ffff-4fff-bfff-ffffffffffff", 1))
+	if r := call(t, nil, "--backfill", "--config", wrong, "--organization", "initech"); r.code != exitFailed {
+		t.Fatalf("with a wrong id: exit code %d, %s", r.code, r.stderr)
 	}
-	names := func(args ...string) []string {
-		var got []string
-		for _, o := range readStatusJSON(t, call(t, nil, append([]string{"status", "--json"}, args...)...)) {
-			got = append(got, o["organization"].(string))
-		}
-		return got
+	list = readStatusJSON(t, call(t, nil, "status", "--json", "--config", f.config, "--organization", "initech"))
+	if len(list) != 1 || list[0]["rows"] != 20.0 || list[0]["organization_id"] != f.orgs[2].ID.String() {
+		t.Errorf("status: %v", list)
 	}
-	if diff := cmp.Diff([]string{"globex"}, names("--config", f.config, "--organization", "globex")); diff != "" {
-		t.Errorf("named (-want +got):\n%s", diff)
-	}
+
 	f.orgs = f.orgs[1:]
 	fewer := f.write(t, f.yaml(nil))
-	if diff := cmp.Diff([]string{"globex", "initech", "acme"}, names("--config", fewer)); diff != "" {
+	var names []string
+	for _, o := range readStatusJSON(t, call(t, nil, "status", "--json", "--config", fewer)) {
+		names = append(names, o["organization"].(string))
+	}
+	if diff := cmp.Diff([]string{"globex", "initech", "acme"}, names); diff != "" {
 		t.Errorf("with one that is no longer configured (-want +got):\n%s", diff)
 	}
 	assertContains(t, call(t, nil, "status", "--config", fewer).stdout, "not configured")
@@ -147,24 +144,6 @@ func TestStatusTextCannotSteerTheTerminal(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "\x1b") {
 		t.Errorf("got %q", out.String())
-	}
-}
-
-// TestStatusOfALabelThatTwoOrganizationsHad: a run with a wrong id failed, and
-// left its organization behind.
-func TestStatusOfALabelThatTwoOrganizationsHad(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 20)
-	if r := call(t, nil, "--backfill", "--config", f.config); r.code != exitDone {
-		t.Fatal(r.stderr)
-	}
-	wrong := f.write(t, strings.Replace(f.yaml(nil), f.orgs[0].ID.String(), "ffffffff-ffff-4fff-bfff-ffffffffffff", 1))
-	if r := call(t, nil, "--backfill", "--config", wrong); r.code != exitFailed {
-		t.Fatalf("with a wrong id: exit code %d, %s", r.code, r.stderr)
-	}
-	list := readStatusJSON(t, call(t, nil, "status", "--json", "--config", f.config))
-	if len(list) != 1 || list[0]["rows"].(float64) != 20 || list[0]["organization_id"] != f.orgs[0].ID.String() {
-		t.Errorf("status: %v", list)
 	}
 }
 

@@ -6,12 +6,14 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 
 	"polarmirror/internal/config"
+	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/web"
@@ -20,45 +22,6 @@ import (
 // withSecret is the configuration with a webhook secret for acme alone.
 func (f *fixture) withSecret(line string, more ...string) string {
 	return strings.Replace(f.yaml(nil, more...), "{name: acme,", "{name: acme, "+line+",", 1)
-}
-
-// TestServiceAppliesWebhooksLeftBehind by a process that received them and died.
-func TestServiceAppliesWebhooksLeftBehind(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t, 50)
-	path := f.write(t, f.yaml(nil, `schedule: {incremental: "", full: ""}`, `http: {listen: ""}`))
-	if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
-		t.Fatal(r.stderr)
-	}
-	row := f.sim.Listed(f.orgs[0].ID)[7]
-	changed, err := f.sim.Consume(row.ID, "12345.5")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := f.sim.CustomerEvent(row.CustomerID, polarsim.CustomerStateChanged)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const left = `
-INSERT INTO polar.webhook_events (organization_id, customer_id, sent_at, next_attempt_at, webhook_id, type, status, payload)
-VALUES ($1, $2, now(), now(), 'msg_1', 'customer.state_changed', 'pending', $3)`
-	if _, err := f.db.Pool.Exec(t.Context(), left, f.orgs[0].ID, row.CustomerID, body); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	served := make(chan result, 1)
-	go func() { served <- callContext(ctx, t, nil, "--config", path) }()
-	eventually(t, "the change", func() bool {
-		var got bool
-		const sql = `SELECT consumed_units = $2::text::numeric FROM polar.customer_meters WHERE id = $1`
-		err := f.db.Pool.QueryRow(t.Context(), sql, row.ID, changed.Units.Consumed).Scan(&got)
-		return err == nil && got
-	})
-	stop()
-	if r := <-served; r.code != exitDone {
-		t.Errorf("exit code %d: %s", r.code, r.stderr)
-	}
 }
 
 // kept is an inbox for any delivery.
@@ -98,9 +61,48 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 	}
 }
 
+func TestDemoSendsWebhooksThatAreGenuine(t *testing.T) {
+	t.Parallel()
+	p := &program{log: zap.NewNop(), screen: console.NewScreen(&buffer{})}
+	t.Cleanup(func() {
+		if err := p.close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	cfg := demoConfig()
+	d, err := p.openDemo(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepted sync.Map // organizations
+	opts := webhookOptions(cfg, kept{}, newMetrics(cfg, p.log), p.log)
+	opts.Observe = func(organization string, outcome web.WebhookOutcome) {
+		if outcome == web.WebhookAccepted {
+			accepted.Store(organization, true)
+		}
+	}
+	server := httptest.NewServer(web.NewWebhooks(opts))
+	t.Cleanup(server.Close)
+	sending, err := d.sendWebhooks(cfg, server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.onClose(func(context.Context) error {
+		d.StopWebhooks()
+		return sending.Close()
+	})
+	d.Advance(time.Now().AddDate(0, 0, 1))
+	for _, o := range cfg.Organizations {
+		eventually(t, "a webhook of "+o.Name, func() bool {
+			_, ok := accepted.Load(o.Name)
+			return ok
+		})
+	}
+}
+
 func TestCheckSaysWhereWebhooksArrive(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 10, 10)
+	f := newWithoutDatabase(t, 10, 10)
 	check := func(more ...string) string {
 		t.Helper()
 		r := call(t, nil, "config", "check", "--offline", "--config", f.write(t, f.withSecret("webhook_secret: polar_whs_"+canary, more...)))
@@ -117,7 +119,8 @@ func TestCheckSaysWhereWebhooksArrive(t *testing.T) {
 	}
 }
 
-// TestServiceReceivesWebhooksAndCountsThem while no schedule brings anything.
+// TestServiceReceivesWebhooksAndCountsThem while no schedule brings anything, and
+// applies one left behind by a process that received it and died.
 func TestServiceReceivesWebhooksAndCountsThem(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 50, 10)
@@ -126,11 +129,23 @@ func TestServiceReceivesWebhooksAndCountsThem(t *testing.T) {
 	if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
 		t.Fatal(r.stderr)
 	}
+	left := f.sim.Listed(f.orgs[0].ID)[8]
+	leftChanged, err := f.sim.Consume(left.ID, "54321.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := f.sim.CustomerEvent(left.CustomerID, polarsim.CustomerStateChanged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const received = `
+INSERT INTO polar.webhook_events (organization_id, customer_id, sent_at, next_attempt_at, webhook_id, type, status, payload)
+VALUES ($1, $2, now(), now(), 'msg_1', 'customer.state_changed', 'pending', $3)`
+	if _, err := f.db.Pool.Exec(t.Context(), received, f.orgs[0].ID, left.CustomerID, body); err != nil {
+		t.Fatal(err)
+	}
 	s := serve(t, "--config", path)
-	eventually(t, "the database", func() bool {
-		code, _ := s.get("/readyz", "")
-		return code == 200
-	})
+	eventually(t, "the change left behind", func() bool { return f.consumed(t, left.ID) == leftChanged.Units.Consumed })
 	hooks, err := f.sim.StartWebhooks(polarsim.WebhookOptions{Endpoints: []polarsim.WebhookEndpoint{
 		{OrganizationID: f.orgs[0].ID, URL: s.url + web.WebhookPath + "acme", Secret: "polar_whs_" + canary},
 		{OrganizationID: f.orgs[1].ID, URL: s.url + web.WebhookPath + "globex", Secret: "polar_whs_" + canary},
@@ -147,16 +162,11 @@ func TestServiceReceivesWebhooksAndCountsThem(t *testing.T) {
 	if _, err := f.sim.Consume(f.sim.Listed(f.orgs[1].ID)[0].ID, "1"); err != nil { // globex has no secret
 		t.Fatal(err)
 	}
-	eventually(t, "the change", func() bool {
-		var got bool
-		const sql = `SELECT consumed_units = $2::text::numeric FROM polar.customer_meters WHERE id = $1`
-		err := f.db.Pool.QueryRow(t.Context(), sql, row.ID, changed.Units.Consumed).Scan(&got)
-		return err == nil && got
-	})
+	eventually(t, "the change", func() bool { return f.consumed(t, row.ID) == changed.Units.Consumed })
 	eventually(t, "the counts", func() bool {
 		_, body := s.get("/metrics", "")
 		return strings.Contains(body, `syncd_webhook_deliveries_total{organization="acme",outcome="accepted"} 1`) &&
-			strings.Contains(body, `syncd_webhook_events_total{organization="acme",outcome="applied"} 1`) &&
+			strings.Contains(body, `syncd_webhook_events_total{organization="acme",outcome="applied"} 2`) &&
 			strings.Contains(body, `syncd_webhook_deliveries_total{organization="(other)",outcome="forged"} `)
 	})
 	if r := s.stop(); r.code != exitDone {

@@ -36,7 +36,7 @@ func TestKilledServiceLosesNoWebhook(t *testing.T) {
 	}
 	defer hooks.Close()
 
-	for range 3 {
+	for range 2 {
 		p := start(t, t.TempDir(), "--config", path)
 		f.changeUntilDelivered(t, hooks, 10+rand.IntN(20))
 		if err := p.cmd.Process.Kill(); err != nil {

@@ -14,10 +14,16 @@ import (
 	"polarmirror/migrations"
 )
 
+// NewMigrated returns a migrated database.
+func NewMigrated(t testing.TB) *Database {
+	t.Helper()
+	return newDatabase(t, migrate, migrationsKey(t))
+}
+
 // NewStore returns a store on a migrated database of its own, and that database.
 func NewStore(t testing.TB) (*store.Store, *Database) {
 	t.Helper()
-	db := newDatabase(t, migrate, migrationsKey(t))
+	db := NewMigrated(t)
 	return OpenStore(t, db), db
 }
 
