@@ -47,7 +47,8 @@ func notRun() map[string]string {
 
 // TestCommandsInTheDocumentsRun runs each line of each shell block, as it stands
 // there, against a simulated Polar: only what an export says of tokens and
-// databases is replaced, and of the demo's organizations only the smallest is shown.
+// databases is replaced, ticks come each second, and of the demo's organizations only
+// the smallest is shown.
 func TestCommandsInTheDocumentsRun(t *testing.T) {
 	t.Parallel()
 	large(t)
@@ -84,7 +85,7 @@ func newReader(t *testing.T, text string) *docReader {
 	}
 	r := &docReader{T: t, fixture: newUnmigrated(t, 30), dir: demoFolder(t), environment: map[string]string{}}
 	org := r.orgs[0]
-	r.put("config.yaml", fmt.Sprintf("polar: {base_url: %q}\ndatabase: {url: \"${DATABASE_URL:-}\"}\nhttp: {listen: \"127.0.0.1:0\"}\n"+
+	r.put("config.yaml", fmt.Sprintf("polar: {base_url: %q}\ndatabase: {url: \"${DATABASE_URL:-}\"}\nhttp: {listen: \"127.0.0.1:0\"}\nschedule: {incremental: '@every 1s'}\n"+
 		"organizations:\n  - {name: acme, id: %s, access_token: \"${POLAR_ACCESS_TOKEN}\"}\n", r.url, org.ID))
 	example, err := os.ReadFile(filepath.Join(repository, "config.example.yaml"))
 	if err != nil {
@@ -92,6 +93,7 @@ func newReader(t *testing.T, text string) *docReader {
 	}
 	sample := regexp.MustCompile(`(?m)^  base_url: .*$`).ReplaceAllString(string(example), fmt.Sprintf("  base_url: %q", r.url))
 	sample = strings.Replace(sample, "1dbfc517-0bbf-4301-9ba8-555ca42b9737", org.ID.String(), 1)
+	sample = strings.Replace(sample, `incremental: "* * * * *"`, `incremental: "@every 1s"`, 1)
 	sample = strings.Replace(sample, "listen: 127.0.0.1:8080", "listen: 127.0.0.1:0", 1)
 	r.put("config.example.yaml", sample)
 	r.set("POLAR_ACCESS_TOKEN")

@@ -15,6 +15,7 @@ import (
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/localpg"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/polar"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 )
@@ -237,6 +238,13 @@ func (p *program) organizations(cfg *config.Config, observer fetch.Observer) ([]
 func tokenSum(o config.Organization) [32]byte {
 	token, _ := o.AccessToken.Read() // one that cannot be read is no token
 	return token.Sum()
+}
+
+// differencesAs says what the two values of a difference are called in JSON.
+func differencesAs(a, b string) json.Options {
+	return json.WithMarshalers(json.MarshalFunc(func(d polar.Difference) ([]byte, error) {
+		return json.Marshal(map[string]string{"field": d.Field, a: d.A, b: d.B}, json.Deterministic(true))
+	}))
 }
 
 // printJSON prints the result of a command. Its lists are arrays, also if they are

@@ -8,12 +8,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
-	"polarmirror/internal/polar"
 )
 
 func (p *program) refreshCommand() *cobra.Command {
@@ -62,7 +60,7 @@ func (p *program) refresh(ctx context.Context, customers []string, asJSON bool) 
 		return failed
 	}
 	if asJSON {
-		err = printRefreshJSON(p.stdout, reports)
+		err = printJSON(p.stdout, reports, differencesAs("old", "new"))
 	} else {
 		err = printRefresh(p.stdout, reports)
 	}
@@ -134,14 +132,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-func printRefreshJSON(out io.Writer, reports []mirror.Refreshed) error {
-	return printJSON(out, reports, json.WithMarshalers(json.MarshalFunc(func(d polar.Difference) ([]byte, error) {
-		return json.Marshal(struct {
-			Field string `json:"field"`
-			A     string `json:"old"`
-			B     string `json:"new"`
-		}(d))
-	})))
 }

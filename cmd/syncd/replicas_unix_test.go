@@ -27,9 +27,9 @@ import (
 
 // The long form: go test ./cmd/syncd -run Replicas -v -replicas.for=2m -replicas.tick=5s -replicas.kill=20s -replicas.organizations=60
 var (
-	replicasFor  = flag.Duration("replicas.for", 9*time.Second, "how long TestReplicas lets three replicas be killed")
+	replicasFor  = flag.Duration("replicas.for", 6*time.Second, "how long TestReplicas lets three replicas be killed")
 	replicasTick = flag.Duration("replicas.tick", 2*time.Second, "time between their ticks, whole seconds")
-	replicasKill = flag.Duration("replicas.kill", 3*time.Second, "time between kills")
+	replicasKill = flag.Duration("replicas.kill", 2*time.Second, "time between kills")
 	replicasOrgs = flag.Int("replicas.organizations", 12, "organizations that they mirror")
 )
 

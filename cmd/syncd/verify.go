@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/go-json-experiment/json"
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
-	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
 
@@ -182,11 +180,5 @@ func printVerifyJSON(out io.Writer, reports []mirror.Report) error {
 			list[i].Method = &r.Method
 		}
 	}
-	return printJSON(out, list, json.WithMarshalers(json.MarshalFunc(func(d polar.Difference) ([]byte, error) {
-		return json.Marshal(struct {
-			Field string `json:"field"`
-			A     string `json:"polar"`
-			B     string `json:"mirror"`
-		}(d))
-	})))
+	return printJSON(out, list, differencesAs("polar", "mirror"))
 }
