@@ -62,16 +62,26 @@ func (r *Region) Holds(key polar.Key) bool {
 		(r.Meters == nil || slices.Contains(r.Meters, key.MeterID))
 }
 
-// bounds are the creation times at the region's ends, infinite at open ones.
-func (r *Region) bounds() (low, high pgtype.Timestamptz) {
-	low, high = timestamp(r.Low.CreatedAt), timestamp(r.High.CreatedAt)
+// where is the condition that finds at least the rows of the region: those of some
+// customers, or a range in the order of the walk, which is that of an index.
+func (r *Region) where(organization uuid.UUID) (condition string, args []any) {
+	if r.Customers != nil {
+		return `
+ WHERE m.customer_id = ANY($1::uuid[])`, []any{ids(r.Customers)}
+	}
+	low, high := timestamp(r.Low.CreatedAt), timestamp(r.High.CreatedAt)
 	if r.FromStart {
 		low = pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.NegativeInfinity}
 	}
 	if r.ToEnd {
 		high = pgtype.Timestamptz{Valid: true, InfinityModifier: pgtype.Infinity}
 	}
-	return low, high
+	return `
+ WHERE m.organization_id = $1
+   AND (m.created_at, m.customer_id, m.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
+   AND (m.created_at, m.customer_id, m.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
+   AND ($8::uuid[] IS NULL OR m.meter_id = ANY($8::uuid[]))`,
+		[]any{organization, low, r.Low.CustomerID, r.Low.MeterID, high, r.High.CustomerID, r.High.MeterID, ids(r.Meters)}
 }
 
 // A RejectedRow is a row that can't be mirrored, with its place.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strconv"
@@ -24,6 +25,14 @@ func timestamp(t time.Time) pgtype.Timestamptz {
 
 func id(u uuid.UUID) pgtype.UUID {
 	return pgtype.UUID{Bytes: u, Valid: u != uuid.Nil}
+}
+
+// ids are nil for nil.
+func ids(list []uuid.UUID) []pgtype.UUID {
+	if list == nil {
+		return nil
+	}
+	return column(list, id)
 }
 
 // unlessEmpty is nil for the empty string.
@@ -74,36 +83,29 @@ func column[T, C any](rows []T, value func(T) C) []C {
 	return c
 }
 
-// newest returns the newest of all entries with the same id; of equally new ones,
-// the last.
-func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) []*T {
-	kept := make([]*T, 0, len(all))
-	index := make(map[uuid.UUID]int, len(all))
-	for _, row := range all {
-		id := idOf(row)
-		if i, again := index[id]; !again {
-			index[id] = len(kept)
-			kept = append(kept, row)
-		} else if !changedAt(row).Before(changedAt(kept[i])) {
-			kept[i] = row
-		}
+// transposed turns rows into one array for each column, as unnest takes them.
+func transposed(rows [][]any) []any {
+	arrays := make([]any, len(rows[0]))
+	for i := range arrays {
+		arrays[i] = column(rows, func(row []any) any { return row[i] })
 	}
-	return kept
+	return arrays
 }
 
-// sortByID sorts rows so that all writers lock them in one order.
-func sortByID[T any](rows []*T, idOf func(*T) uuid.UUID) {
-	slices.SortFunc(rows, func(a, b *T) int {
+// newest returns the newest of all entries with the same id, of equally new ones
+// the last, in the order of the ids: all writers lock rows in one order.
+func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Time) []*T {
+	kept := make(map[uuid.UUID]*T, len(all))
+	for _, row := range all {
+		if other, again := kept[idOf(row)]; !again || !changedAt(row).Before(changedAt(other)) {
+			kept[idOf(row)] = row
+		}
+	}
+	return slices.SortedFunc(maps.Values(kept), func(a, b *T) int {
 		x, y := idOf(a), idOf(b)
 		return bytes.Compare(x[:], y[:])
 	})
 }
-
-func customerMeterID(m *polar.CustomerMeter) uuid.UUID { return m.ID }
-
-func customerID(c *polar.Customer) uuid.UUID { return c.ID }
-
-func meterID(t *polar.Meter) uuid.UUID { return t.ID }
 
 // numeric has the digits and the scale of d: 1.10 stays 1.10.
 func numeric(d polar.Decimal) pgtype.Numeric {

@@ -13,121 +13,160 @@ import (
 )
 
 // A comparison says how a block differs from what is stored, read in one round
-// trip. It only saves work: the statements that write compare again, since another
+// trip. It only saves work: the statements that write decide again, since another
 // writer may commit in between.
 type comparison struct {
 	comparedAt  time.Time          // by the database's clock, before anything was read
 	requestedAt pgtype.Timestamptz // Block.RequestedAt by the same clock, or earlier
 
-	rows        int                    // customer meters of the block, each once
-	unchanged   int                    // stored already
-	newRows     []*polar.CustomerMeter // not stored, or outside the region
-	changedRows []*polar.CustomerMeter // stored with another state, or marked
-	missing     []uuid.UUID            // live rows of the region that the block lacks
-	older       []uuid.UUID            // whose customer or meter is older than stored
+	rows         int                    // customer meters of the block, each once
+	unchanged    int                    // stored already
+	newRows      []*polar.CustomerMeter // not stored, or outside the region
+	changedRows  []*polar.CustomerMeter // stored with another state, or marked
+	newCustomers []uuid.UUID            // whose rows were not stored, or marked
+	missing      []uuid.UUID            // live rows of the region that the block lacks
+	older        []uuid.UUID            // which are older than stored, or whose customer or meter is
 
-	customers nestedChanges[polar.Customer]
-	meters    nestedChanges[polar.Meter]
+	customers, meters []nested // that have to be written, in the order of their ids
 }
 
-// storedColumns are read of each customer meter.
-const storedColumns = `
+// storedSQL reads what is compared of a customer meter.
+const storedSQL = `
 SELECT
-    s.id,
-    s.customer_id,
-    s.meter_id,
-    s.credited_units,
-    s.created_at,
-    s.modified_at,
-    s.consumed_units::text,
-    s.balance::text,
-    s.deleted_at IS NULL AND s.out_of_scope_at IS NULL,
+    m.id,
+    m.customer_id,
+    m.meter_id,
+    m.credited_units,
+    m.created_at,
+    m.modified_at,
+    m.consumed_units::text,
+    m.balance::text,
+    m.deleted_at IS NULL AND m.out_of_scope_at IS NULL,
     t.archived_at IS NOT NULL,
-    s.extra::text`
+    m.extra::text
+  FROM polar.customer_meters m
+  JOIN polar.meters t ON t.id = m.meter_id`
 
-const selectStored = storedColumns + `
-FROM polar.customer_meters s
-JOIN polar.meters t ON t.id = s.meter_id`
+// Customers and meters are compared by digest: most of the bytes of a block are
+// their JSON, and most of it is stored already.
+const storedNestedSQL = `
+SELECT
+    c.id,
+    c.digest,
+    coalesce(c.modified_at, c.created_at)
+  FROM polar.customers c
+ WHERE c.id = ANY($1::uuid[])
+ UNION ALL
+SELECT
+    t.id,
+    t.digest,
+    coalesce(t.modified_at, t.created_at)
+  FROM polar.meters t
+ WHERE t.id = ANY($2::uuid[])`
 
-// compareRegionSQL reads what is stored of a region. The order of the walk is
-// that of an index, so these rows lie together.
-const compareRegionSQL = selectStored + `
-WHERE s.organization_id = $1
-  AND (s.created_at, s.customer_id, s.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
-  AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
-  AND ($8::uuid[] IS NULL OR s.meter_id = ANY($8::uuid[]))`
-
-// compareCustomersRegionSQL reads what is stored of a region of some customers. It
-// finds their rows by the index of customers, whatever the planner believes of the
-// table: OFFSET 0 keeps the other conditions from choosing another one.
-const compareCustomersRegionSQL = storedColumns + `
-FROM unnest($9::uuid[]) AS c (id)
-CROSS JOIN LATERAL (
-    SELECT
-        m.id,
-        m.organization_id,
-        m.customer_id,
-        m.meter_id,
-        m.credited_units,
-        m.created_at,
-        m.modified_at,
-        m.deleted_at,
-        m.out_of_scope_at,
-        m.consumed_units,
-        m.balance,
-        m.extra
-    FROM polar.customer_meters m
-    WHERE m.customer_id = c.id
-    OFFSET 0
-) s
-JOIN polar.meters t ON t.id = s.meter_id
-WHERE s.organization_id = $1
-  AND (s.created_at, s.customer_id, s.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
-  AND (s.created_at, s.customer_id, s.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
-  AND ($8::uuid[] IS NULL OR s.meter_id = ANY($8::uuid[]))`
-
-const compareRowsSQL = selectStored + `
-WHERE s.id = ANY($1::uuid[])`
+// A storedRow is what is compared of a stored customer meter.
+type storedRow struct {
+	id, customerID, meterID pgtype.UUID
+	creditedUnits           int64
+	createdAt, modifiedAt   pgtype.Timestamptz
+	consumedUnits, balance  string
+	live, archived          bool
+	extra                   []byte
+}
 
 func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
-	rows := newest(b.CustomerMeters, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	rows := newest(b.CustomerMeters, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }, (*polar.CustomerMeter).ChangedAt)
 	c := &comparison{rows: len(rows)}
-	stored := newStoredRows(rows, b.Rejected)
+	stored := make(map[uuid.UUID]storedRow, len(rows))
 	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, stored, c)).Close(); err != nil {
 		return nil, err
 	}
-	c.sortRows(rows, stored.byID)
-	if b.Region != nil {
-		c.missing = stored.missing
+	for _, m := range rows {
+		s, ok := stored[m.ID]
+		switch {
+		case !ok:
+			c.newRows = append(c.newRows, m)
+		case s.equals(m):
+			c.unchanged++
+		default:
+			c.changedRows = append(c.changedRows, m)
+		}
+		if !s.live {
+			c.newCustomers = append(c.newCustomers, m.CustomerID)
+		}
+		if ok && s.changedAt().After(m.ChangedAt()) && !b.Force {
+			c.older = append(c.older, m.ID)
+		}
 	}
-	c.findOlder(rows)
 	return c, nil
 }
 
-// comparisonBatch reads into stored and c what is stored.
-func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored *storedRows, c *comparison) *pgx.Batch {
+// comparisonBatch reads into stored what is stored of rows, and fills in all of c
+// that does not follow from it. A region may have any number of other rows, such as
+// those of archived meters.
+func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored map[uuid.UUID]storedRow, c *comparison) *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&c.comparedAt)
 		c.requestedAt = b.requestedAt(c.comparedAt)
 		return err
 	})
-	if r := b.Region; r != nil {
-		low, high := r.bounds()
-		args := []any{w.organization, low, r.Low.CustomerID, r.Low.MeterID, high, r.High.CustomerID, r.High.MeterID, orNull(r.Meters)}
-		sql := compareRegionSQL
-		if r.Customers != nil {
-			sql, args = compareCustomersRegionSQL, append(args, column(r.Customers, id))
-		}
-		batch.Queue(sql, args...).Query(stored.add)
-	} else if len(rows) > 0 {
-		batch.Queue(compareRowsSQL, column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })).
-			Query(stored.add)
+
+	shown := make(map[uuid.UUID]bool, len(rows))
+	unarchived := map[uuid.UUID]bool{} // meters that the block shows unarchived, whatever is stored of them
+	for _, m := range rows {
+		shown[m.ID] = true
+		unarchived[m.MeterID] = unarchived[m.MeterID] || m.Meter.ArchivedAt.IsZero()
 	}
+	for _, r := range b.Rejected {
+		shown[r.ID] = true
+	}
+	where, args := `
+ WHERE m.id = ANY($1::uuid[])`, []any{column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })}
+	if b.Region != nil {
+		where, args = b.Region.where(w.organization)
+	}
+	batch.Queue(storedSQL+where, args...).Query(func(found pgx.Rows) error {
+		var s storedRow
+		_, err := pgx.ForEachRow(found, []any{
+			&s.id, &s.customerID, &s.meterID, &s.creditedUnits, &s.createdAt, &s.modifiedAt,
+			&s.consumedUnits, &s.balance, &s.live, &s.archived, &s.extra,
+		}, func() error {
+			switch {
+			case shown[s.id.Bytes]:
+				stored[s.id.Bytes] = s
+			case s.live && (!s.archived || unarchived[s.meterID.Bytes]) && b.Region.Holds(s.key()):
+				c.missing = append(c.missing, s.id.Bytes)
+			}
+			s.extra = nil // or the next row would share its memory
+			return nil
+		})
+		return err
+	})
+
 	customers := nestedCustomers(column(rows, func(m *polar.CustomerMeter) *polar.Customer { return m.Customer }))
 	meters := nestedMeters(column(rows, func(m *polar.CustomerMeter) *polar.Meter { return m.Meter }))
-	queueNestedComparison(batch, compareCustomersSQL, customers, &c.customers, b)
-	queueNestedComparison(batch, compareMetersSQL, meters, &c.meters, b)
+	nestedID := func(n nested) pgtype.UUID { return id(n.id) }
+	batch.Queue(storedNestedSQL, column(customers, nestedID), column(meters, nestedID)).Query(func(found pgx.Rows) error {
+		states := make(map[uuid.UUID]nested, len(customers)+len(meters))
+		var key pgtype.UUID
+		var n nested
+		_, err := pgx.ForEachRow(found, []any{&key, &n.digest, &n.changedAt}, func() error {
+			states[key.Bytes] = nested{digest: bytes.Clone(n.digest), changedAt: n.changedAt}
+			return nil
+		})
+		older := map[uuid.UUID]bool{}
+		c.customers, c.meters = b.differing(customers, states, older), b.differing(meters, states, older)
+		// One customer meter for each of the older ones is enough.
+		for _, m := range rows {
+			if older[m.CustomerID] || older[m.MeterID] {
+				delete(older, m.CustomerID)
+				delete(older, m.MeterID)
+				c.older = append(c.older, m.ID)
+			}
+		}
+		return err
+	})
 	return batch
 }
 
@@ -141,60 +180,16 @@ func (b *Block) requestedAt(now time.Time) pgtype.Timestamptz {
 	return pgtype.Timestamptz{Time: now.Add(-time.Since(b.RequestedAt)), Valid: true}
 }
 
-// A storedRow is what is compared of a stored customer meter.
-type storedRow struct {
-	id, customerID, meterID pgtype.UUID
-	creditedUnits           int64
-	createdAt, modifiedAt   pgtype.Timestamptz
-	consumedUnits, balance  string
-	live, archived          bool
-	extra                   []byte
+func (s *storedRow) key() polar.Key {
+	return polar.Key{CreatedAt: s.createdAt.Time, CustomerID: s.customerID.Bytes, MeterID: s.meterID.Bytes}
 }
 
-// storedRows are what a comparison keeps of the rows it reads: those of the block,
-// and the ids of live ones of unarchived meters that the block lacks. A region may
-// have any number of others, such as those of archived meters.
-type storedRows struct {
-	shown      map[uuid.UUID]bool
-	unarchived map[uuid.UUID]bool // meters that the block shows unarchived, whatever is stored of them
-	byID       map[uuid.UUID]storedRow
-	missing    []uuid.UUID
-}
-
-func newStoredRows(rows []*polar.CustomerMeter, rejected []RejectedRow) *storedRows {
-	stored := &storedRows{
-		shown:      make(map[uuid.UUID]bool, len(rows)+len(rejected)),
-		unarchived: map[uuid.UUID]bool{},
-		byID:       make(map[uuid.UUID]storedRow, len(rows)),
+// changedAt is when Polar last changed the row.
+func (s *storedRow) changedAt() time.Time {
+	if s.modifiedAt.Valid {
+		return s.modifiedAt.Time
 	}
-	for _, m := range rows {
-		stored.shown[m.ID] = true
-		if m.Meter.ArchivedAt.IsZero() {
-			stored.unarchived[m.MeterID] = true
-		}
-	}
-	for _, r := range rejected {
-		stored.shown[r.ID] = true
-	}
-	return stored
-}
-
-func (stored *storedRows) add(rows pgx.Rows) error {
-	var s storedRow
-	_, err := pgx.ForEachRow(rows, []any{
-		&s.id, &s.customerID, &s.meterID, &s.creditedUnits, &s.createdAt, &s.modifiedAt,
-		&s.consumedUnits, &s.balance, &s.live, &s.archived, &s.extra,
-	}, func() error {
-		switch {
-		case stored.shown[s.id.Bytes]:
-			stored.byID[s.id.Bytes] = s
-		case s.live && (!s.archived || stored.unarchived[s.meterID.Bytes]):
-			stored.missing = append(stored.missing, s.id.Bytes)
-		}
-		s.extra = nil // or the next row would share its memory
-		return nil
-	})
-	return err
+	return s.createdAt.Time
 }
 
 // equals reports whether the stored row is live and has the state of m.
@@ -218,123 +213,34 @@ func sameNumber(stored string, d polar.Decimal) bool {
 	return err == nil && other.Equal(d)
 }
 
-func (c *comparison) sortRows(rows []*polar.CustomerMeter, byID map[uuid.UUID]storedRow) {
-	for _, m := range rows {
-		s, stored := byID[m.ID]
-		switch {
-		case !stored:
-			c.newRows = append(c.newRows, m)
-		case s.equals(m):
-			c.unchanged++
-		default:
-			c.changedRows = append(c.changedRows, m)
-		}
-	}
-	sortByID(c.newRows, customerMeterID)
-	sortByID(c.changedRows, customerMeterID)
-}
-
-// findOlder finds one customer meter for each customer and meter that was listed
-// with an older state than is stored. The statement that writes customer meters
-// finds older states of those.
-func (c *comparison) findOlder(rows []*polar.CustomerMeter) {
-	for _, m := range rows {
-		if c.customers.older[m.CustomerID] || c.meters.older[m.MeterID] {
-			delete(c.customers.older, m.CustomerID)
-			delete(c.meters.older, m.MeterID)
-			c.older = append(c.older, m.ID)
-		}
-	}
-}
-
 // A nested is a customer or a meter as it is nested in customer meters.
-type nested[T any] struct {
+type nested struct {
 	id        uuid.UUID
 	digest    []byte // of its JSON
 	changedAt time.Time
-	value     *T
-	stored    bool // the mirror has it, in another state
+	values    func() []any // of its columns
+	stored    bool         // the mirror has it, in another state
 }
 
-func nestedCustomers(all []*polar.Customer) []nested[polar.Customer] {
-	customers := newest(all, customerID, (*polar.Customer).ChangedAt)
-	sortByID(customers, customerID)
-	return column(customers, func(c *polar.Customer) nested[polar.Customer] {
-		return nested[polar.Customer]{id: c.ID, digest: digest(c.Raw), changedAt: c.ChangedAt(), value: c}
-	})
-}
-
-func nestedMeters(all []*polar.Meter) []nested[polar.Meter] {
-	meters := newest(all, meterID, (*polar.Meter).ChangedAt)
-	sortByID(meters, meterID)
-	return column(meters, func(t *polar.Meter) nested[polar.Meter] {
-		return nested[polar.Meter]{id: t.ID, digest: digest(t.Raw), changedAt: t.ChangedAt(), value: t}
-	})
-}
-
-// nestedChanges are the customers, or the meters, of a block that have to be
-// written, in id order, and those that are older than stored.
-type nestedChanges[T any] struct {
-	wanted []nested[T]
-	older  map[uuid.UUID]bool
-}
-
-// Customers and meters are compared by digest: most of the bytes of a block are
-// their JSON, and most of it is stored already.
-const (
-	compareCustomersSQL = `
-SELECT
-    s.id,
-    s.digest,
-    coalesce(s.modified_at, s.created_at)
-FROM polar.customers s
-WHERE s.id = ANY($1::uuid[])`
-	compareMetersSQL = `
-SELECT
-    s.id,
-    s.digest,
-    coalesce(s.modified_at, s.created_at)
-FROM polar.meters s
-WHERE s.id = ANY($1::uuid[])`
-)
-
-func queueNestedComparison[T any](batch *pgx.Batch, sql string, rows []nested[T], changes *nestedChanges[T], b *Block) {
-	if len(rows) == 0 {
-		return
+// differing returns those of rows that have to be written, given what is stored,
+// and adds those that are older to older.
+func (b *Block) differing(rows []nested, stored map[uuid.UUID]nested, older map[uuid.UUID]bool) (differ []nested) {
+	for _, n := range rows {
+		s, ok := stored[n.id]
+		switch {
+		case ok && !b.Rewrite && bytes.Equal(s.digest, n.digest):
+		case ok && !b.Force && n.changedAt.Before(s.changedAt):
+			older[n.id] = true
+		default:
+			n.stored = ok
+			differ = append(differ, n)
+		}
 	}
-	ids := column(rows, func(n nested[T]) pgtype.UUID { return id(n.id) })
-	batch.Queue(sql, ids).Query(func(stored pgx.Rows) error {
-		type state struct {
-			digest    []byte
-			changedAt time.Time
-		}
-		found := make(map[uuid.UUID]state, len(rows))
-		var key pgtype.UUID
-		var s state
-		if _, err := pgx.ForEachRow(stored, []any{&key, &s.digest, &s.changedAt}, func() error {
-			found[key.Bytes] = state{bytes.Clone(s.digest), s.changedAt}
-			return nil
-		}); err != nil {
-			return err
-		}
-		changes.older = map[uuid.UUID]bool{}
-		for _, n := range rows {
-			s, ok := found[n.id]
-			switch {
-			case ok && !b.Rewrite && bytes.Equal(s.digest, n.digest):
-			case ok && !b.Force && n.changedAt.Before(s.changedAt):
-				changes.older[n.id] = true
-			default:
-				n.stored = ok
-				changes.wanted = append(changes.wanted, n)
-			}
-		}
-		return nil
-	})
+	return differ
 }
 
 // splitStored separates those that the mirror lacks from the others.
-func splitStored[T any](all []nested[T]) (added, stored []nested[T]) {
+func splitStored(all []nested) (added, stored []nested) {
 	for _, n := range all {
 		if n.stored {
 			stored = append(stored, n)
@@ -343,4 +249,12 @@ func splitStored[T any](all []nested[T]) (added, stored []nested[T]) {
 		}
 	}
 	return added, stored
+}
+
+// queueNested writes customers or meters.
+func (w *Writer) queueNested(batch *pgx.Batch, sql string, rows []nested, requestedAt pgtype.Timestamptz, b *Block) {
+	if len(rows) > 0 {
+		values := column(rows, func(n nested) []any { return n.values() })
+		batch.Queue(sql, append([]any{w.organization, requestedAt, b.Force, b.Rewrite}, transposed(values)...)...)
+	}
 }

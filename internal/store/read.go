@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -24,7 +23,11 @@ type Row struct {
 // Live reports whether the mirror keeps the row current.
 func (r *Row) Live() bool { return r.DeletedAt.IsZero() && r.OutOfScopeAt.IsZero() }
 
-const rowColumns = `
+// Rows returns the rows with the given ids that the mirror has, by id, including
+// deleted ones and those out of scope.
+func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*Row, error) {
+	const sql = `
+SELECT
     m.id,
     m.customer_id,
     m.meter_id,
@@ -63,17 +66,8 @@ const rowColumns = `
   FROM polar.customer_meters m
   JOIN polar.customers c ON c.id = m.customer_id
   JOIN polar.meters t ON t.id = m.meter_id
-`
-
-// Rows returns the rows with the given ids that the mirror has, by id, including
-// deleted ones and those out of scope.
-func (s *Store) Rows(ctx context.Context, ids []uuid.UUID) (map[uuid.UUID]*Row, error) {
-	const sql = `SELECT` + rowColumns + ` WHERE m.id = ANY($1::uuid[])`
-	return s.rows(ctx, sql, column(ids, id))
-}
-
-func (s *Store) rows(ctx context.Context, sql string, args ...any) (map[uuid.UUID]*Row, error) {
-	list, err := collect(ctx, s.pool, "read rows", scanRow, sql, args...)
+ WHERE m.id = ANY($1::uuid[])`
+	list, err := collect(ctx, s.pool, "read rows", scanRow, sql, column(ids, id))
 	rows := make(map[uuid.UUID]*Row, len(list))
 	for i := range list {
 		rows[list[i].ID] = &list[i]
@@ -109,42 +103,14 @@ SELECT
 
 // RegionRows returns the live rows of a region, by id.
 func (s *Store) RegionRows(ctx context.Context, organization uuid.UUID, region Region) (map[uuid.UUID]*Row, error) {
-	if region.Customers != nil {
-		return s.customersRows(ctx, region)
-	}
-	const sql = `SELECT` + rowColumns + `
- WHERE m.organization_id = $1
-   AND m.deleted_at IS NULL
-   AND m.out_of_scope_at IS NULL
-   AND (m.created_at, m.customer_id, m.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
-   AND (m.created_at, m.customer_id, m.meter_id) <= ($5::timestamptz, $6::uuid, $7::uuid)
-   AND ($8::uuid[] IS NULL OR m.meter_id = ANY($8::uuid[]))`
-	lowAt, highAt := region.bounds()
-	low, high := region.Low, region.High
-	return s.rows(ctx, sql, organization, lowAt, low.CustomerID, low.MeterID, highAt, high.CustomerID, high.MeterID, orNull(region.Meters))
-}
-
-// customersRows returns the live rows of a region of some customers.
-func (s *Store) customersRows(ctx context.Context, region Region) (map[uuid.UUID]*Row, error) {
-	const sql = `
-SELECT m.id
-  FROM polar.customer_meters m
- WHERE m.customer_id = ANY($1::uuid[])`
-	ids, err := collect(ctx, s.pool, "read region", pgx.RowTo[uuid.UUID], sql, column(region.Customers, id))
+	where, args := region.where(organization)
+	found, err := collect(ctx, s.pool, "read region", pgx.RowTo[uuid.UUID], `SELECT m.id FROM polar.customer_meters m`+where, args...)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.Rows(ctx, ids)
+	rows, err := s.Rows(ctx, found)
 	maps.DeleteFunc(rows, func(_ uuid.UUID, r *Row) bool { return !r.Live() || !region.Holds(r.Key()) })
 	return rows, err
-}
-
-// orNull is nil for nil: of all.
-func orNull(ids []uuid.UUID) []pgtype.UUID {
-	if ids == nil {
-		return nil
-	}
-	return column(ids, id)
 }
 
 func scanRow(from pgx.CollectableRow) (Row, error) {

@@ -1,21 +1,18 @@
 package store
 
-import (
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
-)
+import "github.com/jackc/pgx/v5"
 
 // saveRejectedSQL stores one row per rejected text, however many walks read it.
 const saveRejectedSQL = `
 INSERT INTO polar.rejected_rows AS r (
     organization_id,
     run_id,
+    seen_at,
     page,
     customer_meter_id,
     created_at,
     customer_id,
     meter_id,
-    seen_at,
     digest,
     reason,
     raw
@@ -23,34 +20,15 @@ INSERT INTO polar.rejected_rows AS r (
 SELECT
     $1::uuid,
     $2::bigint,
-    i.page,
-    i.customer_meter_id,
-    i.created_at,
-    i.customer_id,
-    i.meter_id,
     now(),
-    i.digest,
-    i.reason,
-    i.raw
-FROM unnest(
-    $3::bigint[],
-    $4::uuid[],
-    $5::bytea[],
-    $6::text[],
-    $7::text[],
-    $8::timestamptz[],
-    $9::uuid[],
-    $10::uuid[]
-) AS i (
-    page,
-    customer_meter_id,
-    digest,
-    reason,
-    raw,
-    created_at,
-    customer_id,
-    meter_id
-)
+    unnest($3::bigint[]),
+    unnest($4::uuid[]),
+    unnest($5::timestamptz[]),
+    unnest($6::uuid[]),
+    unnest($7::uuid[]),
+    unnest($8::bytea[]),
+    unnest($9::text[]),
+    unnest($10::text[])
 ON CONFLICT ON CONSTRAINT rejected_rows_digest_key DO UPDATE SET
     run_id = excluded.run_id,
     page = excluded.page,
@@ -61,42 +39,30 @@ WHERE r.seen_at < now() - interval '1 day'
    OR r.reason <> excluded.reason`
 
 func (w *Writer) queueRejected(batch *pgx.Batch, run *Run, rejected []RejectedRow) {
-	rows := distinct(rejected)
-	if len(rows) == 0 {
-		return
-	}
-	batch.Queue(saveRejectedSQL,
-		w.organization,
-		run.ID,
-		column(rows, func(r RejectedRow) int64 { return int64(r.Offset) }),
-		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.ID) }),
-		column(rows, func(r RejectedRow) []byte { return rejectedDigest(r) }),
-		column(rows, func(r RejectedRow) string { return storable(r.Reason, maxText) }),
-		column(rows, func(r RejectedRow) string { return storable(string(r.Raw), maxRaw) }),
-		column(rows, func(r RejectedRow) pgtype.Timestamptz { return timestamp(r.Key.CreatedAt) }),
-		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.Key.CustomerID) }),
-		column(rows, func(r RejectedRow) pgtype.UUID { return id(r.Key.MeterID) }),
-	)
-}
-
-// rejectedDigest tells rejected rows apart: by their texts or, where those are not
-// kept, by their reasons.
-func rejectedDigest(r RejectedRow) []byte {
-	if r.Raw == nil {
-		return digest([]byte(r.Reason))
-	}
-	return digest(r.Raw)
-}
-
-// distinct omits rows whose text occurred before: pages overlap.
-func distinct(rejected []RejectedRow) []RejectedRow {
-	var kept []RejectedRow
 	known := make(map[string]bool, len(rejected))
+	var rows [][]any
 	for _, r := range rejected {
-		if key := string(rejectedDigest(r)); !known[key] {
-			known[key] = true
-			kept = append(kept, r)
+		// Pages overlap. Where the text is not kept, the reason tells rows apart.
+		d := digest(r.Raw)
+		if r.Raw == nil {
+			d = digest([]byte(r.Reason))
 		}
+		if known[string(d)] {
+			continue
+		}
+		known[string(d)] = true
+		rows = append(rows, []any{
+			r.Offset,
+			id(r.ID),
+			timestamp(r.Key.CreatedAt),
+			id(r.Key.CustomerID),
+			id(r.Key.MeterID),
+			d,
+			storable(r.Reason, maxText),
+			storable(string(r.Raw), maxRaw),
+		})
 	}
-	return kept
+	if len(rows) > 0 {
+		batch.Queue(saveRejectedSQL, append([]any{w.organization, run.ID}, transposed(rows)...)...)
+	}
 }

@@ -7,20 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-
-	"polarmirror/internal/polar"
 )
-
-// A PastState is what a customer meter was from a time on.
-type PastState struct {
-	CustomerMeterID uuid.UUID
-	SeenAt          time.Time
-	ModifiedAt      time.Time // zero for null
-	ConsumedUnits   polar.Decimal
-	CreditedUnits   int64
-	Balance         polar.Decimal
-}
 
 // AddSimulatedPast writes into an organization's history what its rows were before
 // they were mirrored, with the source "simulated". Only the demo can know that and
@@ -44,22 +31,7 @@ func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, pa
 			return err
 		}
 	}
-	_, err = s.pool.CopyFrom(ctx, pgx.Identifier{Schema, "customer_meter_history"}, historyColumns,
-		pgx.CopyFromSlice(len(states), func(i int) ([]any, error) {
-			p := &states[i]
-			return []any{
-				id(p.CustomerMeterID),
-				id(organization),
-				p.CreditedUnits,
-				timestamp(p.ModifiedAt),
-				p.SeenAt,
-				false,
-				numeric(p.ConsumedUnits),
-				numeric(p.Balance),
-				"simulated",
-			}, nil
-		}))
-	if err != nil {
+	if err := copyHistory(ctx, s.pool, organization, "simulated", states); err != nil {
 		return fmt.Errorf("write the simulated past: %w", err)
 	}
 	return nil

@@ -218,58 +218,25 @@ SELECT count(*)
 // marked stay as they are. It returns the customer of each row that it marked.
 func (s *Session) MarkDeleted(ctx context.Context, run *Run, ids []uuid.UUID) (customers []uuid.UUID, err error) {
 	const sql = `
-WITH marked AS (
+WITH written AS (
     UPDATE polar.customer_meters m
        SET deleted_at = clock_timestamp(),
            last_changed_at = greatest(clock_timestamp(), m.last_changed_at + interval '1 microsecond')
      WHERE m.id IN (SELECT l.id FROM (
                SELECT d.id
                  FROM polar.customer_meters d
-                WHERE d.id = ANY($1::uuid[])
-                  AND d.organization_id = $2
+                WHERE d.id = ANY($3::uuid[])
+                  AND d.organization_id = $1
                   AND d.deleted_at IS NULL
                 ORDER BY d.id
                   FOR UPDATE
-           ) l)
-    RETURNING
-        m.id,
-        m.customer_id,
-        m.credited_units,
-        m.modified_at,
-        m.last_changed_at,
-        m.consumed_units,
-        m.balance
-),
-logged AS (
-    INSERT INTO polar.customer_meter_history (
-        customer_meter_id,
-        organization_id,
-        credited_units,
-        modified_at,
-        observed_at,
-        deleted,
-        consumed_units,
-        balance,
-        source
-    )
-    SELECT
-        w.id,
-        $2,
-        w.credited_units,
-        w.modified_at,
-        w.last_changed_at,
-        true,
-        w.consumed_units,
-        w.balance,
-        $3::text
-    FROM marked w
-),
+           ) l)` + logSQL + `,
 counted AS (
     UPDATE polar.sync_runs r
-       SET rows_deleted = r.rows_deleted + (SELECT count(*) FROM marked)
+       SET rows_deleted = r.rows_deleted + (SELECT count(*) FROM written)
      WHERE r.id = $4
 )
-SELECT customer_id FROM marked`
+SELECT customer_id FROM written`
 	return collect(ctx, s.conn, fmt.Sprintf("mark %d rows deleted", len(ids)), pgx.RowTo[uuid.UUID],
-		sql, column(ids, id), s.organization, string(run.Kind), run.ID)
+		sql, s.organization, run.Kind, column(ids, id), run.ID)
 }

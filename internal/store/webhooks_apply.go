@@ -65,21 +65,21 @@ func (c *Claim) Apply(ctx context.Context, changes []*Change) (Saved, []Effect, 
 			customers = append(customers, change.Customer)
 		}
 		for _, m := range change.CustomerMeters {
-			if _, ok := known.meters[m.MeterID]; !ok {
+			if _, ok := known[m.MeterID]; !ok {
 				effects[i].Unknown = append(effects[i].Unknown, m)
 				continue
 			}
 			row := *m
-			row.Extra = known.customerMeters[m.ID].extra
+			row.Extra = known[m.ID].extra
 			rows = append(rows, &row)
 		}
 	}
-	rows = newest(rows, customerMeterID, (*polar.CustomerMeter).ChangedAt)
+	rows = newest(rows, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }, (*polar.CustomerMeter).ChangedAt)
 	saved := Saved{Counts: Counts{RowsSeen: int64(len(rows))}}
 	var b Block // requested at a time that nobody knows: it revives nothing
 	batch := &pgx.Batch{}
-	c.writer.queueCustomers(batch, nestedCustomers(customers), b.requestedAt(time.Now()), b.Force, b.Rewrite)
-	c.writer.queueCustomerMeters(batch, &Run{Kind: Webhook}, rows, b.requestedAt(time.Now()), b.Force, &saved)
+	c.writer.queueNested(batch, saveCustomersSQL, nestedCustomers(customers), b.requestedAt(time.Now()), &b)
+	c.writer.queueCustomerMeters(batch, Webhook, rows, b.requestedAt(time.Now()), &b, &saved)
 	if batch.Len() == 0 {
 		return Saved{}, effects, nil
 	}
@@ -89,41 +89,33 @@ func (c *Claim) Apply(ctx context.Context, changes []*Change) (Saved, []Effect, 
 	return saved, effects, nil
 }
 
-// knownRows are the rows of the mirror that changes are about.
-type knownRows struct {
-	customers      map[uuid.UUID]knownCustomer
-	customerMeters map[uuid.UUID]knownCustomerMeter
-	meters         map[uuid.UUID]bool // true: the claim's organization owns it
-}
+// knownRows are the rows of the mirror that changes are about: customers, meters
+// and customer meters, by their ids.
+type knownRows map[uuid.UUID]knownRow
 
-type knownCustomer struct {
-	ours      bool // the claim's organization owns it
-	changedAt time.Time
-	deleted   bool
-}
-
-type knownCustomerMeter struct {
-	ours  bool
-	extra []byte
+type knownRow struct {
+	ours      bool      // the claim's organization owns it
+	changedAt time.Time // a customer's
+	deleted   bool      // a customer is
+	extra     []byte    // a customer meter's
 }
 
 // foreign reports whether another organization owns one of a change's rows.
-func (k *knownRows) foreign(change *Change) bool {
-	if c, ok := k.customers[change.Customer.ID]; ok && !c.ours {
-		return true
+func (k knownRows) foreign(change *Change) bool {
+	foreign := func(id uuid.UUID) bool {
+		row, ok := k[id]
+		return ok && !row.ours
 	}
-	return slices.ContainsFunc(change.CustomerMeters, func(m *polar.CustomerMeter) bool {
-		row, stored := k.customerMeters[m.ID]
-		ours, known := k.meters[m.MeterID]
-		return stored && !row.ours || known && !ours
+	return foreign(change.Customer.ID) || slices.ContainsFunc(change.CustomerMeters, func(m *polar.CustomerMeter) bool {
+		return foreign(m.ID) || foreign(m.MeterID)
 	})
 }
 
 // older reports whether the mirror's customer is older than the change's, or is
 // missing although it should be there. Of two states of one time the one with
 // deleted_at wins, in whichever order they arrive.
-func (k *knownRows) older(change *Change) bool {
-	known, ok := k.customers[change.Customer.ID]
+func (k knownRows) older(change *Change) bool {
+	known, ok := k[change.Customer.ID]
 	if !ok {
 		return !change.OnlyKnown
 	}
@@ -131,78 +123,52 @@ func (k *knownRows) older(change *Change) bool {
 	return c > 0 || c == 0 && !change.Customer.DeletedAt.IsZero() && !known.deleted
 }
 
-const findCustomersSQL = `
+// load reads what the mirror has.
+func (c *Claim) load(ctx context.Context, changes []*Change) (knownRows, error) {
+	const sql = `
 SELECT
-    id,
-    organization_id = $2,
-    coalesce(modified_at, created_at),
-    deleted_at IS NOT NULL
-  FROM polar.customers
- WHERE id = ANY($1::uuid[])`
-
-const findMetersSQL = `
+    c.id,
+    c.organization_id = $1,
+    coalesce(c.modified_at, c.created_at),
+    c.deleted_at IS NOT NULL,
+    NULL
+  FROM polar.customers c
+ WHERE c.id = ANY($2::uuid[])
+ UNION ALL
 SELECT
-    id,
-    organization_id = $2
-  FROM polar.meters
- WHERE id = ANY($1::uuid[])`
-
-const findCustomerMetersSQL = `
+    t.id,
+    t.organization_id = $1,
+    NULL,
+    false,
+    NULL
+  FROM polar.meters t
+ WHERE t.id = ANY($3::uuid[])
+ UNION ALL
 SELECT
-    id,
-    organization_id = $2,
-    extra::text
-  FROM polar.customer_meters
- WHERE id = ANY($1::uuid[])`
-
-// load reads, in one round trip, what the mirror has.
-func (c *Claim) load(ctx context.Context, changes []*Change) (*knownRows, error) {
-	var customers, customerMeters, meters []pgtype.UUID
+    m.id,
+    m.organization_id = $1,
+    NULL,
+    false,
+    m.extra::text
+  FROM polar.customer_meters m
+ WHERE m.id = ANY($4::uuid[])`
+	var customers, meters, customerMeters []pgtype.UUID
 	for _, change := range changes {
 		if change == nil {
 			continue
 		}
 		customers = append(customers, id(change.Customer.ID))
 		for _, m := range change.CustomerMeters {
-			customerMeters = append(customerMeters, id(m.ID))
 			meters = append(meters, id(m.MeterID))
+			customerMeters = append(customerMeters, id(m.ID))
 		}
 	}
-	k := &knownRows{
-		customers:      map[uuid.UUID]knownCustomer{},
-		customerMeters: map[uuid.UUID]knownCustomerMeter{},
-		meters:         map[uuid.UUID]bool{},
-	}
-	batch := &pgx.Batch{}
-	batch.Queue(findCustomersSQL, customers, c.writer.organization).Query(func(rows pgx.Rows) error {
-		var id uuid.UUID
-		var customer knownCustomer
-		_, err := pgx.ForEachRow(rows, []any{&id, &customer.ours, &customer.changedAt, &customer.deleted}, func() error {
-			k.customers[id] = customer
-			return nil
-		})
-		return err
-	})
-	batch.Queue(findMetersSQL, meters, c.writer.organization).Query(func(rows pgx.Rows) error {
-		var id uuid.UUID
-		var ours bool
-		_, err := pgx.ForEachRow(rows, []any{&id, &ours}, func() error {
-			k.meters[id] = ours
-			return nil
-		})
-		return err
-	})
-	batch.Queue(findCustomerMetersSQL, customerMeters, c.writer.organization).Query(func(rows pgx.Rows) error {
-		var id uuid.UUID
-		var row knownCustomerMeter
-		_, err := pgx.ForEachRow(rows, []any{&id, &row.ours, &row.extra}, func() error {
-			k.customerMeters[id] = row
-			return nil
-		})
-		return err
-	})
-	if err := c.writer.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("look up what webhooks are about: %w", err)
-	}
-	return k, nil
+	known := knownRows{}
+	_, err := collect(ctx, c.writer.conn, "look up what webhooks are about", func(from pgx.CollectableRow) (id uuid.UUID, err error) {
+		var row knownRow
+		err = from.Scan(&id, &row.ours, &row.changedAt, &row.deleted, &row.extra)
+		known[id] = row
+		return id, err
+	}, sql, c.writer.organization, customers, meters, customerMeters)
+	return known, err
 }

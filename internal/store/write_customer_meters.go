@@ -1,7 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -10,132 +13,41 @@ import (
 	"polarmirror/internal/polar"
 )
 
-// saveCustomerMetersSQL compares the block with what is stored, row by row
-// through the primary key whatever the planner estimates the table's size to be,
-// so that unchanged rows are not even locked. Which of the others are written is
-// decided after ON CONFLICT, where the row is locked: a webhook may have committed
-// since the comparison, so that part of it is repeated. The history is written
-// from what was written, with a time later than any other of that row, so that
-// its order is the order of the writes.
+// saveCustomerMetersSQL writes customer meters in the order of the arrays, which is
+// that of their ids. Which of them are written is decided after ON CONFLICT, where
+// the row is locked: a webhook may have committed since the comparison.
 //
 // A deletion or change dated later than now counts as older than the request,
 // unless it is unknown when the request began.
 const saveCustomerMetersSQL = `
-WITH incoming AS MATERIALIZED (
-    SELECT
-        i.id,
-        i.customer_id,
-        i.meter_id,
-        i.credited_units,
-        i.created_at,
-        i.modified_at,
-        i.consumed_units::numeric AS consumed_units,
-        i.balance::numeric AS balance,
-        i.extra::jsonb AS extra
-    FROM unnest(
-        $1::uuid[],
-        $2::uuid[],
-        $3::uuid[],
-        $4::bigint[],
-        $5::timestamptz[],
-        $6::timestamptz[],
-        $7::text[],
-        $8::text[],
-        $9::text[]
-    ) AS i (
-        id,
-        customer_id,
-        meter_id,
-        credited_units,
-        created_at,
-        modified_at,
-        consumed_units,
-        balance,
-        extra
-    )
-),
-compared AS MATERIALIZED (
-    SELECT
-        i.id,
-        i.customer_id,
-        i.meter_id,
-        i.credited_units,
-        i.created_at,
-        i.modified_at,
-        i.consumed_units,
-        i.balance,
-        i.extra,
-        coalesce(i.modified_at, i.created_at) < coalesce(m.modified_at, m.created_at) AS older,
-        m.id IS NULL OR m.deleted_at IS NOT NULL OR m.out_of_scope_at IS NOT NULL AS not_live,
-        m.id IS NULL
-        OR m.deleted_at IS NOT NULL
-        OR m.out_of_scope_at IS NOT NULL
-        OR (m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
-           IS DISTINCT FROM
-           (i.customer_id, i.meter_id, i.credited_units, i.created_at, i.modified_at, i.consumed_units, i.balance, i.extra) AS differs
-    FROM incoming i
-    LEFT JOIN LATERAL (
-        SELECT
-            s.id,
-            s.customer_id,
-            s.meter_id,
-            s.credited_units,
-            s.created_at,
-            s.modified_at,
-            s.deleted_at,
-            s.out_of_scope_at,
-            s.consumed_units,
-            s.balance,
-            s.extra
-        FROM polar.customer_meters s
-        WHERE s.id = i.id
-        LIMIT 1
-    ) m ON true
-),
-written AS (
+WITH written AS (
     INSERT INTO polar.customer_meters AS m (
-        id,
         organization_id,
+        id,
         customer_id,
         meter_id,
         credited_units,
         created_at,
         modified_at,
-        first_seen_at,
-        last_changed_at,
         consumed_units,
         balance,
-        extra
+        extra,
+        first_seen_at,
+        last_changed_at
     )
     SELECT
-        c.id,
-        $10::uuid,
-        c.customer_id,
-        c.meter_id,
-        c.credited_units,
-        c.created_at,
-        c.modified_at,
-        c.seen_at,
-        c.seen_at,
-        c.consumed_units,
-        c.balance,
-        c.extra
-    FROM (
-        SELECT
-            w.id,
-            w.customer_id,
-            w.meter_id,
-            w.credited_units,
-            w.created_at,
-            w.modified_at,
-            w.consumed_units,
-            w.balance,
-            w.extra,
-            clock_timestamp() AS seen_at
-        FROM compared w
-        WHERE w.differs
-        ORDER BY w.id
-    ) c
+        $1::uuid,
+        unnest($5::uuid[]),
+        unnest($6::uuid[]),
+        unnest($7::uuid[]),
+        unnest($8::bigint[]),
+        unnest($9::timestamptz[]),
+        unnest($10::timestamptz[]),
+        unnest($11::numeric[]),
+        unnest($12::numeric[]),
+        unnest($13::jsonb[]),
+        now(),
+        now()
     ON CONFLICT (id) DO UPDATE SET
         customer_id = excluded.customer_id,
         meter_id = excluded.meter_id,
@@ -148,14 +60,22 @@ written AS (
         consumed_units = excluded.consumed_units,
         balance = excluded.balance,
         extra = excluded.extra
-    WHERE (m.deleted_at IS NULL OR m.deleted_at < $12::timestamptz OR m.deleted_at > clock_timestamp() AND $12::timestamptz > '-infinity')
-      AND (($13::boolean AND (m.last_changed_at < $12::timestamptz OR m.last_changed_at > clock_timestamp()))
+    WHERE (m.deleted_at IS NULL OR m.deleted_at < $3::timestamptz OR m.deleted_at > clock_timestamp() AND $3::timestamptz > '-infinity')
+      AND (($4::boolean AND (m.last_changed_at < $3::timestamptz OR m.last_changed_at > clock_timestamp()))
            OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(m.modified_at, m.created_at))
       AND ((m.customer_id, m.meter_id, m.credited_units, m.created_at, m.modified_at, m.consumed_units, m.balance, m.extra)
            IS DISTINCT FROM
            (excluded.customer_id, excluded.meter_id, excluded.credited_units, excluded.created_at, excluded.modified_at, excluded.consumed_units, excluded.balance, excluded.extra)
            OR m.deleted_at IS NOT NULL
-           OR m.out_of_scope_at IS NOT NULL)
+           OR m.out_of_scope_at IS NOT NULL)` + logSQL + `
+SELECT
+    (SELECT count(*) FROM written w WHERE w.first_seen_at = w.last_changed_at),
+    ARRAY(SELECT w.customer_id FROM written w)`
+
+// logSQL ends a statement that writes customer meters, and writes the history from
+// what was written: with a time later than any other of that row, so that its order
+// is the order of the writes.
+const logSQL = `
     RETURNING
         m.id,
         m.customer_id,
@@ -163,6 +83,7 @@ written AS (
         m.modified_at,
         m.first_seen_at,
         m.last_changed_at,
+        m.deleted_at,
         m.consumed_units,
         m.balance
 ),
@@ -180,56 +101,66 @@ logged AS (
     )
     SELECT
         w.id,
-        $10::uuid,
+        $1::uuid,
         w.credited_units,
         w.modified_at,
         w.last_changed_at,
-        false,
+        w.deleted_at IS NOT NULL,
         w.consumed_units,
         w.balance,
-        $11::text
+        $2::text
     FROM written w
-)
-SELECT
-    (SELECT count(*) FROM written w WHERE w.first_seen_at = w.last_changed_at),
-    (SELECT count(*) FROM written w WHERE w.first_seen_at <> w.last_changed_at),
-    ARRAY(SELECT o.id FROM compared o WHERE o.older AND NOT $13::boolean),
-    ARRAY(SELECT n.customer_id FROM compared n WHERE n.not_live),
-    ARRAY(SELECT w.customer_id FROM written w)`
+)`
+
+// customerMeterColumns are those of saveCustomerMetersSQL, but for the first,
+// which comes after the others.
+var customerMeterColumns = []string{
+	"id",
+	"customer_id",
+	"meter_id",
+	"credited_units",
+	"created_at",
+	"modified_at",
+	"consumed_units",
+	"balance",
+	"extra",
+	"organization_id",
+	"first_seen_at",
+	"last_changed_at",
+}
+
+func customerMeterValues(m *polar.CustomerMeter) []any {
+	return []any{
+		id(m.ID),
+		id(m.CustomerID),
+		id(m.MeterID),
+		m.CreditedUnits,
+		timestamp(m.CreatedAt),
+		timestamp(m.ModifiedAt),
+		numeric(m.ConsumedUnits),
+		numeric(m.Balance),
+		[]byte(m.Extra),
+	}
+}
 
 // queueCustomerMeters writes rows that are not known to be stored already, and
 // adds what it did to saved.
-func (w *Writer) queueCustomerMeters(batch *pgx.Batch, run *Run, rows []*polar.CustomerMeter, requestedAt pgtype.Timestamptz, force bool, saved *Saved) {
+func (w *Writer) queueCustomerMeters(batch *pgx.Batch, kind Kind, rows []*polar.CustomerMeter, requestedAt pgtype.Timestamptz, b *Block, saved *Saved) {
 	if len(rows) == 0 {
 		return
 	}
-	sortByID(rows, customerMeterID)
-	batch.Queue(saveCustomerMetersSQL,
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.CustomerID) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.MeterID) }),
-		column(rows, func(m *polar.CustomerMeter) int64 { return m.CreditedUnits }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.CreatedAt) }),
-		column(rows, func(m *polar.CustomerMeter) pgtype.Timestamptz { return timestamp(m.ModifiedAt) }),
-		column(rows, func(m *polar.CustomerMeter) string { return m.ConsumedUnits.String() }),
-		column(rows, func(m *polar.CustomerMeter) string { return m.Balance.String() }),
-		column(rows, func(m *polar.CustomerMeter) []byte { return m.Extra }),
-		w.organization,
-		string(run.Kind),
-		requestedAt,
-		force,
-	).QueryRow(func(row pgx.Row) error {
-		var inserted, updated int64
-		var older, added, changed []uuid.UUID
-		if err := row.Scan(&inserted, &updated, &older, &added, &changed); err != nil {
+	slices.SortFunc(rows, func(a, b *polar.CustomerMeter) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	args := append([]any{w.organization, kind, requestedAt, b.Force}, transposed(column(rows, customerMeterValues))...)
+	batch.Queue(saveCustomerMetersSQL, args...).QueryRow(func(row pgx.Row) error {
+		var inserted int64
+		var changed []uuid.UUID
+		if err := row.Scan(&inserted, &changed); err != nil {
 			return err
 		}
 		saved.Counts.RowsInserted += inserted
-		saved.Counts.RowsUpdated += updated
-		saved.Counts.RowsUnchanged += int64(len(rows)) - inserted - updated
-		saved.Older = append(saved.Older, older...)
-		saved.NewCustomers = append(saved.NewCustomers, added...)
-		saved.Changed = append(saved.Changed[:len(saved.Changed):len(saved.Changed)], changed...)
+		saved.Counts.RowsUpdated += int64(len(changed)) - inserted
+		saved.Counts.RowsUnchanged += int64(len(rows) - len(changed))
+		saved.Changed = append(saved.Changed, changed...)
 		return nil
 	})
 }
@@ -238,82 +169,71 @@ func (w *Writer) queueCustomerMeters(batch *pgx.Batch, run *Run, rows []*polar.C
 // fewer, the additional round trips cost more than they save.
 const minCopiedRows = 200
 
-var customerMeterColumns = []string{
-	"id",
-	"organization_id",
-	"customer_id",
-	"meter_id",
-	"credited_units",
-	"created_at",
-	"modified_at",
-	"first_seen_at",
-	"last_changed_at",
-	"consumed_units",
-	"balance",
-	"extra",
-}
-
-var historyColumns = []string{
-	"customer_meter_id",
-	"organization_id",
-	"credited_units",
-	"modified_at",
-	"observed_at",
-	"deleted",
-	"consumed_units",
-	"balance",
-	"source",
-}
-
 // copyRows writes the new rows of a block, and what they refer to, by COPY, which
 // costs Postgres about half as much as an INSERT that looks for each of them
 // first. COPY fails on a key that exists after all, because a webhook brought the
 // row or because the mirror has it outside the region.
 func (w *Writer) copyRows(ctx context.Context, tx pgx.Tx, run *Run, c *comparison, b *Block) error {
-	added, changed := splitStored(c.customers.wanted)
+	added, changed := splitStored(c.customers)
 	if err := w.copyCustomers(ctx, tx, added); err != nil {
 		return err
 	}
 	batch := &pgx.Batch{}
-	w.queueCustomers(batch, changed, c.requestedAt, b.Force, b.Rewrite)
-	w.queueMeters(batch, c.meters.wanted, c.requestedAt, b.Force, b.Rewrite)
+	w.queueNested(batch, saveCustomersSQL, changed, c.requestedAt, b)
+	w.queueNested(batch, saveMetersSQL, c.meters, c.requestedAt, b)
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return err
 	}
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{Schema, "customer_meters"}, customerMeterColumns,
 		pgx.CopyFromSlice(len(c.newRows), func(i int) ([]any, error) {
-			m := c.newRows[i]
-			return []any{
-				id(m.ID),
-				id(w.organization),
-				id(m.CustomerID),
-				id(m.MeterID),
-				m.CreditedUnits,
-				timestamp(m.CreatedAt),
-				timestamp(m.ModifiedAt),
-				c.comparedAt,
-				c.comparedAt,
-				numeric(m.ConsumedUnits),
-				numeric(m.Balance),
-				[]byte(m.Extra),
-			}, nil
+			return append(customerMeterValues(c.newRows[i]), w.organization, c.comparedAt, c.comparedAt), nil
 		}))
 	if err != nil {
 		return err
 	}
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{Schema, "customer_meter_history"}, historyColumns,
-		pgx.CopyFromSlice(len(c.newRows), func(i int) ([]any, error) {
-			m := c.newRows[i]
+	return copyHistory(ctx, tx, w.organization, run.Kind, column(c.newRows, func(m *polar.CustomerMeter) PastState {
+		return PastState{m.ID, c.comparedAt, m.ModifiedAt, m.ConsumedUnits, m.CreditedUnits, m.Balance}
+	}))
+}
+
+// A PastState is what a customer meter was from a time on.
+type PastState struct {
+	CustomerMeterID uuid.UUID
+	SeenAt          time.Time
+	ModifiedAt      time.Time // zero for null
+	ConsumedUnits   polar.Decimal
+	CreditedUnits   int64
+	Balance         polar.Decimal
+}
+
+// copyHistory adds states to the history by COPY.
+func copyHistory(ctx context.Context, db interface {
+	CopyFrom(context.Context, pgx.Identifier, []string, pgx.CopyFromSource) (int64, error)
+}, organization uuid.UUID, source Kind, states []PastState) error {
+	columns := []string{
+		"customer_meter_id",
+		"organization_id",
+		"credited_units",
+		"modified_at",
+		"observed_at",
+		"deleted",
+		"consumed_units",
+		"balance",
+		"source",
+	}
+	_, err := db.CopyFrom(ctx, pgx.Identifier{Schema, "customer_meter_history"}, columns,
+		pgx.CopyFromSlice(len(states), func(i int) ([]any, error) {
+			s := &states[i]
 			return []any{
-				id(m.ID),
-				id(w.organization),
-				m.CreditedUnits,
-				timestamp(m.ModifiedAt),
-				c.comparedAt,
+				id(s.CustomerMeterID),
+				id(organization),
+				s.CreditedUnits,
+				timestamp(s.ModifiedAt),
+				s.SeenAt,
 				false,
-				numeric(m.ConsumedUnits),
-				numeric(m.Balance),
-				string(run.Kind),
+				numeric(s.ConsumedUnits),
+				numeric(s.Balance),
+				source,
 			}, nil
 		}))
 	return err

@@ -1,8 +1,7 @@
 package store
 
 import (
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/google/uuid"
 
 	"polarmirror/internal/polar"
 )
@@ -10,8 +9,8 @@ import (
 // saveMetersSQL works as saveCustomersSQL does.
 const saveMetersSQL = `
 INSERT INTO polar.meters AS t (
-    id,
     organization_id,
+    id,
     created_at,
     modified_at,
     archived_at,
@@ -24,43 +23,18 @@ INSERT INTO polar.meters AS t (
     raw
 )
 SELECT
-    i.id,
-    $12::uuid,
-    i.created_at,
-    i.modified_at,
-    i.archived_at,
-    i.digest,
-    i.name,
-    i.unit,
-    i.aggregation::jsonb,
-    i.filter::jsonb,
-    i.metadata::jsonb,
-    i.raw::jsonb
-FROM unnest(
-    $1::uuid[],
-    $2::timestamptz[],
-    $3::timestamptz[],
-    $4::timestamptz[],
-    $5::bytea[],
-    $6::text[],
-    $7::text[],
-    $8::text[],
-    $9::text[],
-    $10::text[],
-    $11::text[]
-) AS i (
-    id,
-    created_at,
-    modified_at,
-    archived_at,
-    digest,
-    name,
-    unit,
-    aggregation,
-    filter,
-    metadata,
-    raw
-)
+    $1::uuid,
+    unnest($5::uuid[]),
+    unnest($6::timestamptz[]),
+    unnest($7::timestamptz[]),
+    unnest($8::timestamptz[]),
+    unnest($9::bytea[]),
+    unnest($10::text[]),
+    unnest($11::text[]),
+    unnest($12::jsonb[]),
+    unnest($13::jsonb[]),
+    unnest($14::jsonb[]),
+    unnest($15::jsonb[])
 ON CONFLICT (id) DO UPDATE SET
     created_at = excluded.created_at,
     modified_at = excluded.modified_at,
@@ -73,30 +47,30 @@ ON CONFLICT (id) DO UPDATE SET
     metadata = excluded.metadata,
     raw = excluded.raw,
     last_changed_at = clock_timestamp()
-WHERE ($15::boolean OR t.digest <> excluded.digest)
-  AND (($14::boolean AND (t.last_changed_at < $13::timestamptz OR t.last_changed_at > clock_timestamp()))
+WHERE ($4::boolean OR t.digest <> excluded.digest)
+  AND (($3::boolean AND (t.last_changed_at < $2::timestamptz OR t.last_changed_at > clock_timestamp()))
        OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(t.modified_at, t.created_at))`
 
-func (w *Writer) queueMeters(batch *pgx.Batch, meters []nested[polar.Meter], requestedAt pgtype.Timestamptz, force, rewrite bool) {
-	if len(meters) == 0 {
-		return
-	}
-	rows := column(meters, func(n nested[polar.Meter]) *polar.Meter { return n.value })
-	batch.Queue(saveMetersSQL,
-		column(rows, func(t *polar.Meter) pgtype.UUID { return id(t.ID) }),
-		column(rows, func(t *polar.Meter) pgtype.Timestamptz { return timestamp(t.CreatedAt) }),
-		column(rows, func(t *polar.Meter) pgtype.Timestamptz { return timestamp(t.ModifiedAt) }),
-		column(rows, func(t *polar.Meter) pgtype.Timestamptz { return timestamp(t.ArchivedAt) }),
-		column(meters, func(n nested[polar.Meter]) []byte { return n.digest }),
-		column(rows, func(t *polar.Meter) string { return t.Name }),
-		column(rows, func(t *polar.Meter) *string { return unlessEmpty(t.Unit) }),
-		column(rows, func(t *polar.Meter) []byte { return t.Aggregation }),
-		column(rows, func(t *polar.Meter) []byte { return t.Filter }),
-		column(rows, func(t *polar.Meter) []byte { return t.Metadata }),
-		column(rows, func(t *polar.Meter) []byte { return t.Raw }),
-		w.organization,
-		requestedAt,
-		force,
-		rewrite,
-	)
+// nestedMeters are the newest states of meters, in the order of their ids.
+func nestedMeters(all []*polar.Meter) []nested {
+	meters := newest(all, func(t *polar.Meter) uuid.UUID { return t.ID }, (*polar.Meter).ChangedAt)
+	return column(meters, func(t *polar.Meter) nested {
+		n := nested{id: t.ID, digest: digest(t.Raw), changedAt: t.ChangedAt()}
+		n.values = func() []any {
+			return []any{
+				id(t.ID),
+				timestamp(t.CreatedAt),
+				timestamp(t.ModifiedAt),
+				timestamp(t.ArchivedAt),
+				n.digest,
+				t.Name,
+				unlessEmpty(t.Unit),
+				[]byte(t.Aggregation),
+				[]byte(t.Filter),
+				[]byte(t.Metadata),
+				[]byte(t.Raw),
+			}
+		}
+		return n
+	})
 }

@@ -115,7 +115,7 @@ func (w *Writer) save(ctx context.Context, run *Run, b *Block, mode saveMode) (S
 
 // write writes what differs in the transaction tx.
 func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *comparison, mode saveMode) (Saved, error) {
-	saved := Saved{Counts: b.Counts, Older: c.older}
+	saved := Saved{Counts: b.Counts, Older: c.older, NewCustomers: c.newCustomers}
 	saved.Counts.RowsRejected += int64(len(b.Rejected))
 	saved.Counts.RowsSeen += int64(c.rows + len(b.Rejected))
 	saved.Counts.RowsUnchanged += int64(c.unchanged)
@@ -126,9 +126,8 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *co
 			return Saved{}, err
 		}
 		saved.Counts.RowsInserted += int64(len(c.newRows))
-		saved.NewCustomers = column(c.newRows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID })
-		saved.Changed = saved.NewCustomers
-		rows, c.customers.wanted, c.meters.wanted = c.changedRows, nil, nil
+		saved.Changed = column(c.newRows, func(m *polar.CustomerMeter) uuid.UUID { return m.CustomerID })
+		rows, c.customers, c.meters = c.changedRows, nil, nil
 	}
 	if err := tx.SendBatch(ctx, w.writeBatch(run, b, c, rows, &saved)).Close(); err != nil {
 		return Saved{}, err
@@ -140,9 +139,9 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *co
 // writeBatch writes rows and whatever else of b has changed.
 func (w *Writer) writeBatch(run *Run, b *Block, c *comparison, rows []*polar.CustomerMeter, saved *Saved) *pgx.Batch {
 	batch := &pgx.Batch{}
-	w.queueCustomers(batch, c.customers.wanted, c.requestedAt, b.Force, b.Rewrite)
-	w.queueMeters(batch, c.meters.wanted, c.requestedAt, b.Force, b.Rewrite)
-	w.queueCustomerMeters(batch, run, rows, c.requestedAt, b.Force, saved)
+	w.queueNested(batch, saveCustomersSQL, c.customers, c.requestedAt, b)
+	w.queueNested(batch, saveMetersSQL, c.meters, c.requestedAt, b)
+	w.queueCustomerMeters(batch, run.Kind, rows, c.requestedAt, b, saved)
 	w.queueSuspects(batch, c.missing)
 	w.queueRejected(batch, run, b.Rejected)
 	w.queueCursor(batch, b.Cursor)
