@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -30,10 +32,6 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	before, err := e.db.NewestRun(ctx)
-	if err != nil {
-		return err
-	}
 	p.showProgress(true)
 	failed := untilStopped(ctx, func() error { return e.mirror.Backfill(ctx) })
 	if ctx.Err() != nil {
@@ -46,13 +44,13 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 		}
 	}
 	p.screen.Close()
-	return errors.Join(failed, p.reportBackfill(ctx, e, before))
+	return errors.Join(failed, p.reportBackfill(ctx, e))
 }
 
-// reportBackfill prints what the runs after run number before did, for the demo
+// reportBackfill prints what the backfill's runs did, for the demo
 // some of what is now in the database, and how to open it.
-func (p *program) reportBackfill(ctx context.Context, e *env, before int64) error {
-	runs, err := e.db.FullRunsSince(ctx, before)
+func (p *program) reportBackfill(ctx context.Context, e *env) error {
+	runs, err := e.db.BackfillRuns(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,7 +93,7 @@ func printRuns(out io.Writer, organizations []config.Organization, runs []store.
 		if r.Exact != nil {
 			exact = map[bool]string{true: "yes", false: "no"}[*r.Exact]
 		}
-		table.Add(o.Name, r.LiveRows, r.RowsInserted, r.RowsUpdated, r.RowsDeleted, r.RowsRejected, r.Requests, exact, r.Duration, r.Status)
+		table.Add(o.Name, r.LiveRows, r.RowsInserted, r.RowsUpdated, r.RowsDeleted, r.RowsRejected, r.Requests, exact, max(cmp.Or(r.FinishedAt, time.Now()).Sub(r.StartedAt), 0), r.Status)
 	}
 	if err := table.Print(out); err != nil {
 		return err

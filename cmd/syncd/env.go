@@ -76,7 +76,7 @@ func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (*databa
 		p.onClose(server.Close)
 		url, psql = secret.New(server.URL()), server.PSQL()
 	}
-	st, err := store.Open(ctx, store.Options{URL: url, MaxConnections: cfg.Database.MaxConnections, HistoryKeep: cfg.History.Keep, Log: p.log})
+	st, err := store.Open(ctx, store.Options{URL: url, MaxConnections: cfg.Database.MaxConnections, HistoryKeep: cfg.History.Keep})
 	if err != nil {
 		return nil, err
 	}

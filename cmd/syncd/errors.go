@@ -49,7 +49,7 @@ func exitCode(err error) int {
 	switch {
 	case is[*config.Error](err), is[*web.ListenError](err):
 		return exitUsage
-	case is[*store.UnreachableError](err), is[*store.SessionError](err), is[*store.UnsuitableError](err), is[*store.SchemaError](err):
+	case is[*store.UnusableError](err), is[*store.SchemaError](err):
 		return exitDatabase
 	}
 	return exitFailed

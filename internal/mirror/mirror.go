@@ -154,18 +154,17 @@ const repeats = 5
 
 // backfill walks one organization. A lost database connection takes the lock
 // with it; the walk then goes on from its last block on a new one.
-func (m *Mirror) backfill(ctx context.Context, org Organization, backfill *store.Backfill) error {
+func (m *Mirror) backfill(ctx context.Context, org Organization, backfill store.Backfill) error {
 	w := m.worker(org)
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			if backfill.Resumed {
-				done, err := session.Backfilled(ctx, backfill, m.opts.Walk)
-				if err != nil || done {
-					if err == nil {
-						w.log.Info("walked already by the backfill that was cut short")
-					}
-					return err
-				}
+			done, err := session.Backfilled(ctx, backfill, m.opts.Walk)
+			if err != nil {
+				return err
+			}
+			if done {
+				w.log.Info("walked already by the backfill that was cut short")
+				return nil
 			}
 			return w.backfillRun(ctx, session)
 		})

@@ -38,11 +38,11 @@ type tick struct {
 // page is walked instead: that is as cheap, and sees everything. Between the
 // blocks of a walk that would meddle with the walk's own suspects.
 func (w *worker) tick(ctx context.Context, session *store.Session, slot time.Time, betweenBlocks bool) error {
-	floor, known, err := session.LoadFloor(ctx)
+	floor, err := session.LoadFloor(ctx)
 	if err != nil {
 		return w.notStarted(ctx, store.Incremental, err)
 	}
-	if !known {
+	if floor.At.IsZero() {
 		return errNoFloor
 	}
 	if floor.OnePage && !betweenBlocks {

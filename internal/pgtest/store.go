@@ -6,9 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
-
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 	"polarmirror/migrations"
@@ -33,7 +30,6 @@ func OpenStore(t testing.TB, db *Database) *store.Store {
 	st, err := store.Open(t.Context(), store.Options{
 		URL:            secret.New(db.URL),
 		MaxConnections: 8,
-		Log:            zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel)),
 	})
 	if err != nil {
 		t.Fatal(err)

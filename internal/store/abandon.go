@@ -17,7 +17,7 @@ type Abandoned struct {
 	Organization   string // label
 	RunID          int64
 	Kind           Kind
-	Counts         Counts // of rows inserted, updated and deleted alone
+	Counts
 }
 
 // abandonSQL ends the runs of dead processes. The session or transaction holds the
@@ -36,16 +36,7 @@ RETURNING
     r.organization_id,
     o.name,
     r.id,
-    r.kind,
-    r.rows_inserted,
-    r.rows_updated,
-    r.rows_deleted`
-
-func scanAbandoned(row pgx.CollectableRow) (Abandoned, error) {
-	var a Abandoned
-	err := row.Scan(&a.OrganizationID, &a.Organization, &a.RunID, &a.Kind, &a.Counts.RowsInserted, &a.Counts.RowsUpdated, &a.Counts.RowsDeleted)
-	return a, err
-}
+    r.kind,` + countColumns
 
 // Abandoned returns the runs of dead processes that the session has found since
 // the last call.
@@ -76,23 +67,18 @@ SELECT DISTINCT organization_id
 	var all []Abandoned
 	var errs []error
 	for _, id := range ids {
-		dead, err := s.abandonDeadOf(ctx, id)
-		all = append(all, dead...)
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			locked, err := value[bool](ctx, tx, "try lock", `SELECT pg_try_advisory_xact_lock($1)`, lockKey(id))
+			if err != nil || !locked {
+				return err
+			}
+			dead, err := collect(ctx, tx, "mark as abandoned", pgx.RowToStructByPos[Abandoned], abandonSQL, id, []int64{})
+			all = append(all, dead...)
+			return err
+		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("abandon runs of organization %s: %w", id, err))
 		}
 	}
 	return all, errors.Join(errs...)
-}
-
-func (s *Store) abandonDeadOf(ctx context.Context, organization uuid.UUID) (dead []Abandoned, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var locked bool
-		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock($1)`, lockKey(organization)).Scan(&locked); err != nil || !locked {
-			return err
-		}
-		dead, err = collect(ctx, tx, "mark as abandoned", scanAbandoned, abandonSQL, organization, []int64{})
-		return err
-	})
-	return dead, err
 }

@@ -39,6 +39,7 @@ SELECT
     m.credited_units,
     m.created_at,
     m.modified_at,
+    coalesce(m.modified_at, m.created_at),
     m.consumed_units::text,
     m.balance::text,
     m.deleted_at IS NULL AND m.out_of_scope_at IS NULL,
@@ -69,6 +70,7 @@ type storedRow struct {
 	id, customerID, meterID pgtype.UUID
 	creditedUnits           int64
 	createdAt, modifiedAt   pgtype.Timestamptz
+	changedAt               pgtype.Timestamptz // either
 	consumedUnits, balance  string
 	live, archived          bool
 	extra                   []byte
@@ -94,7 +96,7 @@ func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
 		if !s.live {
 			c.newCustomers = append(c.newCustomers, m.CustomerID)
 		}
-		if ok && s.changedAt().After(m.ChangedAt()) && !b.Force {
+		if ok && s.changedAt.Time.After(m.ChangedAt()) && !b.Force {
 			c.older = append(c.older, m.ID)
 		}
 	}
@@ -129,7 +131,7 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored m
 	batch.Queue(storedSQL+where, args...).Query(func(found pgx.Rows) error {
 		var s storedRow
 		_, err := pgx.ForEachRow(found, []any{
-			&s.id, &s.customerID, &s.meterID, &s.creditedUnits, &s.createdAt, &s.modifiedAt,
+			&s.id, &s.customerID, &s.meterID, &s.creditedUnits, &s.createdAt, &s.modifiedAt, &s.changedAt,
 			&s.consumedUnits, &s.balance, &s.live, &s.archived, &s.extra,
 		}, func() error {
 			switch {
@@ -184,14 +186,6 @@ func (s *storedRow) key() polar.Key {
 	return polar.Key{CreatedAt: s.createdAt.Time, CustomerID: s.customerID.Bytes, MeterID: s.meterID.Bytes}
 }
 
-// changedAt is when Polar last changed the row.
-func (s *storedRow) changedAt() time.Time {
-	if s.modifiedAt.Valid {
-		return s.modifiedAt.Time
-	}
-	return s.createdAt.Time
-}
-
 // equals reports whether the stored row is live and has the state of m.
 func (s *storedRow) equals(m *polar.CustomerMeter) bool {
 	return s.live &&
@@ -219,7 +213,6 @@ type nested struct {
 	digest    []byte // of its JSON
 	changedAt time.Time
 	values    func() []any // of its columns
-	stored    bool         // the mirror has it, in another state
 }
 
 // differing returns those of rows that have to be written, given what is stored,
@@ -232,23 +225,10 @@ func (b *Block) differing(rows []nested, stored map[uuid.UUID]nested, older map[
 		case ok && !b.Force && n.changedAt.Before(s.changedAt):
 			older[n.id] = true
 		default:
-			n.stored = ok
 			differ = append(differ, n)
 		}
 	}
 	return differ
-}
-
-// splitStored separates those that the mirror lacks from the others.
-func splitStored(all []nested) (added, stored []nested) {
-	for _, n := range all {
-		if n.stored {
-			stored = append(stored, n)
-		} else {
-			added = append(added, n)
-		}
-	}
-	return added, stored
 }
 
 // queueNested writes customers or meters.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -22,7 +23,6 @@ const (
 	pingTimeout = 5 * time.Second
 
 	applicationName = "syncd" // unless the URL or the environment names another
-	statementCache  = 512     // prepared statements a connection keeps; as pgx has it
 
 	// Either side notices within deadAfter that its peer is gone: by probes on an
 	// idle connection, by unacknowledged data on a busy one. prepareConnection
@@ -36,24 +36,15 @@ const (
 // configure sets how connections are made and when they are closed, whatever the
 // URL says: with another exec mode pgx cannot send the arguments of our
 // statements, and a pool whose connections expire at once is of no use.
-func configure(cfg *pgxpool.Config, opts Options, f *failover) {
-	cfg.MaxConns = 8
-	if opts.MaxConnections > 0 {
-		cfg.MaxConns = int32(min(opts.MaxConnections, 1000))
-	}
+func configure(cfg *pgxpool.Config, opts Options, pool *atomic.Pointer[pgxpool.Pool]) {
+	cfg.MaxConns = int32(cmp.Or(min(opts.MaxConnections, 1000), 8))
 	cfg.MinConns, cfg.MinIdleConns = 0, 0
-	if cfg.PingTimeout <= 0 {
-		cfg.PingTimeout = pingTimeout
-	}
-	cfg.HealthCheckPeriod = max(cfg.HealthCheckPeriod, time.Second)
-	cfg.MaxConnIdleTime = max(cfg.MaxConnIdleTime, time.Minute)
-	if cfg.MaxConnLifetime > 0 {
-		cfg.MaxConnLifetime = max(cfg.MaxConnLifetime, time.Minute)
-	}
-	cfg.MaxConnLifetimeJitter = max(cfg.MaxConnLifetimeJitter, 0)
+	cfg.MaxConnLifetime, cfg.MaxConnLifetimeJitter = time.Hour, 0
+	cfg.MaxConnIdleTime, cfg.HealthCheckPeriod = 30*time.Minute, time.Minute
+	cfg.PingTimeout = pingTimeout
 	conn := cfg.ConnConfig
 	conn.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
-	conn.StatementCacheCapacity, conn.DescriptionCacheCapacity = statementCache, statementCache
+	conn.StatementCacheCapacity, conn.DescriptionCacheCapacity = 512, 512 // as pgx has it
 	if conn.ConnectTimeout == 0 {
 		conn.ConnectTimeout = connectTimeout
 	}
@@ -64,7 +55,7 @@ func configure(cfg *pgxpool.Config, opts Options, f *failover) {
 	if opts.Dial != nil {
 		conn.DialFunc = opts.Dial
 	}
-	conn.OnPgError = f.onServerError
+	conn.OnPgError = func(_ *pgconn.PgConn, err *pgconn.PgError) bool { return onServerError(pool.Load(), err) }
 	cfg.AfterConnect = prepareConnection
 }
 
@@ -104,7 +95,7 @@ func watchedDial(ctx context.Context, network, address string) (net.Conn, error)
 // session_replication_role are an administrator's decisions about durability and
 // triggers; blocks, deliveries and ends of runs set the former where it matters.
 // Settings of the planner and of memory change how long a statement takes and not
-// its result; tryAcquire sets those that large tables need. Others (xmlbinary,
+// its result; AcquireSlot sets those that large tables need. Others (xmlbinary,
 // lc_numeric, backslash_quote, quote_all_identifiers, transform_null_equals,
 // check_function_bodies) change nothing that our statements use.
 func prepareConnection(ctx context.Context, conn *pgx.Conn) error {
@@ -163,30 +154,22 @@ type timestampPlan struct{ pgtype.ScanPlan }
 func (p timestampPlan) Scan(src []byte, target any) error {
 	var t pgtype.Timestamptz
 	err := p.ScanPlan.Scan(src, &t)
-	if err == nil && t.InfinityModifier != pgtype.Finite {
-		err = fmt.Errorf("%v is no time", t.InfinityModifier)
-	}
 	*target.(*time.Time) = t.Time
 	return err
 }
 
-// A failover watches for a server that went away or accepts no more writes. Then
-// all connections to it are closed, although those to a demoted server still
-// answer, and the next ones go wherever the address now leads.
-type failover struct {
-	pool atomic.Pointer[pgxpool.Pool] // nil until it is open
-}
-
-// onServerError is called by pgx with every error of the server. It reports
-// whether the connection may be kept.
-func (f *failover) onServerError(_ *pgconn.PgConn, err *pgconn.PgError) bool {
+// onServerError is called by pgx with every error of the server, and reports whether
+// the connection may be kept. When a server goes away or accepts no more writes, all
+// of the pool's connections to it are closed, although those to a demoted server
+// still answer, and the next ones go wherever the address now leads.
+func onServerError(pool *pgxpool.Pool, err *pgconn.PgError) bool {
 	if err.Code != readOnlyTransaction && !strings.HasPrefix(err.Code, operatorIntervention) {
 		return err.SeverityUnlocalized != "FATAL" // Severity is in the server's language
 	}
 	if err.Code == queryCanceled {
 		return true // canceled by us, or by an administrator who meant one statement
 	}
-	if pool := f.pool.Load(); pool != nil {
+	if pool != nil {
 		pool.Reset() // closes those in use when they are released
 	}
 	return false

@@ -40,7 +40,7 @@ func TestServerThatRefusesIsNotSaidToBeDown(t *testing.T) {
 	missing := strings.Replace(db.URL, "/pgtest_db_", "/no_such_", 1)
 	for address, down := range map[string]bool{missing: false, "postgres://syncd@127.0.0.1:1/db": true} {
 		_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
-		var unreachable *store.UnreachableError
+		var unreachable *store.UnusableError
 		if !errors.As(err, &unreachable) {
 			t.Fatalf("got %v", err)
 		}

@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -69,27 +68,24 @@ SELECT
     customer_id
   FROM polar.walk_cursors
  WHERE organization_id = $1`
-	var cursor *Cursor
-	batch := &pgx.Batch{}
-	batch.Queue(drop, s.organization, fingerprint, cursorLifetime)
-	batch.Queue(dropSuspects, s.organization)
-	batch.Queue(load, s.organization).Query(func(rows pgx.Rows) error {
+	if err := exec(ctx, s.conn, "drop cursor", drop, s.organization, fingerprint, cursorLifetime); err != nil {
+		return nil, err
+	}
+	if err := exec(ctx, s.conn, "drop suspects", dropSuspects, s.organization); err != nil {
+		return nil, err
+	}
+	list, err := collect(ctx, s.conn, "load cursor", func(row pgx.CollectableRow) (*Cursor, error) {
 		c := &Cursor{Fingerprint: fingerprint}
 		var meter, customer pgtype.UUID
-		_, err := pgx.ForEachRow(rows, []any{
-			&c.BeganAt, &c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
-			&c.Offset, &c.TotalCount, &c.RowsRejected, &c.Method, &meter, &customer,
-		}, func() error {
-			c.MeterID, c.CustomerID = meter.Bytes, customer.Bytes
-			cursor = c
-			return nil
-		})
-		return err
-	})
-	if err := s.conn.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, fmt.Errorf("load cursor: %w", err)
+		err := row.Scan(&c.BeganAt, &c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
+			&c.Offset, &c.TotalCount, &c.RowsRejected, &c.Method, &meter, &customer)
+		c.MeterID, c.CustomerID = meter.Bytes, customer.Bytes
+		return c, err
+	}, load, s.organization)
+	if err != nil || len(list) == 0 {
+		return nil, err
 	}
-	return cursor, nil
+	return list[0], nil
 }
 
 const saveCursorSQL = `
@@ -109,26 +105,15 @@ INSERT INTO polar.walk_cursors (
     method,
     fingerprint
 )
-VALUES ($1, $2, $3, now(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-ON CONFLICT (organization_id) DO UPDATE SET
-    began_at = excluded.began_at,
-    polar_began_at = excluded.polar_began_at,
-    saved_at = excluded.saved_at,
-    low_created_at = excluded.low_created_at,
-    low_customer_id = excluded.low_customer_id,
-    low_meter_id = excluded.low_meter_id,
-    low_offset = excluded.low_offset,
-    total_count = excluded.total_count,
-    rows_rejected = excluded.rows_rejected,
-    meter_id = excluded.meter_id,
-    customer_id = excluded.customer_id,
-    method = excluded.method,
-    fingerprint = excluded.fingerprint`
+VALUES ($1, $2, $3, now(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+
+const dropCursorSQL = `DELETE FROM polar.walk_cursors WHERE organization_id = $1`
 
 func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
 	if c == nil {
 		return
 	}
+	batch.Queue(dropCursorSQL, w.organization)
 	batch.Queue(saveCursorSQL, w.organization, c.BeganAt, timestamp(c.PolarBeganAt), c.Low.CreatedAt,
 		c.Low.CustomerID, c.Low.MeterID, c.Offset, c.TotalCount, c.RowsRejected,
 		id(c.MeterID), id(c.CustomerID), cmp.Or(c.Method, Walk), c.Fingerprint)

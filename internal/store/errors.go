@@ -24,46 +24,14 @@ var (
 	ErrReadOnly = errors.New("database is read-only: point database.url at the primary server or, if that is it, reset default_transaction_read_only for this role and database")
 )
 
-// An UnreachableError says that the database could not be reached or does not
-// let this user in. Its text names host, port and database, never a password.
-type UnreachableError struct {
-	Target string // user@host:port/database; empty if the URL could not be parsed
-	Cause  string // what was observed, on one line
-	Down   bool   // nothing answered at that address
+// An UnusableError says that the database cannot be reached, does not let this user
+// in, or lacks what syncd needs. Its text names user, host, port and database, never
+// a password.
+type UnusableError struct {
+	Problem string // what is wrong, and the remedy, on one line
 }
 
-func (e *UnreachableError) Error() string {
-	switch {
-	case e.Target == "":
-		return "database: " + e.Cause
-	case e.Down:
-		return fmt.Sprintf("database %s cannot be reached: %s; check database.url (DATABASE_URL) and that the server is up", e.Target, e.Cause)
-	default:
-		return fmt.Sprintf("database %s cannot be used: %s; check database.url (DATABASE_URL)", e.Target, e.Cause)
-	}
-}
-
-// An UnsuitableError says that the database answers but syncd cannot use it.
-type UnsuitableError struct {
-	Target  string // user@host:port/database
-	Problem string // what is wrong, and the remedy
-}
-
-func (e *UnsuitableError) Error() string {
-	return fmt.Sprintf("database %s is not suitable: %s", e.Target, e.Problem)
-}
-
-// A SessionError says that a connection does not keep one server process for as
-// long as it lasts, so that the locks of organizations would not hold.
-type SessionError struct {
-	Target string // user@host:port/database
-	Cause  string // what was found
-}
-
-func (e *SessionError) Error() string {
-	return fmt.Sprintf("database %s does not keep a connection's session (%s), so that syncd's locks would not hold: a proxy there pools by transaction; "+
-		"set database.url (DATABASE_URL) to the server's direct address, or to the proxy's port that pools by session", e.Target, e.Cause)
-}
+func (e *UnusableError) Error() string { return e.Problem }
 
 // A SchemaError says that this binary cannot use the schema.
 type SchemaError struct {
@@ -84,12 +52,20 @@ func (e *SchemaError) Unwrap() error { return e.Err }
 // unreachable describes err without anything secret of cfg.
 func unreachable(cfg *pgx.ConnConfig, err error) error {
 	cause, down := connectCause(err)
-	return &UnreachableError{Target: target(cfg), Cause: cause, Down: down}
+	if down {
+		return &UnusableError{target(cfg) + " cannot be reached: " + cause + "; check database.url (DATABASE_URL) and that the server is up"}
+	}
+	return &UnusableError{target(cfg) + " cannot be used: " + cause + "; check database.url (DATABASE_URL)"}
+}
+
+// unsuitable is the error of a database that answers but syncd cannot use.
+func unsuitable(cfg *pgx.ConnConfig, problem string) error {
+	return &UnusableError{target(cfg) + " is not suitable: " + problem}
 }
 
 // target names the database, without a password.
 func target(cfg *pgx.ConnConfig) string {
-	return fmt.Sprintf("%s@%s/%s", cfg.User, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)), cfg.Database)
+	return fmt.Sprintf("database %s@%s/%s", cfg.User, net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port)), cfg.Database)
 }
 
 // connectCause says what was observed, and whether nothing answered. For other
@@ -101,7 +77,11 @@ func connectCause(err error) (cause string, down bool) {
 	var connectErr *pgconn.ConnectError
 	switch {
 	case errors.As(err, &pgErr):
-		return serverCause(pgErr.Message, pgErr.Code), false
+		cause = fmt.Sprintf("%s (SQLSTATE %s)", oneLine(pgErr.Message), pgErr.Code)
+		if cure := cures[pgErr.Code]; cure != "" {
+			cause += "; " + cure
+		}
+		return cause, false
 	case errors.As(err, &dnsErr):
 		return "host not found", true
 	case errors.Is(err, context.DeadlineExceeded):
@@ -116,10 +96,6 @@ func connectCause(err error) (cause string, down bool) {
 		cause += " (see sslmode)"
 	}
 	return cause, false
-}
-
-func serverCause(message, state string) string {
-	return withCure(fmt.Sprintf("%s (SQLSTATE %s)", oneLine(message), state), state)
 }
 
 // oneLine makes one line of text, whatever a server or proxy wrote.
@@ -139,18 +115,11 @@ var quoted = regexp.MustCompile(`"[^"]*"|«[^»]*»|»[^«]*«|„[^“”]*[“
 // anyone who asks whether syncd is ready: it names no host, user, database or
 // file. It is "" if there is nothing that may be shown.
 func Cause(err error) string {
-	var pgErr *pgconn.PgError
-	var opErr *net.OpError
-	var dnsErr *net.DNSError
-	switch {
-	case errors.As(err, &pgErr):
-		return serverCause(quoted.ReplaceAllString(pgErr.Message, "…"), pgErr.Code)
-	case errors.As(err, &dnsErr):
-		return "host not found"
-	case errors.As(err, &opErr):
-		return opErr.Err.Error()
+	cause, down := connectCause(err)
+	if !down && sqlState(err) == "" {
+		return ""
 	}
-	return ""
+	return quoted.ReplaceAllString(cause, "…")
 }
 
 // cures are the remedies for states of the server that do not end by themselves.
@@ -161,26 +130,12 @@ var cures = map[string]string{
 		"lift the limit for this role there (a proxy's query_timeout, or the statement_timeout that it sets)",
 }
 
-func withCure(text, state string) string {
-	if cure := cures[state]; cure != "" {
-		return text + "; " + cure
-	}
-	return text
-}
-
-// A curedError ends with what to do about it.
-type curedError struct{ error }
-
-func (e *curedError) Error() string { return withCure(e.error.Error(), sqlState(e.error)) }
-func (e *curedError) Unwrap() error { return e.error }
-
-// cured adds the cure to err, if there is one and it is not there already.
+// cured adds the cure to err, if there is one and err does not name it already.
 func cured(err error) error {
-	var has *curedError
-	if cures[sqlState(err)] == "" || errors.As(err, &has) {
-		return err
+	if cure := cures[sqlState(err)]; cure != "" && !strings.Contains(err.Error(), cure) {
+		return fmt.Errorf("%w; %s", err, cure)
 	}
-	return &curedError{err}
+	return err
 }
 
 // SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -194,7 +149,6 @@ const (
 	temporaryFileTooLarge = "53400"
 	undefinedTable        = "42P01"
 	undefinedSchema       = "3F000"
-	duplicateSchema       = "42P06"
 	insufficientPrivilege = "42501"
 	uniqueViolation       = "23505"
 	deadlock              = "40P01"

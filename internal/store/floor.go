@@ -41,24 +41,22 @@ SELECT
   FROM polar.tick_floors f
  WHERE f.organization_id = $1`
 
-// LoadFloor returns the organization's floor, or false before the first
-// successful run.
-func (s *Session) LoadFloor(ctx context.Context) (Floor, bool, error) {
+// LoadFloor is [Store.Floor] on the session's connection.
+func (s *Session) LoadFloor(ctx context.Context) (Floor, error) {
 	return loadFloor(ctx, s.conn, s.organization)
 }
 
 // Floor returns the organization's floor; zero before the first successful run.
 func (s *Store) Floor(ctx context.Context, organization uuid.UUID) (Floor, error) {
-	floor, _, err := loadFloor(ctx, s.pool, organization)
-	return floor, err
+	return loadFloor(ctx, s.pool, organization)
 }
 
-func loadFloor(ctx context.Context, db querier, organization uuid.UUID) (Floor, bool, error) {
+func loadFloor(ctx context.Context, db querier, organization uuid.UUID) (Floor, error) {
 	list, err := collect(ctx, db, "load floor", pgx.RowToStructByPos[Floor], floorSQL, organization, polar.MaxPageSize)
 	if err != nil || len(list) == 0 {
-		return Floor{}, false, err
+		return Floor{}, err
 	}
-	return list[0], true, nil
+	return list[0], nil
 }
 
 // Since returns the time, by Polar's clock, from which on changes may be unseen;

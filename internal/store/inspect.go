@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -20,10 +19,10 @@ type Inspection struct {
 	Role         string
 	ReadOnly     bool // a standby, or set to accept no writes
 	SchemaExists bool
-	MayCreate    bool // the role may create schema polar
-	MayMigrate   bool // the role may create objects in schema polar and owns the existing ones
-	Pending      int  // migrations not applied yet
-	Limits       []ConnectionLimit
+	MayCreate    bool              // the role may create schema polar
+	MayMigrate   bool              // the role may create objects in schema polar and owns the existing ones
+	Pending      int               `db:"-"` // migrations not applied yet
+	Limits       []ConnectionLimit `db:"-"`
 }
 
 // A ConnectionLimit is how many connections something leaves to syncd.
@@ -53,29 +52,34 @@ WITH us AS (
      WHERE r.rolname = session_user
 )
 SELECT
-    current_setting('max_connections')::int
-        - CASE WHEN u.rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::int
-            + coalesce(current_setting('reserved_connections', true)::int, 0) END
-        + u.n - (SELECT sum(numbackends)::int FROM pg_catalog.pg_stat_database),
-    'the server',
-    'raise the server''s max_connections'
+    l.most + u.n - l.used,
+    l.of,
+    l.cure
   FROM us u
- UNION ALL
-SELECT
-    u.rolconnlimit + u.n - (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE usename = session_user),
-    'the role',
-    format('let an administrator run ALTER ROLE %I CONNECTION LIMIT -1', session_user)
-  FROM us u
- WHERE u.rolconnlimit >= 0
-   AND NOT u.rolsuper
- UNION ALL
-SELECT
-    u.datconnlimit + u.n - (SELECT numbackends FROM pg_catalog.pg_stat_database WHERE datid = u.database),
-    'the database',
-    format('let an administrator run ALTER DATABASE %I CONNECTION LIMIT -1', current_database())
-  FROM us u
- WHERE u.datconnlimit >= 0
-   AND NOT u.rolsuper`
+ CROSS JOIN LATERAL (VALUES
+    (
+        current_setting('max_connections')::int - CASE
+            WHEN u.rolsuper THEN 0
+            ELSE current_setting('superuser_reserved_connections')::int + coalesce(current_setting('reserved_connections', true)::int, 0)
+        END,
+        (SELECT sum(numbackends)::int FROM pg_catalog.pg_stat_database),
+        'the server',
+        'raise the server''s max_connections'
+    ),
+    (
+        CASE WHEN NOT u.rolsuper THEN u.rolconnlimit END,
+        (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE usename = session_user),
+        'the role',
+        format('let an administrator run ALTER ROLE %I CONNECTION LIMIT -1', session_user)
+    ),
+    (
+        CASE WHEN NOT u.rolsuper THEN u.datconnlimit END,
+        (SELECT numbackends FROM pg_catalog.pg_stat_database WHERE datid = u.database),
+        'the database',
+        format('let an administrator run ALTER DATABASE %I CONNECTION LIMIT -1', current_database())
+    )
+  ) AS l (most, used, of, cure)
+ WHERE l.most >= 0`
 
 // Inspect looks at the database without changing it. An error is a
 // [*SchemaError] if the schema is too new for this binary.
@@ -98,12 +102,11 @@ SELECT
                AND NOT pg_has_role(c.relowner, 'USAGE'))
   FROM (VALUES (1)) AS one (row)
   LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'polar'`
-	in := &Inspection{}
-	err := s.pool.QueryRow(ctx, sql, pgx.QueryExecModeExec).Scan(&in.Version, &in.Major, &in.Role, &in.ReadOnly,
-		&in.SchemaExists, &in.MayCreate, &in.MayMigrate)
+	list, err := collect(ctx, s.pool, "inspect database", pgx.RowToAddrOfStructByPos[Inspection], sql, pgx.QueryExecModeExec)
 	if err != nil {
-		return nil, fmt.Errorf("inspect database: %w", err)
+		return nil, err
 	}
+	in := list[0]
 	if in.SchemaExists && in.MayMigrate {
 		if err := s.checkCompatible(ctx); err != nil {
 			return nil, err
@@ -114,26 +117,4 @@ SELECT
 	}
 	in.Pending, err = s.pending(ctx)
 	return in, err
-}
-
-// pending counts the migrations that are not applied. It reads goose's table
-// itself, since goose would make the table if it is missing.
-func (s *Store) pending(ctx context.Context) (pending int, err error) {
-	versions, err := embeddedMigrations()
-	if err != nil {
-		return 0, err
-	}
-	const sql = `
-SELECT count(*)
-  FROM unnest($1::bigint[]) AS m (version)
- WHERE m.version NOT IN (SELECT version_id FROM polar.goose_db_version WHERE is_applied)`
-	err = s.pool.QueryRow(ctx, sql, pgx.QueryExecModeExec, versions).Scan(&pending)
-	switch sqlState(err) {
-	case undefinedTable, undefinedSchema, insufficientPrivilege:
-		return len(versions), nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("count migrations: %w", err)
-	}
-	return pending, nil
 }

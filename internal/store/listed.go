@@ -2,8 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -48,7 +46,7 @@ SELECT
    AND l.rows > 0
  ORDER BY c.id
  LIMIT $3`
-	return w.customerRows(ctx, sql, w.organization, after, limit)
+	return collect(ctx, w.conn, "list customers", pgx.RowToStructByPos[CustomerRows], sql, w.organization, after, limit)
 }
 
 // RejectedCustomers returns the customers of rejected rows that the mirror does
@@ -66,62 +64,12 @@ SELECT
  GROUP BY r.customer_id
  ORDER BY r.customer_id
  LIMIT $3`
-	return w.customerRows(ctx, sql, w.organization, after, limit)
+	return collect(ctx, w.conn, "list customers", pgx.RowToStructByPos[CustomerRows], sql, w.organization, after, limit)
 }
 
-func (w *Writer) customerRows(ctx context.Context, sql string, args ...any) ([]CustomerRows, error) {
-	return collect(ctx, w.conn, "list customers", pgx.RowToStructByPos[CustomerRows], sql, args...)
-}
-
-// CountListed counts the listed rows with keys from low up to, and not including,
-// high, of one meter or, if that is zero, of all.
-func (w *Writer) CountListed(ctx context.Context, low, high polar.Key, meter uuid.UUID) (int, error) {
-	const sql = `
-SELECT
-    (SELECT count(*)
-       FROM polar.customer_meters m
-      WHERE m.organization_id = $1
-        AND (m.created_at, m.customer_id, m.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
-        AND (m.created_at, m.customer_id, m.meter_id) < ($5::timestamptz, $6::uuid, $7::uuid)
-        AND m.deleted_at IS NULL
-        AND m.out_of_scope_at IS NULL
-        AND ($8::uuid IS NULL OR m.meter_id = $8::uuid)
-        AND m.meter_id <> ALL (ARRAY(
-            SELECT t.id
-              FROM polar.meters t
-             WHERE t.organization_id = $1
-               AND t.archived_at IS NOT NULL)))
-    -
-    (SELECT count(*)
-       FROM polar.walk_suspects w
-      WHERE w.organization_id = $1
-        AND w.answer IS NOT NULL
-        AND (SELECT t.archived_at IS NULL
-               FROM polar.customer_meters m
-               JOIN polar.meters t ON t.id = m.meter_id
-              WHERE m.id = w.customer_meter_id
-                AND (m.created_at, m.customer_id, m.meter_id) >= ($2::timestamptz, $3::uuid, $4::uuid)
-                AND (m.created_at, m.customer_id, m.meter_id) < ($5::timestamptz, $6::uuid, $7::uuid)
-                AND m.deleted_at IS NULL
-                AND m.out_of_scope_at IS NULL
-                AND ($8::uuid IS NULL OR m.meter_id = $8::uuid)))`
-	var n int
-	err := w.conn.QueryRow(ctx, sql, w.organization, low.CreatedAt, low.CustomerID, low.MeterID,
-		high.CreatedAt, high.CustomerID, high.MeterID, id(meter)).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count listed rows: %w", err)
-	}
-	return n, nil
-}
-
-// LastListed returns the key of the last listed row below high, of one meter or,
-// if that is zero, of all; false if there is none.
-func (w *Writer) LastListed(ctx context.Context, high polar.Key, meter uuid.UUID) (polar.Key, bool, error) {
-	const sql = `
-SELECT
-    m.created_at,
-    m.customer_id,
-    m.meter_id
+// listedBelowSQL finds the listed rows with keys below $2 to $4, of the meter $5 or,
+// if that is null, of all.
+const listedBelowSQL = `
   FROM polar.customer_meters m
  WHERE m.organization_id = $1
    AND (m.created_at, m.customer_id, m.meter_id) < ($2::timestamptz, $3::uuid, $4::uuid)
@@ -136,20 +84,34 @@ SELECT
    AND (SELECT w.answer
           FROM polar.walk_suspects w
          WHERE w.organization_id = $1
-           AND w.customer_meter_id = m.id) IS NULL
+           AND w.customer_meter_id = m.id) IS NULL`
+
+// CountListed counts the listed rows with keys from low up to, and not including,
+// high, of one meter or, if that is zero, of all.
+func (w *Writer) CountListed(ctx context.Context, low, high polar.Key, meter uuid.UUID) (int, error) {
+	const sql = `
+SELECT count(*)` + listedBelowSQL + `
+   AND (m.created_at, m.customer_id, m.meter_id) >= ($6::timestamptz, $7::uuid, $8::uuid)`
+	return value[int](ctx, w.conn, "count listed rows", sql, w.organization,
+		high.CreatedAt, high.CustomerID, high.MeterID, id(meter), low.CreatedAt, low.CustomerID, low.MeterID)
+}
+
+// LastListed returns the key of the last listed row below high, of one meter or,
+// if that is zero, of all; false if there is none.
+func (w *Writer) LastListed(ctx context.Context, high polar.Key, meter uuid.UUID) (polar.Key, bool, error) {
+	const sql = `
+SELECT
+    m.created_at,
+    m.customer_id,
+    m.meter_id` + listedBelowSQL + `
  ORDER BY m.created_at DESC, m.customer_id DESC, m.meter_id DESC
  LIMIT 1`
-	var key polar.Key
-	err := w.conn.QueryRow(ctx, sql, w.organization, high.CreatedAt, high.CustomerID, high.MeterID, id(meter)).
-		Scan(&key.CreatedAt, &key.CustomerID, &key.MeterID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return polar.Key{}, false, nil
+	list, err := collect(ctx, w.conn, "find the last listed row", pgx.RowToStructByPos[polar.Key], sql, w.organization,
+		high.CreatedAt, high.CustomerID, high.MeterID, id(meter))
+	if err != nil || len(list) == 0 {
+		return polar.Key{}, false, err
 	}
-	if err != nil {
-		return polar.Key{}, false, fmt.Errorf("find the last listed row: %w", err)
-	}
-	key.CreatedAt = key.CreatedAt.UTC()
-	return key, true, nil
+	return list[0], true, nil
 }
 
 // NotMirrored returns those of keys that no listed row of the mirror has.
@@ -180,21 +142,16 @@ SELECT
     archived_at IS NOT NULL
   FROM polar.meters
  WHERE organization_id = $1`
-	rows, err := w.conn.Query(ctx, sql, w.organization)
-	if err != nil {
-		return nil, fmt.Errorf("list meters: %w", err)
+	type meter struct {
+		ID       uuid.UUID
+		Archived bool
 	}
-	archived := map[uuid.UUID]bool{}
-	var meter uuid.UUID
-	var isArchived bool
-	_, err = pgx.ForEachRow(rows, []any{&meter, &isArchived}, func() error {
-		archived[meter] = isArchived
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list meters: %w", err)
+	meters, err := collect(ctx, w.conn, "list meters", pgx.RowToStructByPos[meter], sql, w.organization)
+	archived := make(map[uuid.UUID]bool, len(meters))
+	for _, m := range meters {
+		archived[m.ID] = m.Archived
 	}
-	return archived, nil
+	return archived, err
 }
 
 // RejectedKeys returns the places in the list of up to limit rejected rows of

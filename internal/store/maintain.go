@@ -2,8 +2,8 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"time"
 )
 
 // Maintain makes the partitions of the history ahead of time, drops expired ones,
@@ -18,27 +18,19 @@ func (s *Store) Maintain(ctx context.Context) error {
 SELECT partdefid <> 0
   FROM pg_catalog.pg_partitioned_table
  WHERE partrelid = 'polar.customer_meter_history'::regclass`
-	var replicated bool
-	if err := s.pool.QueryRow(ctx, sql).Scan(&replicated); err != nil {
-		return fmt.Errorf("look at history partitions: %w", cured(err))
+	replicated, err := value[bool](ctx, s.pool, "look at history partitions", sql)
+	if err != nil {
+		return err
 	}
 	if !replicated {
-		if err := s.ensurePartitions(ctx); err != nil {
-			return fmt.Errorf("make history partitions: %w", cured(err))
+		if err := s.ensurePartitions(ctx, time.Time{}, time.Time{}); err != nil {
+			return fmt.Errorf("make history partitions: %w", err)
 		}
 		if err := s.dropExpired(ctx); err != nil {
-			return fmt.Errorf("drop history older than history.keep: %w", cured(err))
+			return fmt.Errorf("drop history older than history.keep: %w", err)
 		}
 	}
-	if err := s.removeExpired(ctx); err != nil {
-		return fmt.Errorf("remove old runs: %w", err)
-	}
-	return nil
-}
-
-// removeExpired removes expired runs, rejected rows and webhooks; the comments on their
-// tables say how long each is kept.
-func (s *Store) removeExpired(ctx context.Context) error {
+	// The comments on the tables say how long each of their rows is kept.
 	const runs = `
 DELETE FROM polar.sync_runs
  WHERE status <> 'running'
@@ -63,12 +55,10 @@ DELETE FROM polar.rejected_rows
 	const webhooks = `
 DELETE FROM polar.webhook_events
  WHERE received_at < now() - interval '30 days'`
-	var errs []error
 	for _, sql := range []string{runs, redateRejected, rejected, redateWebhooks, webhooks} {
-		_, err := s.pool.Exec(ctx, sql)
-		if sqlState(err) != undefinedTable { // an older schema lacks it
-			errs = append(errs, err)
+		if err := exec(ctx, s.pool, "remove old rows", sql); err != nil {
+			return err
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

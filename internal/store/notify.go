@@ -55,7 +55,7 @@ SELECT pg_notify($2, $3)
   FROM turn`
 	tag, err := s.pool.Exec(ctx, sql, n.OrganizationID, NotifyChannel, string(payload))
 	if err != nil {
-		return false, fmt.Errorf("notify listeners of organization %s: %w", n.Organization, err)
+		return false, fmt.Errorf("notify listeners: %w", err)
 	}
 	return tag.RowsAffected() == 1, nil
 }

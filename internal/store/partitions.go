@@ -2,81 +2,54 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-const (
-	// monthsAhead is how many future months have their partition already, so
-	// that one missed maintenance after another costs nothing.
-	monthsAhead = 2
-
-	partitionPrefix = "customer_meter_history_"
-	partitionMonth  = "2006_01" // what follows the prefix: the month, in UTC
-)
-
-// ensurePartitions goes by the server's clock, which dates the history's rows.
-func (s *Store) ensurePartitions(ctx context.Context) error {
-	var month time.Time
-	if err := s.pool.QueryRow(ctx, `SELECT date_trunc('month', now())`).Scan(&month); err != nil {
-		return err
-	}
-	for i := range monthsAhead + 1 {
-		if err := s.ensurePartition(ctx, month.AddDate(0, i, 0)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// ensurePartition makes the partition of one month as a table of its own and
-// then attaches it: CREATE TABLE … PARTITION OF would wait for every reader of
-// the history, and block all that come after it. The transaction-level lock lets
-// one replica work at a time; a crash here leaves nothing.
+// ensurePartitions makes the partitions of the months from from up to that of to; if
+// those are zero, from now on and ahead of time, so that one missed maintenance after
+// another costs nothing. Now is by the server's clock, which dates the history's rows.
+// Each is made as a table of its own, and then attaches it: CREATE TABLE … PARTITION OF
+// would wait for every reader of the history, and block all that come after it. The
+// transaction-level lock lets one replica work at a time; a crash here leaves
+// nothing.
 //
 // Data definition takes no parameters; names and bounds are made from a date
 // alone.
-func (s *Store) ensurePartition(ctx context.Context, month time.Time) error {
-	name := partitionPrefix + month.Format(partitionMonth)
-	const exists = `
-SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_inherits i
-      JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-     WHERE i.inhparent = 'polar.customer_meter_history'::regclass
-       AND c.relname = $1)`
+func (s *Store) ensurePartitions(ctx context.Context, from, to time.Time) error {
+	const lock = `SELECT pg_advisory_xact_lock($1), set_config('lock_timeout', '10s', true)`
+	const missing = `
+SELECT month
+  FROM generate_series(date_trunc('month', coalesce($1, now())), coalesce($2, now() + interval '2 months'), interval '1 month') AS m (month)
+ WHERE NOT EXISTS (
+       SELECT
+         FROM pg_catalog.pg_inherits i
+         JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'polar.customer_meter_history'::regclass
+          AND c.relname = 'customer_meter_history_' || to_char(month, 'YYYY_MM'))`
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var there bool
-		if err := tx.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
+		if err := exec(ctx, tx, "lock partitions", lock, partitionLock); err != nil {
 			return err
 		}
-		const lock = `SELECT pg_advisory_xact_lock($1), set_config('lock_timeout', '10s', true)`
-		if _, err := tx.Exec(ctx, lock, partitionLock); err != nil {
-			return err
-		}
-		if err := tx.QueryRow(ctx, exists, name).Scan(&there); err != nil || there {
-			return err
-		}
-		table := partitionTable(name)
-		from, to := month.Format(time.DateOnly), month.AddDate(0, 1, 0).Format(time.DateOnly)
-		for _, sql := range []string{
-			`CREATE TABLE ` + table + ` (LIKE polar.customer_meter_history INCLUDING ALL)`,
-			`ALTER TABLE polar.customer_meter_history ATTACH PARTITION ` + table +
-				` FOR VALUES FROM ('` + from + ` 00:00:00+00') TO ('` + to + ` 00:00:00+00')`,
-			`COMMENT ON TABLE ` + table + ` IS 'Changes of customer meters seen from ` + from + ` until before ` + to + ` (UTC).'`,
-		} {
-			if _, err := tx.Exec(ctx, sql); err != nil {
-				return fmt.Errorf("partition %s: %w", name, err)
+		months, err := collect(ctx, tx, "find missing partitions", pgx.RowTo[time.Time], missing, timestamp(from), timestamp(to))
+		for _, month := range months {
+			table := "polar.customer_meter_history_" + month.Format("2006_01")
+			first, next := month.Format(time.DateOnly), month.AddDate(0, 1, 0).Format(time.DateOnly)
+			for _, sql := range []string{
+				`CREATE TABLE ` + table + ` (LIKE polar.customer_meter_history INCLUDING ALL)`,
+				`ALTER TABLE polar.customer_meter_history ATTACH PARTITION ` + table +
+					` FOR VALUES FROM ('` + first + ` 00:00:00+00') TO ('` + next + ` 00:00:00+00')`,
+				`COMMENT ON TABLE ` + table + ` IS 'Changes of customer meters seen from ` + first + ` until before ` + next + ` (UTC).'`,
+			} {
+				if err := exec(ctx, tx, table, sql); err != nil {
+					return err
+				}
 			}
 		}
-		return nil
+		return err
 	})
 }
-
-// partitionTable is the quoted name of a partition, for data definition.
-func partitionTable(name string) string { return pgx.Identifier{Schema, name}.Sanitize() }
 
 // dropExpired drops the months that ended longer ago than history.keep. First it
 // carries the last state of each row in them over to the first month that stays,
@@ -91,85 +64,53 @@ func (s *Store) dropExpired(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
-	var locked bool
-	if err := conn.QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, dropLock).Scan(&locked); err != nil || !locked {
+	defer cut(conn) // which releases the lock
+	locked, err := value[bool](ctx, conn, "try lock", `SELECT pg_try_advisory_lock($1)`, dropLock)
+	if err != nil || !locked {
 		return err // another replica is doing it
 	}
-	defer s.unlockDrop(conn)
-	expired, kept, err := expiredPartitions(ctx, conn, s.keep)
-	if err != nil || len(expired) == 0 {
+	kept, err := value[time.Time](ctx, conn, "find first month to keep", `SELECT date_trunc('month', now() - $1::interval)`, s.keep)
+	if err != nil {
 		return err
 	}
-	if err := s.ensurePartition(ctx, kept); err != nil {
-		return err
-	}
-	if _, err := conn.Exec(ctx, carrySQL, kept); err != nil {
-		return fmt.Errorf("carry last states forward: %w", err)
-	}
-	for _, p := range expired {
-		if err := p.drop(ctx, conn); err != nil {
-			return fmt.Errorf("%s: %w", p.Name, err)
-		}
-	}
-	return nil
-}
-
-func (s *Store) unlockDrop(conn *pgxpool.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-	defer cancel()
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_unlock($1)`, dropLock); err != nil {
-		_ = conn.Conn().Close(ctx) // which releases the lock as well
-	}
-}
-
-// A partition is one month of the history.
-type partition struct {
-	Name     string
-	Attached bool
-	Pending  bool // a concurrent detach was interrupted
-}
-
-// expiredPartitions returns the months to drop, oldest first, and the first
-// month that stays.
-func expiredPartitions(ctx context.Context, conn *pgxpool.Conn, keep time.Duration) (expired []partition, kept time.Time, err error) {
-	if err := conn.QueryRow(ctx, `SELECT date_trunc('month', now() - $1::interval)`, keep).Scan(&kept); err != nil {
-		return nil, kept, err
-	}
+	// A detached month is what a crash left; a concurrent detach may have been interrupted.
 	const sql = `
 SELECT
-    c.relname::text,
-    i.inhparent IS NOT NULL,
-    coalesce(i.inhdetachpending, false)
+    'polar.' || c.relname,
+    CASE
+        WHEN i.inhdetachpending THEN 'FINALIZE'
+        WHEN i.inhparent IS NOT NULL THEN 'CONCURRENTLY'
+        ELSE ''
+    END
   FROM pg_catalog.pg_class c
   LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
  WHERE c.relnamespace = 'polar'::regnamespace
    AND c.relkind = 'r'
    AND c.relname ~ '^customer_meter_history_[0-9]{4}_[0-9]{2}$'
-   AND c.relname < $1
+   AND c.relname < 'customer_meter_history_' || to_char($1::timestamptz, 'YYYY_MM')
  ORDER BY c.relname`
-	expired, err = collect(ctx, conn, "find expired months", pgx.RowToStructByPos[partition], sql, partitionPrefix+kept.Format(partitionMonth))
-	return expired, kept, err
-}
-
-// drop detaches p without blocking readers, which no transaction may do, and
-// removes it.
-func (p *partition) drop(ctx context.Context, conn *pgxpool.Conn) error {
-	detach := ""
-	switch {
-	case p.Pending:
-		detach = `FINALIZE`
-	case p.Attached:
-		detach = `CONCURRENTLY`
+	type month struct{ Table, Detach string }
+	expired, err := collect(ctx, conn, "find expired months", pgx.RowToStructByPos[month], sql, kept)
+	if err != nil || len(expired) == 0 {
+		return err
 	}
-	table := partitionTable(p.Name)
-	if detach != "" {
-		if _, err := conn.Exec(ctx, `ALTER TABLE polar.customer_meter_history DETACH PARTITION `+table+` `+detach); err != nil {
+	if err := s.ensurePartitions(ctx, kept, kept); err != nil {
+		return err
+	}
+	if err := exec(ctx, conn, "carry last states forward", carrySQL, kept); err != nil {
+		return err
+	}
+	for _, m := range expired {
+		if m.Detach != "" { // without blocking readers, which no transaction may do
+			if err := exec(ctx, conn, "detach "+m.Table, `ALTER TABLE polar.customer_meter_history DETACH PARTITION `+m.Table+` `+m.Detach); err != nil {
+				return err
+			}
+		}
+		if err := exec(ctx, conn, "drop "+m.Table, `DROP TABLE `+m.Table); err != nil {
 			return err
 		}
 	}
-	_, err := conn.Exec(ctx, `DROP TABLE `+table)
-	return err
+	return nil
 }
 
 const carrySQL = `

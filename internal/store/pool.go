@@ -45,11 +45,6 @@ func (p *pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	return whileFull(ctx, func() (*pgxpool.Conn, error) { return p.Pool.Acquire(ctx) })
 }
 
-func (p *pool) Ping(ctx context.Context) error {
-	_, err := whileFull(ctx, func() (any, error) { return nil, p.Pool.Ping(ctx) })
-	return err
-}
-
 func (p *pool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	return whileFull(ctx, func() (pgconn.CommandTag, error) { return p.Pool.Exec(ctx, sql, args...) })
 }
@@ -57,18 +52,6 @@ func (p *pool) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comman
 func (p *pool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	return whileFull(ctx, func() (pgx.Rows, error) { return p.Pool.Query(ctx, sql, args...) })
 }
-
-func (p *pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	return scanner(func(into ...any) error {
-		_, err := whileFull(ctx, func() (any, error) { return nil, p.Pool.QueryRow(ctx, sql, args...).Scan(into...) })
-		return err
-	})
-}
-
-// A scanner is a row whose query runs when it is scanned.
-type scanner func(into ...any) error
-
-func (scan scanner) Scan(into ...any) error { return scan(into...) }
 
 func (p *pool) Begin(ctx context.Context) (pgx.Tx, error) { return p.BeginTx(ctx, pgx.TxOptions{}) }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Serviceable reports whether the database can be reached, has every migration of
@@ -39,18 +38,9 @@ WITH blocks AS MATERIALIZED (
       FROM generate_series(1, 20)
 ),
 delivery AS (
-    INSERT INTO polar.webhook_events (
-        organization_id,
-        sent_at,
-        webhook_id,
-        status
-    )
-    SELECT
-        NULL::uuid,
-        NULL::timestamptz,
-        NULL,
-        NULL
-    WHERE false
+    INSERT INTO polar.webhook_events (organization_id)
+    SELECT NULL::uuid
+     WHERE false
 )
 SELECT
     sum(length(block)),
@@ -67,13 +57,11 @@ SELECT
 // that of a temporary file of 160 kB, which is gone when the statement ends, and
 // what is committed is a message in the log, of 61 bytes.
 func (s *Store) probeWrite(ctx context.Context) error {
-	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		batch := &pgx.Batch{}
-		batch.Queue(waitForDiskSQL)
-		batch.Queue(probeSpaceSQL)
-		batch.Queue(probeWriteSQL)
-		return conn.SendBatch(ctx, batch).Close()
-	})
+	batch := &pgx.Batch{}
+	batch.Queue(waitForDiskSQL)
+	batch.Queue(probeSpaceSQL)
+	batch.Queue(probeWriteSQL)
+	err := s.pool.send(ctx, batch)
 	switch sqlState(err) {
 	case readOnlyTransaction:
 		return ErrReadOnly
@@ -81,7 +69,7 @@ func (s *Store) probeWrite(ctx context.Context) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("try to write to database: %w", err)
+		return fmt.Errorf("try to write to database: %w", cured(err))
 	}
 	return nil
 }

@@ -90,14 +90,7 @@ SELECT
     coalesce(c.external_id, '')
   FROM polar.customers c
  WHERE c.organization_id = $1
-   AND c.id = ANY($2::uuid[])
-UNION
-SELECT
-    c.id,
-    c.external_id
-  FROM polar.customers c
- WHERE c.organization_id = $1
-   AND c.external_id = ANY($3::text[])`
+   AND (c.id = ANY($2::uuid[]) OR c.external_id = ANY($3::text[]))`
 	return collect(ctx, s.pool, "look up customers", pgx.RowToStructByPos[KnownCustomer], sql, organization, column(ids, id), external)
 }
 

@@ -44,8 +44,8 @@ func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 		{"backfills", `INSERT INTO polar.backfills (started_at) VALUES ($1)`, []any{now}},
 		{"webhook_events", saveDeliverySQL, []any{s.organization, s.organization, now, text, text, string(DeliveryPending), nil, []byte(text)}},
 	} {
-		if _, err := s.conn.Exec(ctx, write.sql, write.args...); err != nil {
-			return fmt.Errorf("write a row of polar.%s: %w", write.table, err)
+		if err := exec(ctx, s.conn, "write a row of polar."+write.table, write.sql, write.args...); err != nil {
+			return err
 		}
 	}
 	run, err := s.StartRun(ctx, Full, now)
@@ -77,31 +77,28 @@ func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("write a block: %w", err)
 	}
-	units := fmt.Sprintf("%s %d %s", m.ConsumedUnits, m.CreditedUnits, m.Balance)
-	const ofOrganization = ` WHERE organization_id = $1 AND $2::timestamptz IS NOT NULL`
-	for _, read := range []struct{ table, sql, want string }{
-		{"organizations", `SELECT name FROM polar.organizations WHERE id = $1 AND $2::timestamptz IS NOT NULL`, text},
-		{"customers", `SELECT name FROM polar.customers` + ofOrganization, text},
-		{"meters", `SELECT name FROM polar.meters` + ofOrganization, text},
-		{"customer_meters", `SELECT concat_ws(' ', consumed_units, credited_units, balance, extra->>'a') FROM polar.customer_meters` + ofOrganization, units + " 1.10"},
-		{"customer_meter_history", `SELECT concat_ws(' ', consumed_units, credited_units, balance) FROM polar.customer_meter_history` + ofOrganization, units},
-		{"sync_runs", `SELECT concat_ws(' ', kind, status, requests, slot = $2) FROM polar.sync_runs WHERE organization_id = $1`, "full running 1 t"},
-		{"walk_cursors", `SELECT fingerprint FROM polar.walk_cursors` + ofOrganization, text},
-		{"walk_suspects", `SELECT count(*)::text FROM polar.walk_suspects` + ofOrganization, "1"},
-		{"tick_floors", `SELECT (floor_at = $2)::text FROM polar.tick_floors WHERE organization_id = $1`, "true"},
-		{"rejected_rows", `SELECT raw FROM polar.rejected_rows` + ofOrganization, text},
-		{"notifications", `SELECT (sent_at = $2)::text FROM polar.notifications WHERE organization_id = $1`, "true"},
-		{"excluded_fields", `SELECT field FROM polar.excluded_fields WHERE $2::timestamptz IS NOT NULL AND $1::uuid IS NOT NULL AND xmin::text = pg_current_xact_id()::xid::text`, text},
-		{"backfills", `SELECT count(*)::text FROM polar.backfills WHERE started_at = $2 AND $1::uuid IS NOT NULL AND xmin::text = pg_current_xact_id()::xid::text`, "1"},
-		{"webhook_events", `SELECT convert_from(payload, 'UTF8') FROM polar.webhook_events` + ofOrganization, text},
-	} {
-		var got string
-		if err := s.conn.QueryRow(ctx, read.sql, s.organization, now).Scan(&got); err != nil {
-			return fmt.Errorf("read a row of polar.%s back: %w", read.table, err)
-		}
-		if got != read.want {
-			return fmt.Errorf("a row of polar.%s was written with %q and is read back as %q", read.table, read.want, got)
-		}
+	const missing = `
+SELECT coalesce(string_agg('polar.' || t.name, ', '), '')
+  FROM (VALUES
+    ('organizations', EXISTS (SELECT FROM polar.organizations WHERE id = $1 AND name = $5)),
+    ('customers', EXISTS (SELECT FROM polar.customers WHERE organization_id = $1 AND name = $5)),
+    ('meters', EXISTS (SELECT FROM polar.meters WHERE organization_id = $1 AND name = $5)),
+    ('customer_meters', EXISTS (SELECT FROM polar.customer_meters WHERE id = $2 AND consumed_units::text = $4 AND extra->>'a' = '1.10')),
+    ('customer_meter_history', EXISTS (SELECT FROM polar.customer_meter_history WHERE customer_meter_id = $2 AND consumed_units::text = $4)),
+    ('sync_runs', EXISTS (SELECT FROM polar.sync_runs WHERE organization_id = $1 AND requests = 1)),
+    ('walk_cursors', EXISTS (SELECT FROM polar.walk_cursors WHERE organization_id = $1 AND fingerprint = $5)),
+    ('walk_suspects', EXISTS (SELECT FROM polar.walk_suspects WHERE organization_id = $1)),
+    ('tick_floors', EXISTS (SELECT FROM polar.tick_floors WHERE organization_id = $1 AND floor_at = $3)),
+    ('rejected_rows', EXISTS (SELECT FROM polar.rejected_rows WHERE organization_id = $1 AND raw = $5)),
+    ('notifications', EXISTS (SELECT FROM polar.notifications WHERE organization_id = $1 AND sent_at = $3)),
+    ('excluded_fields', EXISTS (SELECT FROM polar.excluded_fields WHERE field = $5)),
+    ('backfills', EXISTS (SELECT FROM polar.backfills WHERE started_at = $3)),
+    ('webhook_events', EXISTS (SELECT FROM polar.webhook_events WHERE organization_id = $1 AND convert_from(payload, 'UTF8') = $5))
+  ) AS t (name, there)
+ WHERE NOT t.there`
+	lost, err := value[string](ctx, s.conn, "read rows back", missing, s.organization, m.ID, now, consumed.String(), text)
+	if err == nil && lost != "" {
+		return fmt.Errorf("rows are not read back as they were written: %s", lost)
 	}
-	return nil
+	return err
 }

@@ -3,62 +3,29 @@ package store
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // A FullRun is how one organization's full run went.
 type FullRun struct {
-	ID           int64
-	Organization string // label
-	Status       string // running, succeeded, failed or abandoned
-	Counts
-	Exact    *bool         // nil while it runs
-	Duration time.Duration // until now while it runs
-	LiveRows int64         // of the organization, now
+	RunRecord
+	LiveRows int64 // of the organization, now
 }
 
-// NewestRun returns the number of the newest run of any organization that does not
-// belong to the next backfill, 0 if there is none: the runs of an interrupted
-// backfill belong to the one that will resume it.
-func (s *Store) NewestRun(ctx context.Context) (int64, error) {
+// BackfillRuns returns each organization's newest full run among those that began
+// since the last backfill did, by the organizations' labels.
+func (s *Store) BackfillRuns(ctx context.Context) ([]FullRun, error) {
 	const sql = `
-SELECT coalesce(max(r.id), 0)
-  FROM polar.sync_runs r
- WHERE r.started_at > now()
-    OR r.started_at < coalesce(
-       (SELECT b.started_at
-          FROM polar.backfills b
-         WHERE b.id = (SELECT max(l.id) FROM polar.backfills l)
-           AND b.finished_at IS NULL
-           AND b.started_at > now() - $1::interval
-           AND b.started_at <= now()),
-       'infinity')`
-	var id int64
-	if err := s.pool.QueryRow(ctx, sql, cursorLifetime).Scan(&id); err != nil {
-		return 0, fmt.Errorf("read newest run: %w", err)
-	}
-	return id, nil
-}
-
-// FullRunsSince returns each organization's newest full run among those with a
-// number above newest, by the organizations' labels.
-func (s *Store) FullRunsSince(ctx context.Context, newest int64) ([]FullRun, error) {
-	const sql = `
-SELECT DISTINCT ON (s.organization, s.organization_id)
-    r.id,
-    s.organization,
-    r.status,` + countColumns + `,
-    r.exact,
-    greatest(coalesce(r.finished_at, clock_timestamp()) - r.started_at, interval '0'),
+SELECT DISTINCT ON (o.name, o.id)` + runColumns + `,
     s.live_rows
   FROM polar.sync_runs r
-  JOIN polar.sync_status s ON s.organization_id = r.organization_id
+  JOIN polar.organizations o ON o.id = r.organization_id
+  JOIN polar.sync_status s ON s.organization_id = o.id
  WHERE r.kind = 'full'
-   AND r.id > $1
- ORDER BY s.organization, s.organization_id, r.id DESC`
-	return collect(ctx, s.pool, "read full runs", pgx.RowToStructByPos[FullRun], sql, newest)
+   AND r.started_at >= (SELECT b.started_at FROM polar.backfills b ORDER BY b.id DESC LIMIT 1)
+ ORDER BY o.name, o.id, r.id DESC`
+	return collect(ctx, s.pool, "read full runs", pgx.RowToStructByPos[FullRun], sql)
 }
 
 // A Result is the result of a query, as psql would show it.

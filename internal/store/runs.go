@@ -66,10 +66,7 @@ VALUES ($1, $2)
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name
 WHERE o.name IS DISTINCT FROM excluded.name`
-	if _, err := s.pool.Exec(ctx, sql, id, name); err != nil {
-		return fmt.Errorf("register organization %s: %w", name, cured(err))
-	}
-	return nil
+	return exec(ctx, s.pool, "register organization "+name, sql, id, name)
 }
 
 // ForgetFoundChange forgets what runs found that no webhook announced, once the
@@ -79,10 +76,7 @@ func (s *Store) ForgetFoundChange(ctx context.Context, organization uuid.UUID) e
 UPDATE polar.organizations
    SET found_change_at = NULL
  WHERE id = $1`
-	if _, err := s.pool.Exec(ctx, sql, organization); err != nil {
-		return fmt.Errorf("forget changes without webhooks: %w", cured(err))
-	}
-	return nil
+	return exec(ctx, s.pool, "forget changes without webhooks", sql, organization)
 }
 
 // OrganizationID returns the id registered for the label name, or false.
@@ -127,7 +121,7 @@ RETURNING id, started_at`
 	run := &Run{Kind: kind}
 	batch := &pgx.Batch{}
 	batch.Queue(abandonSQL, s.organization, s.open).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, scanAbandoned)
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Abandoned])
 		s.dead = append(s.dead, found...)
 		return err
 	})
@@ -181,14 +175,11 @@ type Outcome struct {
 // finished on another connection, unless a process that has the lock by now has
 // already abandoned it.
 func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
-	status, text := o.status()
 	batch := &pgx.Batch{}
-	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
-	queueCounts(batch, run.ID, o.Counts)
-	batch.Queue(finishRunSQL, run.ID, status, o.Exact, text, unlessEmpty(string(o.Method)))
+	o.queue(batch, run.ID)
 	if o.Walked {
 		batch.Queue(`DELETE FROM polar.walk_suspects WHERE organization_id = $1`, s.organization)
-		batch.Queue(`DELETE FROM polar.walk_cursors WHERE organization_id = $1`, s.organization)
+		batch.Queue(dropCursorSQL, s.organization)
 	}
 	if o.Err == nil && !o.Floor.IsZero() {
 		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, o.NullRows)
@@ -207,71 +198,39 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	return nil
 }
 
-// status is how a run that ended so stands in polar.sync_runs, and its error.
-func (o *Outcome) status() (status string, text *string) {
-	status = "succeeded"
+// queue ends the run of that number so, on disk.
+func (o *Outcome) queue(batch *pgx.Batch, id int64) {
+	status, text := "succeeded", ""
 	if o.Err != nil {
-		message := storable(o.Err.Error(), maxText)
-		status, text = "failed", &message
+		status, text = "failed", storable(o.Err.Error(), maxText)
 	}
 	if o.Stopped {
 		status = "abandoned"
 	}
-	return status, text
+	batch.Queue(waitForDiskSQL)
+	queueCounts(batch, id, o.Counts)
+	batch.Queue(finishRunSQL, id, status, o.Exact, unlessEmpty(text), o.Method)
 }
 
 // RecordRun records a run that took so long, and returns its number. It is for runs
 // that do not hold the organization's lock, which are recorded once they have ended:
 // whoever holds it takes a run that is still called running for a dead process's.
 // What is reported as done is on disk, as after [Session.FinishRun].
-func (s *Store) RecordRun(ctx context.Context, organization uuid.UUID, kind Kind, took time.Duration, o Outcome) (int64, error) {
+func (s *Store) RecordRun(ctx context.Context, organization uuid.UUID, kind Kind, took time.Duration, o Outcome) (id int64, err error) {
 	const sql = `
-INSERT INTO polar.sync_runs (
-    organization_id,
-    started_at,
-    finished_at,
-    requests,
-    pages,
-    rows_seen,
-    rows_inserted,
-    rows_updated,
-    rows_unchanged,
-    rows_deleted,
-    rows_rejected,
-    retries,
-    rate_limited,
-    kind,
-    status,
-    error
-)
-SELECT
-    $1,
-    c.now - $2::interval,
-    c.now,
-    $3,
-    $4,
-    $5,
-    $6,
-    $7,
-    $8,
-    $9,
-    $10,
-    $11,
-    $12,
-    $13,
-    $14,
-    $15
-  FROM clock_timestamp() AS c (now)
+INSERT INTO polar.sync_runs (organization_id, kind, status, started_at)
+VALUES ($1, $2, 'running', clock_timestamp() - $3::interval)
 RETURNING id`
-	status, text := o.status()
-	c := o.Counts
-	var id int64
-	batch := &pgx.Batch{}
-	batch.Queue(`SELECT set_config('synchronous_commit', 'on', true)`)
-	batch.Queue(sql, organization, took, c.Requests, c.Pages, c.RowsSeen, c.RowsInserted, c.RowsUpdated, c.RowsUnchanged,
-		c.RowsDeleted, c.RowsRejected, c.Retries, c.RateLimited, string(kind), status, text).
-		QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
-	if err := s.pool.send(ctx, batch); err != nil {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		id, err = value[int64](ctx, tx, "add", sql, organization, kind, took)
+		if err != nil {
+			return err
+		}
+		batch := &pgx.Batch{}
+		o.queue(batch, id)
+		return tx.SendBatch(ctx, batch).Close()
+	})
+	if err != nil {
 		return 0, fmt.Errorf("record %s run: %w", kind, cured(err))
 	}
 	return id, nil
@@ -314,16 +273,8 @@ UPDATE polar.sync_runs
        rate_limited = rate_limited + $11
  WHERE id = $1`
 
-// addCounts adds to what the run has done, in the transaction that did it. Changes
+// queueCounts adds to what the run has done, in the transaction that did it. Changes
 // by webhooks belong to no run.
-func addCounts(ctx context.Context, tx pgx.Tx, runID int64, c Counts) error {
-	batch := &pgx.Batch{}
-	if queueCounts(batch, runID, c); batch.Len() == 0 {
-		return nil
-	}
-	return tx.SendBatch(ctx, batch).Close()
-}
-
 func queueCounts(batch *pgx.Batch, runID int64, c Counts) {
 	if c == (Counts{}) || runID == 0 {
 		return

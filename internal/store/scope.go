@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/google/uuid"
 )
@@ -34,9 +33,9 @@ WITH marked AS (
        AND m.organization_id = $1
        AND m.out_of_scope_at IS NULL
        AND NOT (
-           (cardinality($2::uuid[]) = 0 OR m.customer_id = ANY($2::uuid[]))
-           AND (cardinality($3::text[]) = 0 OR coalesce(c.external_id = ANY($3::text[]), false))
-           AND (cardinality($4::uuid[]) = 0 OR m.meter_id = ANY($4::uuid[]))
+           (coalesce(cardinality($2::uuid[]), 0) = 0 OR m.customer_id = ANY($2::uuid[]))
+           AND (coalesce(cardinality($3::text[]), 0) = 0 OR coalesce(c.external_id = ANY($3::text[]), false))
+           AND (coalesce(cardinality($4::uuid[]), 0) = 0 OR m.meter_id = ANY($4::uuid[]))
        )
     RETURNING m.id
 )
@@ -47,10 +46,5 @@ DELETE FROM polar.walk_suspects w
 	if filter.Empty() {
 		return nil
 	}
-	customers, meters := column(filter.CustomerIDs, id), column(filter.MeterIDs, id)
-	external := append([]string{}, filter.ExternalCustomerIDs...)
-	if _, err := s.conn.Exec(ctx, sql, s.organization, customers, external, meters); err != nil {
-		return fmt.Errorf("mark rows out of scope: %w", err)
-	}
-	return nil
+	return exec(ctx, s.conn, "mark rows out of scope", sql, s.organization, ids(filter.CustomerIDs), filter.ExternalCustomerIDs, ids(filter.MeterIDs))
 }

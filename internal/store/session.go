@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -47,7 +46,7 @@ func lockKey(organization uuid.UUID) int64 {
 // waits until ctx ends when wait is set, and returns [ErrBusy] otherwise.
 func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) (*Session, error) {
 	for {
-		session, err := s.tryAcquire(ctx, organization, "", time.Time{})
+		session, err := s.AcquireSlot(ctx, organization, "", time.Time{})
 		if !errors.Is(err, ErrBusy) || !wait {
 			return session, err
 		}
@@ -65,16 +64,13 @@ func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) 
 // Either costs one round trip, as many replicas may ask about one slot. A run
 // started by a clock that was ahead does not count: it began more than a minute
 // before the slot, or a later one is dated later than now.
+//
+// The session avoids plans that suit a small or unanalyzed table but are ruinous for
+// a large one: this connection reads the tables by index. And it lets blocks commit
+// without waiting for the disk or a standby: if the server crashes, the last of them
+// are lost together with the cursor that says they were saved, and are read again.
+// The end of a run waits; see FinishRun.
 func (s *Store) AcquireSlot(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
-	return s.tryAcquire(ctx, organization, kind, slot)
-}
-
-// tryAcquire also turns off plans that suit a small or unanalyzed table but are
-// ruinous for a large one: this connection reads the tables by index. And it lets
-// blocks commit without waiting for the disk or a standby: if the server crashes,
-// the last of them are lost together with the cursor that says they were saved,
-// and are read again. The end of a run waits; see FinishRun.
-func (s *Store) tryAcquire(ctx context.Context, organization uuid.UUID, kind Kind, slot time.Time) (*Session, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to database: %w", err)
@@ -98,26 +94,23 @@ WITH run AS MATERIALIZED (
                   AND l.started_at > now()
                   AND l.id > r.id)
     ) AS taken
-),
-lock AS MATERIALIZED (
-    SELECT
-        taken,
-        CASE WHEN taken THEN false ELSE pg_try_advisory_lock($1) END AS held
-      FROM run
 )
 SELECT
     taken,
-    held,
-    CASE WHEN held THEN set_config('enable_seqscan', 'off', false) END,
-    CASE WHEN held THEN set_config('enable_hashjoin', 'off', false) END,
-    CASE WHEN held THEN set_config('enable_mergejoin', 'off', false) END,
-    CASE WHEN held THEN set_config('plan_cache_mode', 'force_generic_plan', false) END,
-    CASE WHEN held THEN set_config('jit', 'off', false) END,
-    CASE WHEN held THEN set_config('synchronous_commit', 'off', false) END
-  FROM lock`
+    CASE WHEN taken THEN false ELSE pg_try_advisory_lock($1) END
+  FROM run`
+	const settings = `
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET plan_cache_mode = force_generic_plan;
+SET jit = off;
+SET synchronous_commit = off`
 	var taken, held bool
-	err = conn.QueryRow(ctx, sql, lockKey(organization), organization, string(kind), timestamp(slot)).
-		Scan(&taken, &held, nil, nil, nil, nil, nil, nil)
+	err = conn.QueryRow(ctx, sql, lockKey(organization), organization, kind, timestamp(slot)).Scan(&taken, &held)
+	if err == nil && held {
+		_, err = conn.Exec(ctx, settings)
+	}
 	switch {
 	case err != nil:
 		cut(conn)
@@ -142,19 +135,15 @@ func (s *Session) Release() {
 	s.conn = nil
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
-	batch := &pgx.Batch{}
-	for _, sql := range []string{
-		`SELECT pg_advisory_unlock_all()`,
-		`RESET enable_seqscan`,
-		`RESET enable_hashjoin`,
-		`RESET enable_mergejoin`,
-		`RESET plan_cache_mode`,
-		`RESET jit`,
-		`RESET synchronous_commit`,
-	} {
-		batch.Queue(sql)
-	}
-	if conn.Conn().IsClosed() || conn.SendBatch(ctx, batch).Close() != nil {
+	const reset = `
+SELECT pg_advisory_unlock_all();
+RESET enable_seqscan;
+RESET enable_hashjoin;
+RESET enable_mergejoin;
+RESET plan_cache_mode;
+RESET jit;
+RESET synchronous_commit`
+	if _, err := conn.Exec(ctx, reset); err != nil {
 		cut(conn)
 		return
 	}

@@ -18,9 +18,10 @@ const (
 	// secondTime is how long to wait for the second connection: a proxy that pools
 	// by session and has no server connection left makes it wait.
 	secondTime = 10 * time.Second
-	// probeRounds is how often a proxy is tried. One round finds those that assign
-	// the server process used last; those that assign them in turn take more.
-	probeRounds = 8
+	// probeStatements is how many statements the first connection sends while the
+	// second one is in a transaction: two find a proxy that assigns processes in turn,
+	// if nobody else uses it.
+	probeStatements = 8
 )
 
 // probeSession finds out whether a connection keeps one server process for as long
@@ -39,7 +40,7 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 	if err != nil {
 		return unreachable(cfg, err)
 	}
-	defer closeProbe(ctx, first)
+	defer first.Close(ctx)
 	encoding, err := ask(ctx, first, `SELECT current_setting('server_encoding')`)
 	if err != nil {
 		return unreachable(cfg, err)
@@ -51,22 +52,16 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
-	defer closeProbe(ctx, second)
-	p := &sessionProbe{first: first, second: second, mark: uuid.NewString()}
-	found, err := p.sessions(ctx)
-	if err != nil {
+	defer second.Close(ctx)
+	found, err := sessionsKept(ctx, first, second)
+	if err == nil && found == "" {
+		found, err = locksExclude(ctx, first, second)
+	}
+	switch {
+	case err != nil:
 		return unreachable(cfg, err)
-	}
-	if found != "" {
-		return &SessionError{Target: target(cfg), Cause: found}
-	}
-	found, err = p.locks(ctx)
-	if err != nil {
-		return unreachable(cfg, err)
-	}
-	if found != "" {
-		return &UnsuitableError{Target: target(cfg), Problem: found + ", so that two syncds would write one organization at once; " +
-			"set database.url (DATABASE_URL) to a server whose advisory locks exclude, such as Postgres itself"}
+	case found != "":
+		return unsuitable(cfg, found)
 	}
 	return nil
 }
@@ -75,9 +70,9 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 // sends. The locale C works with any encoding, whatever the server's locale is.
 func wrongEncoding(cfg *pgx.ConnConfig, encoding string) error {
 	name, owner := pgx.Identifier{cfg.Database + "_utf8"}.Sanitize(), pgx.Identifier{cfg.User}.Sanitize()
-	return &UnsuitableError{Target: target(cfg), Problem: fmt.Sprintf("the encoding of database %q is %s, and syncd needs UTF8; "+
+	return unsuitable(cfg, fmt.Sprintf("the encoding of database %q is %s, and syncd needs UTF8; "+
 		"create another one, and set database.url (DATABASE_URL) to it: CREATE DATABASE %s OWNER %s TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'",
-		cfg.Database, encoding, name, owner)}
+		cfg.Database, encoding, name, owner))
 }
 
 // ask runs a statement by the simple protocol and returns its first row as text.
@@ -104,118 +99,82 @@ func connectSecond(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) 
 		if _, err = conn.Exec(wait, `SELECT`); err == nil {
 			return conn, nil
 		}
-		closeProbe(ctx, conn)
+		conn.Close(ctx)
 	}
 	if errors.Is(wait.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil, &UnreachableError{Target: target(cfg), Cause: fmt.Sprintf("a second connection got no answer within %v: "+
-			"the server, or a proxy in between, grants too few; it needs database.max_connections of them", secondTime)}
+		err = fmt.Errorf("a second connection got no answer within %v: "+
+			"the server, or a proxy in between, grants too few; it needs database.max_connections of them", secondTime)
 	}
 	return nil, unreachable(cfg, err)
 }
 
-// closeProbe closes conn even if the time of the probe is up.
-func closeProbe(ctx context.Context, conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-	defer cancel()
-	_ = conn.Close(ctx) // either way it is no longer used
-}
-
-// A sessionProbe is two connections to one server.
-type sessionProbe struct {
-	first, second *pgx.Conn
-	mark          string // set in the first one's session
-
-	pid, otherPID string // the processes seen behind them; "" before the first round
-}
-
-// sessions returns what shows that sessions are not kept; "" if nothing does.
-func (p *sessionProbe) sessions(ctx context.Context) (found string, err error) {
-	for round := range probeRounds {
-		found, err := p.round(ctx)
-		if err != nil || found != "" || p.direct() {
-			return found, err
+// sessionsKept says what shows that sessions are not kept; "" if nothing does.
+func sessionsKept(ctx context.Context, first, second *pgx.Conn) (found string, err error) {
+	const problem = "it does not keep a connection's session (%s), so that syncd's locks would not hold: a proxy there pools by transaction; " +
+		"set database.url (DATABASE_URL) to the server's direct address, or to the proxy's port that pools by session"
+	defer func() {
+		if found != "" {
+			found = fmt.Sprintf(problem, found)
 		}
-		if round%2 == 1 {
-			// One statement more, so that a proxy that assigns processes in turn does
-			// not assign the same ones in each round.
-			if _, err := p.second.Exec(ctx, `SELECT`); err != nil {
-				return "", err
-			}
-		}
-	}
-	return "", nil
-}
-
-// round compares the processes of both sessions while the second one is in a
-// transaction. It leaves no transaction open, which a proxy might pass on.
-func (p *sessionProbe) round(ctx context.Context) (found string, err error) {
-	before, err := ask(ctx, p.first, `SELECT pg_backend_pid(), set_config('syncd.probe', '`+p.mark+`', false)`)
+	}()
+	mark := uuid.NewString()
+	before, err := ask(ctx, first, `SELECT pg_backend_pid(), set_config('syncd.probe', '`+mark+`', false)`)
 	if err != nil {
 		return "", err
 	}
-	if _, err := p.second.Exec(ctx, `BEGIN`); err != nil {
+	// So that a proxy that assigns two processes in turn comes to the first one's.
+	if _, err := ask(ctx, second, `SELECT 1`); err != nil {
+		return "", err
+	}
+	if _, err := second.Exec(ctx, `BEGIN`); err != nil {
 		if sqlState(err) == "08P01" { // protocol_violation, which PgBouncer answers
 			return "transactions are refused", nil
 		}
 		return "", err
 	}
-	defer func() {
-		if _, rollbackErr := p.second.Exec(ctx, `ROLLBACK`); err == nil && found == "" {
+	defer func() { // or a proxy might pass the transaction on
+		if _, rollbackErr := second.Exec(ctx, `ROLLBACK`); err == nil && found == "" {
 			err = rollbackErr
 		}
 	}()
-	other, err := ask(ctx, p.second, `SELECT pg_backend_pid()`)
+	other, err := ask(ctx, second, `SELECT pg_backend_pid()`)
 	if err != nil {
 		return "", err
 	}
 	if before[0] == other[0] {
 		return "two connections share a server process", nil
 	}
-	after, err := ask(ctx, p.first, `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`)
-	switch {
-	case err != nil:
-		return "", err
-	case before[0] != after[0], p.pid != "" && (p.pid != before[0] || p.otherPID != other[0]):
-		return "its server process changes", nil
-	case after[1] != p.mark:
-		return "its settings are lost between two statements", nil
-	}
-	p.pid, p.otherPID = before[0], other[0]
-	return "", nil
-}
-
-// locks returns what shows that an advisory lock does not exclude, or cannot be
-// released; "" if nothing does. The key is new at each call, so that the probes of
-// two processes do not collide.
-func (p *sessionProbe) locks(ctx context.Context) (found string, err error) {
-	key := strconv.FormatInt(rand.Int64(), 10)
-	lock, unlock := `SELECT pg_try_advisory_lock(`+key+`)`, `SELECT pg_advisory_unlock(`+key+`)`
-	for _, step := range []struct {
-		conn    *pgx.Conn
-		sql     string
-		want    string
-		problem string
-	}{
-		{p.first, lock, "t", "it refuses an advisory lock that nobody holds"},
-		{p.second, lock, "f", "it grants one advisory lock to two connections"},
-		{p.first, unlock, "t", "it does not give an advisory lock back"},
-		{p.second, lock, "t", "it does not give an advisory lock back"},
-		{p.second, unlock, "t", "it does not give an advisory lock back"},
-	} {
-		row, err := ask(ctx, step.conn, step.sql)
-		if err != nil {
+	for range probeStatements {
+		after, err := ask(ctx, first, `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`)
+		switch {
+		case err != nil:
 			return "", err
-		}
-		if row[0] != step.want {
-			return step.problem, nil
+		case before[0] != after[0]:
+			return "its server process changes", nil
+		case after[1] != mark:
+			return "its settings are lost between two statements", nil
 		}
 	}
 	return "", nil
 }
 
-// direct reports whether both connections still have the processes that answered
-// first. A proxy that shares processes must give keys of its own, or a request to
-// cancel would reach whoever has the process by then.
-func (p *sessionProbe) direct() bool {
-	return fmt.Sprint(p.first.PgConn().PID()) == p.pid && fmt.Sprint(p.second.PgConn().PID()) == p.otherPID
+// locksExclude says what shows that not just the first of two connections gets an
+// advisory lock; "" if nothing does. The key is new at each call, so that the probes of two processes do not
+// collide.
+func locksExclude(ctx context.Context, first, second *pgx.Conn) (found string, err error) {
+	lock := `SELECT pg_try_advisory_lock(` + strconv.FormatInt(rand.Int64(), 10) + `)`
+	mine, err := ask(ctx, first, lock)
+	if err != nil {
+		return "", err
+	}
+	other, err := ask(ctx, second, lock)
+	if err != nil {
+		return "", err
+	}
+	if mine[0] != "t" || other[0] != "f" {
+		found = "its advisory locks do not exclude, so that two syncds would write one organization at once; " +
+			"set database.url (DATABASE_URL) to a server whose advisory locks exclude, such as Postgres itself"
+	}
+	_, err = ask(ctx, first, `SELECT pg_advisory_unlock_all()`)
+	return found, err
 }

@@ -25,11 +25,11 @@ func TestProxyThatPoolsByTransactionIsRefusedHoweverItLends(t *testing.T) {
 			if err == nil {
 				st.Close()
 			}
-			var session *store.SessionError
-			if !errors.As(err, &session) {
+			var refused *store.UnusableError
+			if !errors.As(err, &refused) {
 				t.Fatalf("got %v, want a refusal", err)
 			}
-			if text := err.Error(); !strings.Contains(text, "direct address") || strings.Contains(text, "\n") {
+			if text := err.Error(); !strings.Contains(text, "does not keep a connection's session") || !strings.Contains(text, "direct address") || strings.Contains(text, "\n") {
 				t.Errorf("no cure, or more than a line: %s", text)
 			}
 		})
@@ -68,8 +68,8 @@ func TestProxyWithOneSessionIsNotTakenForOneThatPoolsByTransaction(t *testing.T)
 	db := pgtest.New(t)
 	address := pgtest.NewPooler(t, db.URL, pgtest.PoolerOptions{Size: 1, BySession: true})
 	_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
-	var unreachable *store.UnreachableError
-	if !errors.As(err, &unreachable) || !strings.Contains(unreachable.Cause, "a second connection got no answer") {
+	var unreachable *store.UnusableError
+	if !errors.As(err, &unreachable) || !strings.Contains(unreachable.Problem, "a second connection got no answer") {
 		t.Errorf("got %v", err)
 	}
 }

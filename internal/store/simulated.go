@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -15,8 +14,7 @@ import (
 // nothing if there is a history already.
 func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, past func() ([]PastState, error)) error {
 	const exists = `SELECT EXISTS (SELECT FROM polar.customer_meter_history WHERE organization_id = $1)`
-	var there bool
-	if err := s.pool.QueryRow(ctx, exists, organization).Scan(&there); err != nil || there {
+	if there, err := value[bool](ctx, s.pool, "look for a history", exists, organization); err != nil || there {
 		return err
 	}
 	states, err := past()
@@ -25,11 +23,8 @@ func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, pa
 	}
 	// In the order in which syncd would have written them: see the index on observed_at.
 	slices.SortFunc(states, func(a, b PastState) int { return a.SeenAt.Compare(b.SeenAt) })
-	first := states[0].SeenAt.UTC()
-	for month := time.Date(first.Year(), first.Month(), 1, 0, 0, 0, 0, time.UTC); month.Before(states[len(states)-1].SeenAt); month = month.AddDate(0, 1, 0) {
-		if err := s.ensurePartition(ctx, month); err != nil {
-			return err
-		}
+	if err := s.ensurePartitions(ctx, states[0].SeenAt, states[len(states)-1].SeenAt); err != nil {
+		return err
 	}
 	if err := copyHistory(ctx, s.pool, organization, "simulated", states); err != nil {
 		return fmt.Errorf("write the simulated past: %w", err)

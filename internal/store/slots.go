@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -16,11 +15,7 @@ SELECT max(slot)
  WHERE organization_id = $1
    AND kind = $2
    AND slot <= now() + interval '1 minute'`
-	var slot time.Time
-	if err := s.conn.QueryRow(ctx, sql, s.organization, string(kind)).Scan(&slot); err != nil {
-		return time.Time{}, fmt.Errorf("find the last slot: %w", err)
-	}
-	return slot, nil
+	return value[time.Time](ctx, s.conn, "find the last slot", sql, s.organization, kind)
 }
 
 // WhySkipped says why no run answered the scheduled times from first to last:
@@ -48,9 +43,5 @@ SELECT coalesce((
      ORDER BY r.id
      LIMIT 1
 ), 'no syncd was running, or each was busy with other organizations or logged a reason of its own')`
-	var reason string
-	if err := s.conn.QueryRow(ctx, sql, s.organization, first, last).Scan(&reason); err != nil {
-		return "", fmt.Errorf("find the run that kept the schedule from being met: %w", err)
-	}
-	return reason, nil
+	return value[string](ctx, s.conn, "find the run that kept the schedule from being met", sql, s.organization, first, last)
 }

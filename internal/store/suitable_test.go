@@ -24,7 +24,7 @@ func unsuitable(t testing.TB, address string) string {
 	if err == nil {
 		st.Close()
 	}
-	var refused *store.UnsuitableError
+	var refused *store.UnusableError
 	if !errors.As(err, &refused) || strings.Contains(err.Error(), "\n") {
 		t.Fatalf("got %v, want a refusal on one line", err)
 	}
@@ -71,7 +71,7 @@ func TestServerThatGrantsEveryLockIsRefused(t *testing.T) {
 	t.Parallel()
 	wire, address := pgtest.NewWire(t, pgtest.New(t).URL)
 	wire.Replace("pg_try_advisory_lock", "true OR 0::bigint IN")
-	if text := unsuitable(t, address); !strings.Contains(text, "grants one advisory lock to two connections") {
+	if text := unsuitable(t, address); !strings.Contains(text, "advisory locks do not exclude") {
 		t.Errorf("got %s", text)
 	}
 }

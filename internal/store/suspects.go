@@ -30,12 +30,6 @@ WHERE m.id = ANY($1::uuid[])
 ORDER BY m.id
 ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
 
-func (w *Writer) queueSuspects(batch *pgx.Batch, missing []uuid.UUID) {
-	if len(missing) > 0 {
-		batch.Queue(saveSuspectsSQL, column(missing, id))
-	}
-}
-
 // A SuspectMeter is a meter with customer meters that a walk did not find, or
 // can't find because the meter is archived.
 type SuspectMeter struct {
@@ -104,10 +98,7 @@ WHERE m.organization_id = $1
   AND m.out_of_scope_at IS NULL
 ORDER BY m.id
 ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
-	if _, err := s.conn.Exec(ctx, sql, s.organization, meter); err != nil {
-		return fmt.Errorf("suspect rows of meter %s: %w", meter, err)
-	}
-	return nil
+	return exec(ctx, s.conn, "suspect the rows of a meter", sql, s.organization, meter)
 }
 
 // A Suspect is a live row that Polar's list lacked.
@@ -150,10 +141,7 @@ UPDATE polar.walk_suspects
    SET answer = $3
  WHERE organization_id = $1
    AND customer_meter_id = ANY($2::uuid[])`
-	if _, err := s.conn.Exec(ctx, sql, s.organization, column(ids, id), string(answer)); err != nil {
-		return fmt.Errorf("note answers about %d suspects: %w", len(ids), err)
-	}
-	return nil
+	return exec(ctx, s.conn, "note answers about suspects", sql, s.organization, column(ids, id), answer)
 }
 
 // DropSuspects clears suspects that a list has shown after all.
@@ -162,10 +150,7 @@ func (s *Session) DropSuspects(ctx context.Context, ids []uuid.UUID) error {
 DELETE FROM polar.walk_suspects
  WHERE organization_id = $1
    AND customer_meter_id = ANY($2::uuid[])`
-	if _, err := s.conn.Exec(ctx, sql, s.organization, column(ids, id)); err != nil {
-		return fmt.Errorf("drop %d suspects: %w", len(ids), err)
-	}
-	return nil
+	return exec(ctx, s.conn, "drop suspects", sql, s.organization, column(ids, id))
 }
 
 // SuspectsByCustomer returns the suspects of up to limit customers with ids above
@@ -192,25 +177,13 @@ func (s *Session) DropMeterSuspects(ctx context.Context, meter uuid.UUID) error 
 DELETE FROM polar.walk_suspects
  WHERE organization_id = $1
    AND meter_id = $2`
-	if _, err := s.conn.Exec(ctx, sql, s.organization, meter); err != nil {
-		return fmt.Errorf("drop suspects of meter %s: %w", meter, err)
-	}
-	return nil
+	return exec(ctx, s.conn, "drop a meter's suspects", sql, s.organization, meter)
 }
 
 // LiveRows counts the organization's rows that Polar has and the filter matches.
 func (s *Session) LiveRows(ctx context.Context) (int, error) {
-	const sql = `
-SELECT count(*)
-  FROM polar.customer_meters
- WHERE organization_id = $1
-   AND deleted_at IS NULL
-   AND out_of_scope_at IS NULL`
-	var n int
-	if err := s.conn.QueryRow(ctx, sql, s.organization).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count live rows: %w", err)
-	}
-	return n, nil
+	const sql = `SELECT live_rows FROM polar.sync_status WHERE organization_id = $1`
+	return value[int](ctx, s.conn, "count live rows", sql, s.organization)
 }
 
 // MarkDeleted marks customer meters that, by its own word, Polar no longer has,
@@ -222,15 +195,16 @@ WITH written AS (
     UPDATE polar.customer_meters m
        SET deleted_at = clock_timestamp(),
            last_changed_at = greatest(clock_timestamp(), m.last_changed_at + interval '1 microsecond')
-     WHERE m.id IN (SELECT l.id FROM (
-               SELECT d.id
-                 FROM polar.customer_meters d
-                WHERE d.id = ANY($3::uuid[])
-                  AND d.organization_id = $1
-                  AND d.deleted_at IS NULL
-                ORDER BY d.id
-                  FOR UPDATE
-           ) l)` + logSQL + `,
+      FROM (
+          SELECT d.id
+            FROM polar.customer_meters d
+           WHERE d.id = ANY($3::uuid[])
+             AND d.organization_id = $1
+             AND d.deleted_at IS NULL
+           ORDER BY d.id
+             FOR UPDATE
+      ) l
+     WHERE m.id = l.id` + logSQL + `,
 counted AS (
     UPDATE polar.sync_runs r
        SET rows_deleted = r.rows_deleted + (SELECT count(*) FROM written)

@@ -31,56 +31,31 @@ type Running struct {
 }
 
 // Activity returns what is being done, by organization.
+//
+// Each run is taken to have sent its requests evenly. Runs that are dated later than
+// now are left out: when they sent theirs is unknown.
+//
+// A process that was killed leaves its run with the status running until the next
+// one begins, but never its lock, so the locks tell the two apart. The halves of an
+// advisory lock's key are classid and objid in pg_locks (source: Postgres's
+// documentation of pg_locks).
 func (v *View) Activity(ctx context.Context) (map[uuid.UUID]Activity, error) {
-	found := map[uuid.UUID]Activity{}
-	if err := v.countRequests(ctx, found); err != nil {
-		return nil, err
-	}
-	return found, v.findRunning(ctx, found)
-}
-
-// countRequests takes each run to have sent its requests evenly. It leaves out runs
-// that are dated later than now: when they sent theirs is unknown.
-func (v *View) countRequests(ctx context.Context, found map[uuid.UUID]Activity) error {
-	const sql = `
+	const requests = `
 SELECT
-    c.organization_id,
-    sum(c.requests * CASE
-        WHEN c.finished_at <= c.started_at THEN 1
-        ELSE extract(epoch FROM c.finished_at - greatest(c.started_at, now() - interval '1 minute'))
-             / extract(epoch FROM c.finished_at - c.started_at)
+    r.organization_id,
+    sum(r.requests * CASE
+        WHEN e.at <= r.started_at THEN 1
+        ELSE extract(epoch FROM e.at - greatest(r.started_at, now() - interval '1 minute')) / extract(epoch FROM e.at - r.started_at)
     END)::double precision
-  FROM (
-      SELECT
-          r.organization_id,
-          r.started_at,
-          coalesce(r.finished_at, clock_timestamp()) AS finished_at,
-          r.requests
-        FROM polar.organizations o
-        JOIN polar.sync_runs r ON r.organization_id = o.id
-       WHERE r.started_at <= now()
-         AND (r.kind = 'incremental' AND r.started_at > now() - interval '10 minutes'
-              OR r.kind IN ('full', 'repair', 'refresh') AND r.started_at > now() - interval '1 day')
-  ) c
- WHERE c.finished_at > now() - interval '1 minute'
-   AND c.finished_at <= clock_timestamp()
- GROUP BY c.organization_id`
-	type requests struct {
-		OrganizationID uuid.UUID
-		Count          float64
-	}
-	list, err := collect(ctx, v.tx, "count requests of the last minute", pgx.RowToStructByPos[requests], sql)
-	for _, r := range list {
-		found[r.OrganizationID] = Activity{Requests: r.Count}
-	}
-	return err
-}
-
-// findRunning adds the running runs. A process that was killed leaves its run with
-// the status running until the next one begins, but never its lock, so the locks
-// tell the two apart. The halves of an advisory lock's key are classid and objid in
-// pg_locks (source: Postgres's documentation of pg_locks).
-func (v *View) findRunning(ctx context.Context, found map[uuid.UUID]Activity) error {
+  FROM polar.organizations o
+  JOIN polar.sync_runs r ON r.organization_id = o.id
+ CROSS JOIN LATERAL (SELECT coalesce(r.finished_at, clock_timestamp()) AS at) e
+ WHERE r.started_at <= now()
+   AND (r.kind = 'incremental' AND r.started_at > now() - interval '10 minutes'
+        OR r.kind IN ('full', 'repair', 'refresh') AND r.started_at > now() - interval '1 day')
+   AND e.at > now() - interval '1 minute'
+   AND e.at <= clock_timestamp()
+ GROUP BY r.organization_id`
 	const locks = `
 SELECT (l.classid::bigint << 32) | l.objid::bigint
   FROM pg_catalog.pg_locks l
@@ -88,10 +63,6 @@ SELECT (l.classid::bigint << 32) | l.objid::bigint
    AND l.objsubid = 1
    AND l.granted
    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())`
-	keys, err := collect(ctx, v.tx, "read locks", pgx.RowTo[int64], locks)
-	if err != nil {
-		return err
-	}
 	const running = `
 SELECT
     r.organization_id,
@@ -104,12 +75,28 @@ SELECT
   LEFT JOIN polar.walk_cursors c ON c.organization_id = r.organization_id
  WHERE r.status = 'running'
  ORDER BY r.organization_id, r.kind = 'full' DESC, r.id DESC`
-	list, err := collect(ctx, v.tx, "read running runs", pgx.RowToStructByPos[Running], running)
-	for _, r := range list {
+	type sent struct {
+		OrganizationID uuid.UUID
+		Requests       float64
+	}
+	counted, err := collect(ctx, v.tx, "count requests of the last minute", pgx.RowToStructByPos[sent], requests)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := collect(ctx, v.tx, "read locks", pgx.RowTo[int64], locks)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := collect(ctx, v.tx, "read running runs", pgx.RowToStructByPos[Running], running)
+	found := map[uuid.UUID]Activity{}
+	for _, c := range counted {
+		found[c.OrganizationID] = Activity{Requests: c.Requests}
+	}
+	for _, r := range runs {
 		r.Held = slices.Contains(keys, lockKey(r.OrganizationID))
 		activity := found[r.OrganizationID]
 		activity.Running = append(activity.Running, r)
 		found[r.OrganizationID] = activity
 	}
-	return err
+	return found, err
 }

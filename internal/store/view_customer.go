@@ -38,12 +38,7 @@ type CustomerMeter struct {
 // Customer returns a customer, or false if the mirror has none of that id.
 func (v *View) Customer(ctx context.Context, customer uuid.UUID) (*Customer, bool, error) {
 	const sql = `
-SELECT
-    c.id,
-    coalesce(c.name, ''),
-    coalesce(c.email, ''),
-    coalesce(c.external_id, ''),
-    c.deleted_at IS NOT NULL,
+SELECT` + personColumns + `,
     o.name,
     c.type,
     coalesce(c.billing_name, ''),
@@ -100,11 +95,7 @@ SELECT
       SELECT $2::timestamptz + ($3::timestamptz - $2::timestamptz) * n::double precision / ($4::int - 1) AS at
         FROM generate_series(0, $4::int - 1) AS n
   ) a
-  LEFT JOIN LATERAL (
-      SELECT s.balance
-        FROM polar.balances_at(a.at) s
-       WHERE s.customer_meter_id = w.id
-  ) b ON true
+  LEFT JOIN LATERAL polar.balances_at(a.at) b ON b.customer_meter_id = w.id
  ORDER BY w.id, a.at`
 	return collect(ctx, v.tx, "read balances", pgx.RowToStructByPos[BalancePoint], sql, column(customerMeters, id), from, to, max(moments, 2))
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -32,45 +31,36 @@ type CustomersQuery struct {
 // 0.2 s for 250,000 of them, and the meters of those listed.
 func (v *View) Customers(ctx context.Context, q CustomersQuery) ([]ListedCustomer, error) {
 	const sql = `
-SELECT
-    l.id,
-    coalesce(l.name, ''),
-    coalesce(l.email, ''),
-    coalesce(l.external_id, ''),
-    l.deleted_at IS NOT NULL,
+SELECT` + personColumns + `,
     o.name,
     s.meters,
     s.overdrawn,
     s.changed_at
   FROM (
       SELECT
-          c.id,
-          c.organization_id,
-          c.name,
-          c.email,
-          c.external_id,
-          c.deleted_at,
+          a.id,
           k.label
-        FROM polar.customers c
+        FROM polar.customers a
        CROSS JOIN LATERAL (
-            SELECT lower(coalesce(nullif(c.name, ''), c.email, c.external_id, c.id::text)) COLLATE "C" AS label
+            SELECT lower(coalesce(nullif(a.name, ''), a.email, a.external_id, a.id::text)) COLLATE "C" AS label
        ) k
-       WHERE ($1::uuid IS NULL OR c.organization_id = $1)
+       WHERE ($1::uuid IS NULL OR a.organization_id = $1)
          AND ($2::text = ''
-              OR c.name ILIKE $2
-              OR c.email ILIKE $2
-              OR c.external_id ILIKE $2
-              OR c.id = $3::uuid)
-         AND ($4::uuid IS NULL OR (k.label, c.id) > (
+              OR a.name ILIKE $2
+              OR a.email ILIKE $2
+              OR a.external_id ILIKE $2
+              OR a.id = $3::uuid)
+         AND ($4::uuid IS NULL OR (k.label, a.id) > (
               SELECT
-                  lower(coalesce(nullif(a.name, ''), a.email, a.external_id, a.id::text)) COLLATE "C",
-                  a.id
-                FROM polar.customers a
-               WHERE a.id = $4))
-       ORDER BY k.label, c.id
+                  lower(coalesce(nullif(b.name, ''), b.email, b.external_id, b.id::text)) COLLATE "C",
+                  b.id
+                FROM polar.customers b
+               WHERE b.id = $4))
+       ORDER BY k.label, a.id
        LIMIT $5
   ) l
-  JOIN polar.organizations o ON o.id = l.organization_id
+  JOIN polar.customers c ON c.id = l.id
+  JOIN polar.organizations o ON o.id = c.organization_id
  CROSS JOIN LATERAL (
       SELECT
           count(*) AS meters,
@@ -97,10 +87,7 @@ func containing(s string) string {
 
 // CountCustomers returns how many customers an organization has, or with a zero
 // id all organizations together.
-func (v *View) CountCustomers(ctx context.Context, organization uuid.UUID) (n int64, err error) {
+func (v *View) CountCustomers(ctx context.Context, organization uuid.UUID) (int64, error) {
 	const sql = `SELECT count(*) FROM polar.customers c WHERE $1::uuid IS NULL OR c.organization_id = $1`
-	if err := v.tx.QueryRow(ctx, sql, id(organization)).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count customers: %w", err)
-	}
-	return n, nil
+	return value[int64](ctx, v.tx, "count customers", sql, id(organization))
 }

@@ -74,6 +74,14 @@ type Person struct {
 	Deleted    bool // at Polar
 }
 
+// personColumns are those of a [Person].
+const personColumns = `
+    c.id,
+    coalesce(c.name, ''),
+    coalesce(c.email, ''),
+    coalesce(c.external_id, ''),
+    c.deleted_at IS NOT NULL`
+
 // A Ranking is who consumed the most on a meter, and who has the lowest balance.
 type Ranking struct{ Largest, Lowest []Ranked }
 
@@ -81,54 +89,33 @@ type Ranking struct{ Largest, Lowest []Ranked }
 // those who consumed nothing; by balance, without those who never consumed nor were
 // credited anything.
 func (v *View) Ranking(ctx context.Context, meter uuid.UUID, limit int) (r Ranking, err error) {
-	const largest = `
-SELECT
-    c.id,
-    coalesce(c.name, ''),
-    coalesce(c.email, ''),
-    coalesce(c.external_id, ''),
-    c.deleted_at IS NOT NULL,
-    k.consumed_units::text
+	// Which of the two is $2: whether they are ranked by consumption.
+	const sql = `
+SELECT` + personColumns + `,
+    CASE WHEN $2::boolean THEN k.consumed_units ELSE k.balance END::text
   FROM (
       SELECT
           m.customer_id,
-          m.consumed_units
+          m.consumed_units,
+          m.balance,
+          CASE WHEN $2::boolean THEN -m.consumed_units ELSE m.balance END AS rank
         FROM polar.customer_meters m
        WHERE m.meter_id = $1
          AND m.deleted_at IS NULL
          AND m.out_of_scope_at IS NULL
-         AND m.consumed_units > 0
-       ORDER BY m.consumed_units DESC, m.id
-       LIMIT $2
+         AND CASE
+             WHEN $2::boolean THEN m.consumed_units > 0
+             ELSE m.consumed_units <> 0 OR m.credited_units <> 0 OR m.balance <> 0
+         END
+       ORDER BY rank, m.id
+       LIMIT $3
   ) k
   JOIN polar.customers c ON c.id = k.customer_id
- ORDER BY k.consumed_units DESC, c.id`
-	r.Largest, err = collect(ctx, v.tx, "rank consumption", pgx.RowToStructByPos[Ranked], largest, meter, limit)
+ ORDER BY k.rank, c.id`
+	r.Largest, err = collect(ctx, v.tx, "rank consumption", pgx.RowToStructByPos[Ranked], sql, meter, true, limit)
 	if err != nil {
 		return r, err
 	}
-	const lowest = `
-SELECT
-    c.id,
-    coalesce(c.name, ''),
-    coalesce(c.email, ''),
-    coalesce(c.external_id, ''),
-    c.deleted_at IS NOT NULL,
-    k.balance::text
-  FROM (
-      SELECT
-          m.customer_id,
-          m.balance
-        FROM polar.customer_meters m
-       WHERE m.meter_id = $1
-         AND m.deleted_at IS NULL
-         AND m.out_of_scope_at IS NULL
-         AND (m.consumed_units <> 0 OR m.credited_units <> 0 OR m.balance <> 0)
-       ORDER BY m.balance, m.id
-       LIMIT $2
-  ) k
-  JOIN polar.customers c ON c.id = k.customer_id
- ORDER BY k.balance, c.id`
-	r.Lowest, err = collect(ctx, v.tx, "rank balances", pgx.RowToStructByPos[Ranked], lowest, meter, limit)
+	r.Lowest, err = collect(ctx, v.tx, "rank balances", pgx.RowToStructByPos[Ranked], sql, meter, false, limit)
 	return r, err
 }

@@ -35,6 +35,18 @@ const countColumns = `
     r.retries,
     r.rate_limited`
 
+// runColumns are those of a [RunRecord].
+const runColumns = `
+    r.id,
+    o.name,
+    r.kind,
+    r.status,
+    r.started_at,
+    r.finished_at,` + countColumns + `,
+    r.exact,
+    coalesce(r.method, ''),
+    coalesce(r.error, '')`
+
 // A RunsQuery says which runs to list.
 type RunsQuery struct {
 	Organization uuid.UUID // zero: all
@@ -46,16 +58,7 @@ type RunsQuery struct {
 // Runs lists runs, the newest first.
 func (v *View) Runs(ctx context.Context, q RunsQuery) ([]RunRecord, error) {
 	const sql = `
-SELECT
-    r.id,
-    o.name,
-    r.kind,
-    r.status,
-    r.started_at,
-    r.finished_at,` + countColumns + `,
-    r.exact,
-    coalesce(r.method, ''),
-    coalesce(r.error, '')
+SELECT` + runColumns + `
   FROM polar.sync_runs r
   JOIN polar.organizations o ON o.id = r.organization_id
  WHERE ($1::uuid IS NULL OR r.organization_id = $1)

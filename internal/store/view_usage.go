@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,9 +39,6 @@ SELECT
 }
 
 // Now returns the database's clock, by which changes are dated.
-func (v *View) Now(ctx context.Context) (now time.Time, err error) {
-	if err := v.tx.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
-		return now, fmt.Errorf("read the database's clock: %w", err)
-	}
-	return now, nil
+func (v *View) Now(ctx context.Context) (time.Time, error) {
+	return value[time.Time](ctx, v.tx, "read the database's clock", `SELECT now()`)
 }

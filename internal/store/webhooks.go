@@ -71,44 +71,35 @@ SELECT set_config('synchronous_commit', 'on', true)
 // it returns without error no crash loses the delivery, the server's included:
 // it waits for the disk even where the database was told not to.
 func (s *Store) SaveDelivery(ctx context.Context, d *Delivery) (fresh bool, err error) {
-	err = s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		batch := &pgx.Batch{}
-		batch.Queue(waitForDiskSQL)
-		batch.Queue(saveDeliverySQL,
-			d.Organization,
-			id(d.Customer),
-			timestamp(d.SentAt),
-			d.ID,
-			unlessEmpty(storable(d.Type, maxText)),
-			string(d.Status),
-			unlessEmpty(storable(d.Error, maxText)),
-			d.Payload,
-		).Exec(func(tag pgconn.CommandTag) error {
-			fresh = tag.RowsAffected() > 0
-			return nil
-		})
-		return conn.SendBatch(ctx, batch).Close()
+	batch := &pgx.Batch{}
+	batch.Queue(waitForDiskSQL)
+	batch.Queue(saveDeliverySQL,
+		d.Organization,
+		id(d.Customer),
+		timestamp(d.SentAt),
+		d.ID,
+		unlessEmpty(storable(d.Type, maxText)),
+		d.Status,
+		unlessEmpty(storable(d.Error, maxText)),
+		d.Payload,
+	).Exec(func(tag pgconn.CommandTag) error {
+		fresh = tag.RowsAffected() > 0
+		return nil
 	})
-	if err != nil {
-		return false, fmt.Errorf("save webhook %.64q: %w", d.ID, err)
+	if err := s.pool.send(ctx, batch); err != nil {
+		return false, fmt.Errorf("save webhook %.64q: %w", d.ID, cured(err))
 	}
 	return fresh, nil
 }
 
-// withConn lends use a connection. One that broke, or whose server takes no
-// writes any more, is cut instead of being reused.
+// withConn lends use a connection. The pool closes one that broke.
 func (s *Store) withConn(ctx context.Context, use func(*pgxpool.Conn) error) error {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to database: %w", err)
 	}
-	err = use(conn)
-	if Broken(err) {
-		cut(conn)
-	} else {
-		conn.Release()
-	}
-	return cured(err)
+	defer conn.Release()
+	return cured(use(conn))
 }
 
 // DueOrganizations returns the organizations that have deliveries to apply now.
@@ -118,19 +109,7 @@ SELECT DISTINCT organization_id
   FROM polar.webhook_events
  WHERE status = 'pending'
    AND (next_attempt_at <= clock_timestamp() OR next_attempt_at > clock_timestamp() + $1::interval OR received_at > clock_timestamp())`
-	var due []uuid.UUID
-	err := s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		rows, err := conn.Query(ctx, sql, MaxDeliveryWait)
-		if err != nil {
-			return err
-		}
-		due, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look for webhooks to apply: %w", err)
-	}
-	return due, nil
+	return collect(ctx, s.pool, "look for webhooks to apply", pgx.RowTo[uuid.UUID], sql, MaxDeliveryWait)
 }
 
 // A DeliveryQuery says which deliveries to process.
@@ -228,21 +207,17 @@ func (s *Store) ProcessDeliveries(ctx context.Context, q DeliveryQuery, process 
 	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
 		return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error {
 			c := &Claim{writer: Writer{conn: conn, organization: q.Organization}}
-			batch := &pgx.Batch{}
-			batch.Queue(claimSettingsSQL)
-			batch.Queue(claimDeliveriesSQL, q.Organization, q.Limit, q.IDs, MaxDeliveryWait).Query(func(rows pgx.Rows) (err error) {
-				c.Deliveries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
-					d := Delivery{Organization: q.Organization, Status: DeliveryPending}
-					err := row.Scan(&d.ID, &d.Type, &d.Customer, &d.SentAt, &d.Attempts, &d.Payload)
-					return d, err
-				})
+			if err := exec(ctx, conn, "bound claim", claimSettingsSQL); err != nil {
 				return err
-			})
-			if err := conn.SendBatch(ctx, batch).Close(); err != nil {
-				return fmt.Errorf("claim webhooks: %w", err)
 			}
-			if len(c.Deliveries) == 0 {
-				return nil
+			var err error
+			c.Deliveries, err = collect(ctx, conn, "claim webhooks", func(row pgx.CollectableRow) (Delivery, error) {
+				d := Delivery{Organization: q.Organization, Status: DeliveryPending}
+				err := row.Scan(&d.ID, &d.Type, &d.Customer, &d.SentAt, &d.Attempts, &d.Payload)
+				return d, err
+			}, claimDeliveriesSQL, q.Organization, q.Limit, q.IDs, MaxDeliveryWait)
+			if err != nil || len(c.Deliveries) == 0 {
+				return err
 			}
 			results, err := process(c)
 			if err != nil {
@@ -255,9 +230,7 @@ func (s *Store) ProcessDeliveries(ctx context.Context, q DeliveryQuery, process 
 
 // FailDelivery gives a delivery up, outside of any claim.
 func (s *Store) FailDelivery(ctx context.Context, d Delivery, reason string) error {
-	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		return recordResults(ctx, conn, []Delivery{d}, []DeliveryResult{{Status: DeliveryFailed, Error: reason}})
-	})
+	return recordResults(ctx, s.pool, []Delivery{d}, []DeliveryResult{{Status: DeliveryFailed, Error: reason}})
 }
 
 const recordResultsSQL = `
@@ -285,16 +258,12 @@ UPDATE polar.webhook_events e
 
 // recordResults records the results of deliveries, which are in the same order
 // and all of one organization.
-func recordResults(ctx context.Context, conn *pgxpool.Conn, deliveries []Delivery, results []DeliveryResult) error {
-	_, err := conn.Exec(ctx, recordResultsSQL,
+func recordResults(ctx context.Context, db querier, deliveries []Delivery, results []DeliveryResult) error {
+	return exec(ctx, db, "record the results of webhooks", recordResultsSQL,
 		deliveries[0].Organization,
 		column(deliveries, func(d Delivery) string { return d.ID }),
 		column(results, func(r DeliveryResult) string { return string(r.Status) }),
 		column(results, func(r DeliveryResult) *string { return unlessEmpty(storable(r.Error, maxText)) }),
 		column(results, func(r DeliveryResult) time.Duration { return r.Wait }),
 	)
-	if err != nil {
-		return fmt.Errorf("record the results of %d webhooks: %w", len(results), err)
-	}
-	return nil
 }

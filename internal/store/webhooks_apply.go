@@ -42,7 +42,7 @@ type Effect struct {
 // what the mirror has; as old and different means that a delivery came late, or
 // that Polar renders it otherwise in webhooks than in lists. Both are locked in
 // the order in which SaveBlock locks them, customers before customer meters and
-// each by id. Only a block that copies new customers goes out of that order: of
+// each by id. Only a block that copies new rows goes out of that order: of
 // the two that then wait for one another, Postgres ends one with an error, and it
 // begins anew.
 func (c *Claim) Apply(ctx context.Context, changes []*Change) (Saved, []Effect, error) {

@@ -1,10 +1,7 @@
 package store
 
 import (
-	"context"
-
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"polarmirror/internal/polar"
 )
@@ -63,24 +60,6 @@ WHERE ($4::boolean OR c.digest <> excluded.digest)
   AND (($3::boolean AND (c.last_changed_at < $2::timestamptz OR c.last_changed_at > clock_timestamp()))
        OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(c.modified_at, c.created_at))`
 
-// customerColumns are those of saveCustomersSQL, the organization last.
-var customerColumns = []string{
-	"id",
-	"created_at",
-	"modified_at",
-	"deleted_at",
-	"digest",
-	"email_verified",
-	"type",
-	"external_id",
-	"email",
-	"name",
-	"billing_name",
-	"metadata",
-	"raw",
-	"organization_id",
-}
-
 // nestedCustomers are the newest states of customers, in the order of their ids.
 func nestedCustomers(all []*polar.Customer) []nested {
 	customers := newest(all, func(c *polar.Customer) uuid.UUID { return c.ID }, (*polar.Customer).ChangedAt)
@@ -105,12 +84,4 @@ func nestedCustomers(all []*polar.Customer) []nested {
 		}
 		return n
 	})
-}
-
-func (w *Writer) copyCustomers(ctx context.Context, tx pgx.Tx, customers []nested) error {
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{Schema, "customers"}, customerColumns,
-		pgx.CopyFromSlice(len(customers), func(i int) ([]any, error) {
-			return append(customers[i].values(), w.organization), nil
-		}))
-	return err
 }

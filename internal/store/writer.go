@@ -49,11 +49,15 @@ func (w *Writer) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, erro
 	return saved, err
 }
 
-// saveOnce saves b or nothing of it, and without COPY if COPY fails; see
-// withoutCopy.
+// saveOnce saves b or nothing of it, and once more without COPY if that may help: a
+// key exists already; or a webhook and the block wait for each other, as new rows are
+// copied before others are updated, whatever their ids; or the tables have row-level
+// security that binds even their owner, where Postgres has no COPY (source: PostgreSQL
+// documentation, "COPY").
 func (w *Writer) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, error) {
 	saved, err := w.save(ctx, run, b, copyNewRows)
-	if withoutCopy(err) {
+	switch sqlState(err) {
+	case uniqueViolation, deadlock, featureNotSupported:
 		saved, err = w.save(ctx, run, b, insertNewRows)
 	}
 	if err != nil {
@@ -133,7 +137,9 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, run *Run, b *Block, c *co
 		return Saved{}, err
 	}
 	// Last: the statements before report how many rows they wrote.
-	return saved, addCounts(ctx, tx, run.ID, saved.Counts)
+	counts := &pgx.Batch{}
+	queueCounts(counts, run.ID, saved.Counts)
+	return saved, tx.SendBatch(ctx, counts).Close()
 }
 
 // writeBatch writes rows and whatever else of b has changed.
@@ -142,7 +148,9 @@ func (w *Writer) writeBatch(run *Run, b *Block, c *comparison, rows []*polar.Cus
 	w.queueNested(batch, saveCustomersSQL, c.customers, c.requestedAt, b)
 	w.queueNested(batch, saveMetersSQL, c.meters, c.requestedAt, b)
 	w.queueCustomerMeters(batch, run.Kind, rows, c.requestedAt, b, saved)
-	w.queueSuspects(batch, c.missing)
+	if len(c.missing) > 0 {
+		batch.Queue(saveSuspectsSQL, ids(c.missing))
+	}
 	w.queueRejected(batch, run, b.Rejected)
 	w.queueCursor(batch, b.Cursor)
 	return batch
@@ -179,10 +187,8 @@ func (s *Store) Refresh(ctx context.Context, organization uuid.UUID, b *Block) (
 	return s.apply(ctx, organization, Refresh, b)
 }
 
-func (s *Store) apply(ctx context.Context, organization uuid.UUID, kind Kind, b *Block) (Saved, error) {
-	b.Region, b.Cursor, b.Force = nil, nil, false
-	var saved Saved
-	err := s.withConn(ctx, func(conn *pgxpool.Conn) (err error) {
+func (s *Store) apply(ctx context.Context, organization uuid.UUID, kind Kind, b *Block) (saved Saved, err error) {
+	err = s.withConn(ctx, func(conn *pgxpool.Conn) (err error) {
 		w := &Writer{conn: conn, organization: organization}
 		saved, err = w.SaveBlock(ctx, &Run{Kind: kind}, b)
 		return err
