@@ -264,7 +264,7 @@ func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 func TestCopyCutShortLeavesNothing(t *testing.T) {
 	t.Parallel()
 	st, db := pgtest.NewStore(t)
-	list := samples(t, 2000)
+	list := samples(t, 500)
 	stored := func() string {
 		return lookup(t, db, `SELECT concat_ws(' ', (SELECT count(*) FROM polar.customer_meters), (SELECT count(*) FROM polar.customer_meter_history))`)
 	}
@@ -281,14 +281,14 @@ func TestCopyCutShortLeavesNothing(t *testing.T) {
 		}
 		// Cut off while it commits, the block may be stored all the same.
 		if got := stored(); got != "0 0" {
-			if got != "2000 2000" {
+			if got != "500 500" {
 				t.Errorf("cut short after %s: %s rows and rows of history are stored", d, got)
 			}
 			break
 		}
 	}
-	if got := stored(); got != "2000 2000" {
-		t.Errorf("%s rows and rows of history in the end, want 2000 each", got)
+	if got := stored(); got != "500 500" {
+		t.Errorf("%s rows and rows of history in the end, want 500 each", got)
 	}
 }
 
@@ -296,7 +296,7 @@ func TestCopyCutShortLeavesNothing(t *testing.T) {
 // fail by itself, here at a lock.
 func TestComparisonThatPostgresRefusesIsAnError(t *testing.T) {
 	t.Parallel()
-	s, db := open(t)
+	s, db := openOwn(t)
 	if rows, err := s.Query(t.Context(), `SELECT set_config('lock_timeout', '100', false)`); err != nil {
 		t.Fatal(err)
 	} else {
@@ -329,7 +329,7 @@ func TestComparisonThatPostgresRefusesIsAnError(t *testing.T) {
 func TestRowsOfOneStretchInAnyCombination(t *testing.T) {
 	t.Parallel()
 	large(t)
-	s, db := open(t)
+	s, db := openOwn(t)
 	run := start(t, s, store.Full)
 	rapid.Check(t, func(r *rapid.T) {
 		n := rapid.SampledFrom([]int{3, 199, 230}).Draw(r, "rows")

@@ -72,7 +72,7 @@ func statementsOf(t testing.TB, s *store.Session, run *store.Run, b *store.Block
 // what a block costs that brings nothing new.
 func TestUnchangedBlockCostsFewStatementsAndHardlyAnyLog(t *testing.T) {
 	t.Parallel()
-	s, db := open(t)
+	s, db := openOwn(t)
 	run := start(t, s, store.Full)
 	rows := listed(t, 4000)
 	saveAll(t, s, run, rows, 2000)
@@ -105,7 +105,7 @@ func TestUnchangedBlockCostsFewStatementsAndHardlyAnyLog(t *testing.T) {
 func TestPlansDoNotDependOnStatistics(t *testing.T) {
 	t.Parallel()
 	large(t)
-	s, db := open(t)
+	s, db := openOwn(t)
 	run := start(t, s, store.Full)
 	rows := listed(t, 30_000)
 	check := func(when string) {

@@ -18,7 +18,7 @@ type state struct {
 
 func TestUsageDailyCountsAResetAsAResetNotAsNegativeUsage(t *testing.T) {
 	t.Parallel()
-	s, db := open(t)
+	s, db := openOwn(t)
 	run := start(t, s, store.Full)
 	m := sample(t, 1) // created on 1 March 2026
 	save(t, s, run, &store.Block{CustomerMeters: rows(m)})

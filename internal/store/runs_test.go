@@ -15,7 +15,7 @@ import (
 
 func TestOneSessionPerOrganization(t *testing.T) {
 	t.Parallel()
-	st, db := pgtest.NewStore(t)
+	st, db := mirror(t)
 	first := openOn(t, st)
 	other := pgtest.OpenStore(t, db)
 	if second, err := other.Acquire(t.Context(), organization, false); !errors.Is(err, store.ErrBusy) {
@@ -46,7 +46,7 @@ func TestOneSessionPerOrganization(t *testing.T) {
 
 func TestLosingTheConnectionLosesLockAndWrites(t *testing.T) {
 	t.Parallel()
-	st, db := pgtest.NewStore(t)
+	st, db := mirror(t)
 	session := openOn(t, st)
 	run := start(t, session, store.Full)
 	lookup(t, db, `
@@ -243,7 +243,7 @@ func TestStatusTellsRowsRunsAndErrors(t *testing.T) {
 // during the end of a run, through a trigger that notes it.
 func TestOnlyTheEndOfARunWaitsForTheDisk(t *testing.T) {
 	t.Parallel()
-	s, db := open(t)
+	s, db := openOwn(t)
 	run := start(t, s, store.Full)
 	const watch = `
 CREATE TABLE public.seen (finished boolean, setting text);

@@ -13,6 +13,7 @@ import (
 
 func TestProxyThatPoolsByTransactionIsRefusedHoweverItLends(t *testing.T) {
 	t.Parallel()
+	db := pgtest.New(t)
 	for _, opts := range []pgtest.PoolerOptions{
 		{Size: 1}, {Size: 2}, {Size: 5},
 		{Size: 2, TakeTurns: true}, {Size: 3, TakeTurns: true}, {Size: 7, TakeTurns: true},
@@ -20,7 +21,6 @@ func TestProxyThatPoolsByTransactionIsRefusedHoweverItLends(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
 			t.Parallel()
-			db := pgtest.New(t)
 			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgtest.NewPooler(t, db.URL, opts))})
 			if err == nil {
 				st.Close()
@@ -50,10 +50,10 @@ func TestRefusedProxyIsLeftWithoutOurSettings(t *testing.T) {
 
 func TestProxyThatPoolsBySessionIsUsed(t *testing.T) {
 	t.Parallel()
+	db := pgtest.New(t)
 	for _, opts := range []pgtest.PoolerOptions{{Size: 4, BySession: true}, {Size: 4, BySession: true, TakeTurns: true}} {
 		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
 			t.Parallel()
-			db := pgtest.New(t)
 			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgtest.NewPooler(t, db.URL, opts)), MaxConnections: 3})
 			if err != nil {
 				t.Fatal(err)

@@ -36,7 +36,7 @@ func unsuitable(t testing.TB, address string) string {
 func TestDatabaseThatIsNotUTF8IsRefusedWithTheStatementThatMakesOneThatIs(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	for _, encoding := range []string{"SQL_ASCII", "LATIN1", "LATIN9", "WIN1252", "KOI8R", "EUC_JP", "MULE_INTERNAL"} {
+	for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
 		name := db.Name + "_" + strings.ToLower(encoding)
 		exec(t, db, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING '`+encoding+`' LC_COLLATE 'C' LC_CTYPE 'C'`)
 		t.Cleanup(func() { drop(t, db, name, name+"_utf8") })

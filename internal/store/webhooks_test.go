@@ -17,7 +17,7 @@ import (
 // inbox is a fresh mirror that knows the organization.
 func inbox(t testing.TB) (*store.Store, *pgtest.Database) {
 	t.Helper()
-	st, db := pgtest.NewStore(t)
+	st, db := mirror(t)
 	if err := st.RegisterOrganization(t.Context(), organization, "acme"); err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,10 @@ SELECT concat_ws(' ', status, attempts, applied_at IS NOT NULL, payload IS NOT N
 // trigger that notes it.
 func TestReceivingWaitsForTheDiskAndApplyingDoesNot(t *testing.T) {
 	t.Parallel()
-	st, db := inbox(t)
+	st, db := pgtest.NewStore(t)
+	if err := st.RegisterOrganization(t.Context(), organization, "acme"); err != nil {
+		t.Fatal(err)
+	}
 	const watch = `
 CREATE TABLE public.seen (operation text, setting text);
 CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -32,7 +32,7 @@ SELECT concat_ws(' ',
 	for name, n := range map[string]int{"few rows": 10, "many rows": 300} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, db := open(t)
+			s, db := openOwn(t)
 			run := start(t, s, store.Full)
 			save(t, s, run, whole(samples(t, 4)))
 			// Of a run only the counts of the pages behind the block are refused.
@@ -128,7 +128,7 @@ func TestWebhookCommittedAfterTheComparisonStands(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			st, db := pgtest.NewStore(t)
+			st, db := mirror(t)
 			s := openOn(t, st)
 			run := start(t, s, store.Full)
 			save(t, s, run, whole(rows(sample(t, 1))))
@@ -167,7 +167,7 @@ SELECT concat_ws(', ', consumed_units, (SELECT name FROM polar.customers), (SELE
 func TestWritersLockRowsInTheOrderOfTheirIDs(t *testing.T) {
 	t.Parallel()
 	const middle, last = 4, 8
-	st, db := pgtest.NewStore(t)
+	st, db := mirror(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, whole(samples(t, last+1)))
