@@ -5,16 +5,10 @@ import (
 	"errors"
 )
 
-// Rows that never changed have no modified_at, and Polar's Postgres puts them
-// first under descending order: there can be very many before the first row
-// that changed. Where they end, the border, is guessed from the last tick (or
-// the mirror's own count) and felt for from there; should they come last or not
-// at all, the same search ends at page 1.
-
 // borderProbes bounds the search; forty doublings and halvings find any border.
 const borderProbes = 80
 
-var errNoBorder = errors.New("the rows that changed cannot be told from those that did not: the list keeps shifting")
+var errNoBorder = errors.New("the border between older and newer rows cannot be found: the list keeps shifting")
 
 // around returns a page that has index well inside, so that rows on both sides
 // of it show where the border is, more of them above.
@@ -32,97 +26,43 @@ func around(index, size int) span {
 	return best
 }
 
-// A side says on which side of the border a page lies.
-type side int
-
-const (
-	onBorder side = iota // it holds the border, or nothing lies beyond
-	allNull              // the border is above it
-	allDated             // the border is below it
-)
-
-// sideOf returns on which side a page lies and, if it holds the border, at
-// which offset the rows that changed begin.
-func sideOf(page listedPage) (side, int) {
-	rows := page.Page.CustomerMeters
-	short := page.Page.Size() < page.limit
-	if len(rows) == 0 {
-		if page.offset == 0 {
-			return onBorder, 0
-		}
-		return allDated, 0 // past the end of the list
-	}
-	for i := range rows {
-		if rows[i].ModifiedAt.IsZero() {
-			continue
-		}
-		if i > 0 || page.offset == 0 {
-			return onBorder, page.offset + i
-		}
-		return allDated, 0
-	}
-	if short {
-		return onBorder, page.offset + len(rows)
-	}
-	return allNull, 0
-}
-
-// findBorder returns the page with which the rows that changed begin.
-func (t *tick) findBorder(ctx context.Context, guess int) (listedPage, int, error) {
-	low, high := 0, -1 // the border is known to be above low and not above high (-1: unknown)
-	step := t.pageSize()
+// findBorder searches a list whose rows are first of one kind and then of another. It
+// returns the offset at which the others begin, and a page that holds it or the end of
+// the list. before counts the rows of the first kind at the beginning of a page.
+//
+// The search goes from guess outward in doubling steps, and halves once it has been on
+// both sides. Should the list shift meanwhile, it goes outward again.
+func findBorder(ctx context.Context, guess, size int, list func(context.Context, span) (listedPage, error), before func(listedPage) int) (listedPage, int, error) {
+	low, high := 0, -1 // the border is above low and not above high (-1: unknown)
+	step := size
 	for range borderProbes {
-		page, err := t.list(ctx, around(guess, t.pageSize()), changedOrder())
+		page, err := list(ctx, around(guess, size))
 		if err != nil {
-			return listedPage{}, -1, err
+			return listedPage{}, 0, err
 		}
-		where, border := sideOf(page)
-		switch where {
-		case onBorder:
-			return t.confirmBorder(ctx, page, border)
-		case allNull:
+		n, rows := before(page), page.Page.Size()
+		outward := 0
+		switch {
+		case n > 0 && (n < rows || rows < page.limit), n == 0 && page.offset == 0:
+			return page, page.offset + n, nil
+		case n > 0:
 			low = page.end()
-			if high >= 0 && high <= low {
-				high = -1 // the list has shifted
+			if high <= low {
+				high = -1
 			}
-		case allDated:
+			outward = low + step
+		default:
 			high = page.offset
 			if low > high {
 				low = 0
 			}
+			outward = max(high-step, 0)
 		}
-		guess, step = nextGuess(low, high, step, where)
+		if high >= 0 && low > 0 {
+			guess = (low + high) / 2
+		} else {
+			guess, step = outward, 2*step
+		}
 	}
-	return listedPage{}, -1, errNoBorder
-}
-
-// nextGuess halves a bracket, and otherwise goes outward by doubling steps.
-func nextGuess(low, high, step int, where side) (guess, next int) {
-	switch {
-	case high >= 0 && low > 0:
-		return (low + high) / 2, step
-	case where == allNull:
-		return low + step, 2 * step
-	default:
-		return max(high-step, 0), 2 * step
-	}
-}
-
-// confirmBorder looks at page 1 when a page suggests that nothing has changed
-// at all, for that is also what the end of the list looks like should rows
-// without modified_at come last.
-func (t *tick) confirmBorder(ctx context.Context, page listedPage, border int) (listedPage, int, error) {
-	rows := page.Page.CustomerMeters
-	atEnd := len(rows) > 0 && rows[len(rows)-1].ModifiedAt.IsZero()
-	if !atEnd || page.offset == 0 {
-		return page, border, nil
-	}
-	first, err := t.list(ctx, span{limit: t.pageSize()}, changedOrder())
-	if err != nil {
-		return listedPage{}, -1, err
-	}
-	if dated := first.Page.CustomerMeters; len(dated) > 0 && !dated[0].ModifiedAt.IsZero() {
-		return first, 0, nil
-	}
-	return page, border, nil
+	return listedPage{}, 0, errNoBorder
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"polarmirror/internal/fetch"
+	"polarmirror/internal/polar"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 )
@@ -28,7 +29,7 @@ func TestPageOutOfOrderFailsTheRunAndNamesTheOffset(t *testing.T) {
 			}
 			return polarsim.NoFault
 		})
-		var order *OrderError
+		var order *polar.OrderError
 		if err := w.mirror().Backfill(t.Context()); !errors.As(err, &order) || !strings.Contains(err.Error(), "at offset") {
 			t.Errorf("%v: %v", fault, err)
 		}

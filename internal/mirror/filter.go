@@ -19,23 +19,15 @@ func (f *fullRun) explainByScope(ctx context.Context) error {
 	if len(f.run.org.Filter.ExternalCustomerIDs) == 0 {
 		return nil
 	}
-	after := uuid.Nil
-	for {
-		customers, err := f.run.session.SuspectsByCustomer(ctx, after, customersPerSet)
-		if err != nil {
-			return err
-		}
-		if len(customers) == 0 && after == uuid.Nil {
-			return nil // nothing is suspect
-		}
-		if len(customers) == 0 {
-			return f.run.session.Scope(ctx, f.run.org.Filter)
-		}
-		after = customers[len(customers)-1].CustomerID
-		if err := f.relist(ctx, customers); err != nil {
-			return err
-		}
+	any := false
+	err := f.eachSuspectSet(ctx, func(customers []store.CustomerSuspects) error {
+		any = true
+		return f.relist(ctx, customers)
+	})
+	if err != nil || !any {
+		return err
 	}
+	return f.run.session.Scope(ctx, f.run.org.Filter)
 }
 
 // relist saves what Polar lists of suspects, whatever external ids their
@@ -50,22 +42,18 @@ func (f *fullRun) relist(ctx context.Context, customers []store.CustomerSuspects
 			suspect[id] = true
 		}
 	}
-	for s := (span{limit: polar.MaxPageSize}); ; s.offset = s.end() {
-		page, err := r.reader.list(ctx, filter, s, s.order())
+	var b block
+	p := newProof(r.reader.pageSize())
+	for page, err := range r.reader.provenPages(ctx, filter, &p, nil) {
 		if err != nil {
 			return err
 		}
-		r.reader.rejectForeign(page.Page)
-		var b block
 		b.add(page, func(m *polar.CustomerMeter) bool { return suspect[m.ID] })
-		b.rejected = nil // the walk that follows meets them
-		if len(b.rows) > 0 {
-			if _, err := r.save(ctx, b.take()); err != nil {
-				return err
-			}
-		}
-		if page.Page.Size() < polar.MaxPageSize {
-			return nil
-		}
 	}
+	b.Rejected = nil // the walk that follows meets them
+	if len(b.CustomerMeters) == 0 {
+		return nil
+	}
+	_, err := r.save(ctx, b.take())
+	return err
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 
+	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
 
@@ -35,8 +38,7 @@ type fullRun struct {
 
 	proof  proof // of the walk, or of the walk of a sweep's first meter
 	sweep  sweep
-	pages  int
-	seen   int         // rows on those pages
+	seen   int         // rows on pages
 	listed []uuid.UUID // the last rows that Polar listed, a few
 }
 
@@ -70,7 +72,7 @@ func (w *worker) full(ctx context.Context, session *store.Session, opts fullOpti
 		outcome.Walked = outcome.Err == nil || mustRestart(outcome.Err)
 		outcome.Floor = f.cursor.PolarBeganAt
 		err = run.finish(ctx, outcome)
-		w.mirror.progress.Walked(w.org.Name, f.position(), err)
+		w.mirror.opts.Progress.Walked(w.org.Name, f.position(), err)
 		if f.finished = true; !left {
 			yield(f, err)
 		}
@@ -92,7 +94,7 @@ func finish(blocks iter.Seq2[*fullRun, error]) (*fullRun, error) {
 // mustRestart reports whether the run ended with what it would meet again if it
 // went on from its cursor: the next one begins anew.
 func mustRestart(err error) bool {
-	var order *OrderError
+	var order *polar.OrderError
 	var deletion *DeletionError
 	return errors.Is(err, ErrNotProven) || errors.As(err, &order) || errors.As(err, &deletion)
 }
@@ -112,9 +114,9 @@ func (f *fullRun) read(ctx context.Context) error {
 		if err := f.saver.flush(ctx); err != nil {
 			return err
 		}
-		f.cursor.Method, f.proof, first = store.Walk, newProof(f.run.mirror.opts.PageSize), nil
+		f.cursor.Method, f.proof, first = store.Walk, newProof(f.run.reader.pageSize()), nil
 	}
-	if err := f.walk(ctx, f.run.org.Filter, &f.proof, first, nil); err != nil {
+	if err := f.walk(ctx, f.run.org.Filter, &f.proof, first); err != nil {
 		return err
 	}
 	return f.reconcile(ctx)
@@ -132,13 +134,13 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 	}
 	if cursor != nil {
 		f.cursor, f.resumed = *cursor, true
-		f.proof = resumedProof(opts.PageSize, cursor.TotalCount, cursor.Offset, cursor.Low)
+		f.proof = resumedProof(r.reader.pageSize(), cursor.TotalCount, cursor.Offset, cursor.Low)
 		r.log.Info("walk resumed", zap.String("method", string(cursor.Method)), zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
-		r.mirror.progress.Walking(r.org.Name, f.position())
+		r.mirror.opts.Progress.Walking(r.org.Name, f.position())
 		return nil, nil
 	}
 	f.cursor.BeganAt = r.record.StartedAt
-	f.proof = newProof(opts.PageSize)
+	f.proof = newProof(r.reader.pageSize())
 	if err := r.session.Scope(ctx, r.org.Filter); err != nil {
 		return nil, err
 	}
@@ -168,23 +170,50 @@ func (o *Options) sweeps(org Organization, total int, polarTime time.Time) bool 
 // waitForSave waits until all blocks so far are saved, so that the session is free.
 func (f *fullRun) waitForSave(ctx context.Context) error { return f.saver.wait(ctx) }
 
-// take notes what a page shows that has been added to the block.
-func (f *fullRun) take(ctx context.Context, page listedPage) error {
-	f.pages++
+// walk saves the proven pages of the list under filter; see provenPages.
+func (f *fullRun) walk(ctx context.Context, filter Filter, p *proof, first *listedPage) error {
+	return f.save(ctx, f.run.reader.provenPages(ctx, filter, p, first))
+}
+
+// save saves pages that show regions.
+func (f *fullRun) save(ctx context.Context, pages iter.Seq2[listedPage, error]) error {
+	var failed error
+	for page, err := range pages {
+		if err == nil {
+			err = f.add(ctx, page)
+		}
+		if err != nil {
+			failed = err
+			break
+		}
+	}
+	// What was shown before an error is worth keeping: the next start goes on there.
+	if err := f.saver.flush(ctx); !errors.Is(failed, err) {
+		return errors.Join(failed, err)
+	}
+	return failed
+}
+
+// add adds a page to the block, and begins to save the block if it is full. Then the
+// caller may use the time between two blocks.
+func (f *fullRun) add(ctx context.Context, page listedPage) error {
+	b := &f.saver.block
+	if !b.fits(page) {
+		if err := f.saver.startSave(ctx); err != nil {
+			return err
+		}
+	}
+	if f.cursor.Method == store.Sweep {
+		if err := f.noteSwept(ctx, page); err != nil {
+			return err
+		}
+	}
+	b.addRegion(page)
 	f.run.counts.pages++
 	f.seen += page.Page.Size()
 	f.listed = remember(f.listed, page)
-	f.run.mirror.progress.Walking(f.run.org.Name, f.position())
-	if f.cursor.Method == store.Sweep {
-		return f.sweep.take(ctx, f.run, &f.saver, page)
-	}
-	return nil
-}
-
-// saveFull begins to save the block if it is full, and lets the caller use the
-// time between two blocks.
-func (f *fullRun) saveFull(ctx context.Context) error {
-	if !f.saver.block.full(f.run.mirror.opts.BlockRows) {
+	f.run.mirror.opts.Progress.Walking(f.run.org.Name, f.position())
+	if !b.full(f.run.mirror.opts.BlockRows) {
 		return nil
 	}
 	if err := f.saver.startSave(ctx); err != nil {
@@ -216,30 +245,42 @@ func (f *fullRun) moveCursor(b *store.Block) *store.Cursor {
 }
 
 // saved notes what is known only after a block is saved: the rows that Postgres
-// refused, and the customers that are new.
-func (f *fullRun) saved(_ *store.Block, saved store.Saved) {
+// refused, and, in a sweep, those that are listed and not mirrored; once all known
+// customers are swept, the customers that are new and the suspects that were listed
+// after all.
+func (f *fullRun) saved(ctx context.Context, b *store.Block, saved store.Saved) error {
 	f.cursor.RowsRejected += int64(len(saved.Refused))
-	for _, row := range saved.Refused {
-		if f.cursor.Method == store.Sweep {
-			f.sweep.rejected[row.Key] = true
-		}
+	if f.cursor.Method != store.Sweep {
+		return nil
 	}
-	if f.sweep.done == allDone { // before, all customers are still to be swept
-		f.sweep.added = append(f.sweep.added, saved.NewCustomers...)
+	maps.DeleteFunc(f.sweep.rejected, func(key polar.Key, _ bool) bool { return b.Region != nil && b.Region.Holds(key) })
+	for _, row := range slices.Concat(b.Rejected, saved.Refused) {
+		f.sweep.rejected[row.Key] = true
 	}
+	if f.sweep.done != allDone {
+		return nil
+	}
+	f.sweep.added = append(f.sweep.added, saved.NewCustomers...)
+	listed := make([]uuid.UUID, len(b.CustomerMeters))
+	for i, m := range b.CustomerMeters {
+		listed[i] = m.ID
+	}
+	return f.run.session.DropSuspects(ctx, listed)
 }
 
 func (f *fullRun) position() Position {
-	remaining, perPage := f.proof.remaining(), float64(f.run.mirror.opts.PageSize)/overlap
+	remaining := f.proof.remaining()
+	pages := pagesOf(remaining, f.run.reader.pageSize())
 	if f.cursor.Method == store.Sweep && f.cursor.MeterID == uuid.Nil {
-		remaining, perPage = max(f.cursor.TotalCount-f.sweep.rows, 0), setRows
+		remaining = max(f.cursor.TotalCount-f.sweep.rows, 0)
+		pages = float64(remaining) / setRows
 	}
 	return Position{
-		Pages:     f.pages,
+		Pages:     int(f.run.counts.pages),
 		Rows:      f.seen,
 		Remaining: remaining,
 		Total:     max(f.cursor.TotalCount, remaining),
-		Left:      f.run.reader.pace.left(float64(remaining) / perPage),
+		Left:      f.run.reader.worker.pace.left(pages),
 		Resumed:   f.resumed,
 	}
 }

@@ -250,7 +250,7 @@ func TestVerifyDoesNotBlameAMirrorThatIsNewerThanItsOwnLook(t *testing.T) {
 	a, b := rows[10], rows[20]
 	m := w.mirror(func(o *Options) { o.PagesInFlight = 1 })
 	wk := m.worker(m.opts.Organizations[0])
-	au := &audit{worker: wk, reader: wk.reader(&fetch.Counters{}), report: &Report{}}
+	au := &audit{reader: wk.reader(&fetch.Counters{}), report: &Report{}}
 	au.candidates = []uuid.UUID{a.ID, b.ID}
 	gets := 0
 	ticking := false

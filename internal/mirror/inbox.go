@@ -23,9 +23,8 @@ const (
 	inboxPoll = 3 * time.Second
 	// maxApplied is how many deliveries one transaction applies at most.
 	maxApplied = 100
-	// firstPause and lastPause bound the wait after the database refused to work.
-	firstPause = 500 * time.Millisecond
-	lastPause  = 30 * time.Second
+	// errorPause is the wait after the database refused to work.
+	errorPause = 2 * time.Second
 )
 
 // An Inbox keeps the webhooks that Polar sends, and applies them.
@@ -40,7 +39,8 @@ type Inbox struct {
 	mirror  *Mirror
 	opts    InboxOptions
 	workers map[string]*inboxWorker // by the organization's label
-	sem     chan struct{}           // held while a connection is used to apply
+
+	applying sync.Mutex // held while a connection is used to apply: the configuration sets one aside
 }
 
 // InboxOptions are what an Inbox needs beside its Mirror.
@@ -58,18 +58,13 @@ type InboxOptions struct {
 // receive no webhooks.
 func (m *Mirror) Inbox(opts InboxOptions) *Inbox {
 	opts.Poll = cmp.Or(opts.Poll, inboxPoll)
-	i := &Inbox{
-		mirror:  m,
-		opts:    opts,
-		workers: map[string]*inboxWorker{},
-		sem:     make(chan struct{}, 1), // the configuration sets one connection aside
-	}
+	i := &Inbox{mirror: m, opts: opts, workers: map[string]*inboxWorker{}}
 	for _, org := range m.opts.Organizations {
 		if org.ID != uuid.Nil {
 			i.workers[org.Name] = &inboxWorker{
 				inbox: i,
 				org:   org,
-				log:   m.log.With(zap.String("organization", org.Name)),
+				log:   m.opts.Log.With(zap.String("organization", org.Name)),
 				woken: make(chan struct{}, 1),
 			}
 		}
@@ -84,7 +79,6 @@ type inboxWorker struct {
 	log        *zap.Logger
 	registered atomic.Bool   // the database knows the organization
 	woken      chan struct{} // holds one: being woken twice is being woken
-	fetchAfter time.Time     // when Polar may be asked again, after it gave no answer
 }
 
 // A Delivery is a webhook whose signature has been found genuine.
@@ -103,13 +97,13 @@ func (i *Inbox) Receive(ctx context.Context, d Delivery) (fresh bool, err error)
 		return false, fmt.Errorf("organization %s receives no webhooks", d.Organization)
 	}
 	if !w.registered.Load() {
-		if err := i.mirror.store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
+		if err := i.mirror.opts.Store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
 			return false, err
 		}
 		w.registered.Store(true)
 	}
 	kept := w.classify(d)
-	fresh, err = i.mirror.store.SaveDelivery(ctx, &kept)
+	fresh, err = i.mirror.opts.Store.SaveDelivery(ctx, &kept)
 	if err != nil || !fresh {
 		return false, err
 	}
@@ -179,9 +173,9 @@ func (i *Inbox) Serve(ctx context.Context) error {
 func (i *Inbox) poll(ctx context.Context) {
 	failing := false
 	for {
-		due, err := i.mirror.store.DueOrganizations(ctx)
+		due, err := i.mirror.opts.Store.DueOrganizations(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
-			i.mirror.log.Warn("inbox out of reach", zap.Error(err))
+			i.mirror.opts.Log.Warn("inbox out of reach", zap.Error(err))
 		}
 		failing = err != nil
 		for _, w := range i.workers {
@@ -203,7 +197,6 @@ func (w *inboxWorker) wake() {
 }
 
 func (w *inboxWorker) serve(ctx context.Context) {
-	pause := firstPause
 	for {
 		select {
 		case <-ctx.Done():
@@ -212,15 +205,12 @@ func (w *inboxWorker) serve(ctx context.Context) {
 		}
 		err := w.applyDue(ctx)
 		if err == nil || ctx.Err() != nil {
-			pause = firstPause
 			continue
 		}
-		w.log.Warn("webhooks not applied", zap.Duration("wait", pause), zap.Error(err))
-		if sleep(ctx, pause) != nil {
-			return
+		w.log.Warn("webhooks not applied", zap.Duration("wait", errorPause), zap.Error(err))
+		if sleep(ctx, errorPause) == nil {
+			w.wake()
 		}
-		pause = min(2*pause, lastPause)
-		w.wake()
 	}
 }
 
@@ -234,7 +224,7 @@ func (w *inboxWorker) applyDue(ctx context.Context) error {
 			single--
 			query.Limit = 1
 		}
-		l := newLookups()
+		l := &lookups{customerMeters: map[uuid.UUID][]uuid.UUID{}, gone: map[uuid.UUID]bool{}, reasons: map[uuid.UUID]string{}}
 		claimed, err := w.apply(ctx, query, l)
 		if err == nil && len(l.deliveries) > 0 {
 			err = w.fetchAndApply(ctx, l)
@@ -249,7 +239,7 @@ func (w *inboxWorker) applyDue(ctx context.Context) error {
 			single = len(claimed) // Postgres refuses one of them: find it
 		default:
 			refused := store.DeliveryResult{Status: store.DeliveryFailed, Error: "Postgres refuses it: " + err.Error()}
-			if err := w.inbox.mirror.store.FailDelivery(ctx, claimed[0], refused.Error); err != nil {
+			if err := w.inbox.mirror.opts.Store.FailDelivery(ctx, claimed[0], refused.Error); err != nil {
 				return err
 			}
 			w.report(claimed[0], refused)
@@ -262,14 +252,16 @@ func (w *inboxWorker) applyDue(ctx context.Context) error {
 // also if it failed. Those that need a meter which the mirror lacks are applied
 // as far as they can be; l says when the rest is.
 func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *lookups) (claimed []store.Delivery, err error) {
-	ctx, release, err := w.inbox.acquire(ctx)
-	if err != nil {
-		return nil, err
+	w.inbox.applying.Lock()
+	defer w.inbox.applying.Unlock()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	defer release()
+	ctx, cancel := withGrace(ctx) // what is being written when ctx ends is finished
+	defer cancel()
 	var saved store.Saved
 	var results []store.DeliveryResult
-	err = w.inbox.mirror.store.ProcessDeliveries(ctx, query, func(c *store.Claim) ([]store.DeliveryResult, error) {
+	err = w.inbox.mirror.opts.Store.ProcessDeliveries(ctx, query, func(c *store.Claim) ([]store.DeliveryResult, error) {
 		claimed = c.Deliveries
 		results = make([]store.DeliveryResult, len(claimed))
 		changes := make([]*store.Change, len(claimed))
@@ -300,33 +292,13 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *l
 			w.report(claimed[i], result)
 		}
 	}
-	w.notify(saved)
+	w.inbox.mirror.notify(w.org, 0, store.Webhook, saved.Counts, saved.Changed)
 	w.log.Debug("webhooks applied",
 		zap.Int("deliveries", len(claimed)),
 		zap.Int64("rows_seen", saved.Counts.RowsSeen),
 		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
 		zap.Int64("rows_updated", saved.Counts.RowsUpdated))
 	return claimed, nil
-}
-
-// acquire waits for its turn to use the connection of the inbox. It returns a
-// context that lets what is being written when ctx ends finish.
-func (i *Inbox) acquire(ctx context.Context) (graceful context.Context, release func(), err error) {
-	select {
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	case i.sem <- struct{}{}:
-	}
-	graceful, cancel := withGrace(ctx)
-	return graceful, func() {
-		cancel()
-		<-i.sem
-	}, nil
-}
-
-// notify tells listeners what was written.
-func (w *inboxWorker) notify(saved store.Saved) {
-	w.inbox.mirror.notify(change{organization: w.org.Name, organizationID: w.org.ID, kind: store.Webhook, counts: saved.Counts, customers: saved.Changed})
 }
 
 // decode returns what a delivery changes, nil if nothing, and its result if that

@@ -19,8 +19,6 @@ const (
 	// lookupTime bounds asking Polar about unknown meters: the organization's other
 	// deliveries wait meanwhile.
 	lookupTime = 10 * time.Second
-	// lookupPause is how long Polar is not asked again after it gave no answer.
-	lookupPause = 30 * time.Second
 	// lookupLease is after what time a delivery whose meters are being asked for is
 	// taken up again by whoever sees it, should this process be gone by then.
 	lookupLease = time.Minute
@@ -44,14 +42,6 @@ type lookups struct {
 	answered bool
 	gone     map[uuid.UUID]bool   // customer meters that Polar does not have
 	reasons  map[uuid.UUID]string // why a meter is still unknown
-}
-
-func newLookups() *lookups {
-	return &lookups{
-		customerMeters: map[uuid.UUID][]uuid.UUID{},
-		gone:           map[uuid.UUID]bool{},
-		reasons:        map[uuid.UUID]string{},
-	}
 }
 
 // withoutGone leaves out the rows that Polar does not have.
@@ -84,9 +74,6 @@ func (l *lookups) postpone(d store.Delivery, unknown []*polar.CustomerMeter) sto
 // fetchAndApply fetches the unknown meters of l and applies the deliveries that
 // wait for them.
 func (w *inboxWorker) fetchAndApply(ctx context.Context, l *lookups) error {
-	if time.Now().Before(w.fetchAfter) {
-		return nil // the lease runs out later
-	}
 	fetching, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	for meter := range l.customerMeters {
@@ -115,7 +102,6 @@ func (w *inboxWorker) fetchMeter(ctx context.Context, l *lookups, meter uuid.UUI
 			continue
 		case err != nil:
 			l.reasons[meter] = err.Error()
-			w.fetchAfter = time.Now().Add(lookupPause)
 			return nil
 		case single.Rejected != nil:
 			l.reasons[meter] = fmt.Sprintf("customer meter %s: %s", id, single.Rejected.Reason)
@@ -126,20 +112,24 @@ func (w *inboxWorker) fetchMeter(ctx context.Context, l *lookups, meter uuid.UUI
 			l.reasons[meter] = fmt.Sprintf("customer meter %s is one of meter %s and organization %s", id, m.MeterID, m.Meter.OrganizationID)
 			return nil
 		}
-		ctx, release, err := w.inbox.acquire(ctx)
-		if err != nil {
-			return err
-		}
-		defer release()
-		saved, err := w.inbox.mirror.store.Apply(ctx, w.org.ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
-		if err != nil {
-			return err
-		}
-		if saved.Counts.RowsRejected > 0 {
-			l.reasons[meter] = fmt.Sprintf("Postgres refuses customer meter %s (see polar.rejected_rows)", id)
-		}
-		w.notify(saved)
-		return nil
+		return w.saveMeter(ctx, l, m)
 	}
+	return nil
+}
+
+// saveMeter saves a customer meter, and with it its meter.
+func (w *inboxWorker) saveMeter(ctx context.Context, l *lookups, m *polar.CustomerMeter) error {
+	w.inbox.applying.Lock()
+	defer w.inbox.applying.Unlock()
+	ctx, cancel := withGrace(ctx)
+	defer cancel()
+	saved, err := w.inbox.mirror.opts.Store.Apply(ctx, w.org.ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
+	if err != nil {
+		return err
+	}
+	if saved.Counts.RowsRejected > 0 {
+		l.reasons[m.MeterID] = fmt.Sprintf("Postgres refuses customer meter %s (see polar.rejected_rows)", m.ID)
+	}
+	w.inbox.mirror.notify(w.org, 0, store.Webhook, saved.Counts, saved.Changed)
 	return nil
 }

@@ -37,7 +37,7 @@ func (m *Mirror) Lookup(ctx context.Context, id uuid.UUID) (*Lookup, error) {
 		found.Organization, found.Polar, found.Rejected = org.Name, single.CustomerMeter, single.Rejected
 		break
 	}
-	rows, err := m.store.Rows(ctx, []uuid.UUID{id})
+	rows, err := m.opts.Store.Rows(ctx, []uuid.UUID{id})
 	if err != nil {
 		return nil, err
 	}

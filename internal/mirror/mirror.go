@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,8 @@ type Options struct {
 	Organizations []Organization
 	Store         *store.Store
 	Log           *zap.Logger
-	Progress      []Progress
-	Observer      Observer // nil: none
+	Progress      progresses // none, or some
+	Observer      Observer   // nil: none
 
 	// Source names what is read (base URL and API version). A walk begun on
 	// another source is not resumed.
@@ -44,7 +45,7 @@ type Options struct {
 	Walk              bool    // full runs and verify walk the whole list, whatever its size
 	WalkedRows        int     // listed rows up to which they do anyway; 0 means 5000
 	WholeRankRows     int     // rows up to which ranks are compared over the whole list; 0 means 3,000,000
-	PageSize          int     // rows a request asks for at most; 0 means Polar's maximum
+	PageSize          int     // rows a request asks for at most, 7 or more; 0 means Polar's maximum
 	BlockRows         int     // rows saved together; a crash costs twice as many at most; 0 means 2000
 	PagesInFlight     int     // requests in flight per organization; 0 means 8
 	MaxDeleteFraction float64 // of live rows a walk may mark deleted, from 100 suspects on
@@ -57,14 +58,10 @@ type Options struct {
 
 // A Mirror keeps the organizations' customer meters in Postgres.
 type Mirror struct {
-	opts     Options
-	store    *store.Store
-	log      *zap.Logger
-	progress progresses
-	observer Observer
-	outage   outage
-	serving  time.Time // when Serve began; zero unless it runs
-	notices  *notices  // nil: nobody is told
+	opts    Options
+	outage  outage
+	serving time.Time // when Serve began; zero unless it runs
+	notices *notices  // nil: nobody is told
 }
 
 // New returns a Mirror.
@@ -72,14 +69,7 @@ func New(opts Options) (*Mirror, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	return &Mirror{
-		opts:     opts,
-		store:    opts.Store,
-		log:      opts.Log,
-		progress: opts.Progress,
-		observer: opts.Observer,
-		notices:  newNotices(opts.Store, opts.Log),
-	}, nil
+	return &Mirror{opts: opts, notices: newNotices(opts.Store, opts.Log)}, nil
 }
 
 // check checks the options and fills in what is left out.
@@ -87,18 +77,15 @@ func (o *Options) check() error {
 	if len(o.Organizations) == 0 {
 		return errors.New("no organization to mirror: name at least one under organizations")
 	}
-	if o.PageSize != 0 && o.PageSize < minPageSize {
-		return fmt.Errorf("page size %d: want at least %d", o.PageSize, minPageSize)
-	}
 	if o.MaxDeleteFraction < 0 || o.MaxDeleteFraction > 1 {
 		return fmt.Errorf("max_delete_fraction %v: want a number from 0 to 1", o.MaxDeleteFraction)
 	}
-	o.Concurrency = orDefault(o.Concurrency, 4)
-	o.PagesInFlight = orDefault(o.PagesInFlight, 8)
-	o.WholeRankRows = orDefault(o.WholeRankRows, wholeRankRows)
-	o.WalkedRows = orDefault(o.WalkedRows, walkedRows)
-	o.PageSize = min(orDefault(o.PageSize, polar.MaxPageSize), polar.MaxPageSize)
-	o.BlockRows = orDefault(o.BlockRows, 2000)
+	o.Concurrency = cmp.Or(o.Concurrency, 4)
+	o.PagesInFlight = cmp.Or(o.PagesInFlight, 8)
+	o.WholeRankRows = cmp.Or(o.WholeRankRows, wholeRankRows)
+	o.WalkedRows = cmp.Or(o.WalkedRows, walkedRows)
+	o.PageSize = cmp.Or(o.PageSize, polar.MaxPageSize)
+	o.BlockRows = cmp.Or(o.BlockRows, 2000)
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
@@ -108,18 +95,6 @@ func (o *Options) check() error {
 	return nil
 }
 
-// minPageSize is the least number of rows a page may have. A page that reaches
-// below an offset exists only if the offset is no multiple of every possible
-// limit: with 7 that holds up to offset 419, with 25 up to some billions.
-const minPageSize = 7
-
-func orDefault(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
-	}
-	return n
-}
-
 // Backfill walks every organization once, waiting for those that another syncd
 // is working on. One organization's failure does not stop the others; the error
 // joins all of them, each naming its organization.
@@ -127,24 +102,34 @@ func orDefault(n, otherwise int) int {
 // A backfill that was cut short is gone on with: organizations it had finished
 // are left out, the others resume below their last saved block.
 func (m *Mirror) Backfill(ctx context.Context) error {
-	backfill, err := m.store.StartBackfill(ctx)
+	backfill, err := m.opts.Store.StartBackfill(ctx)
 	if err != nil {
 		return err
 	}
+	err = m.forEach(ctx, m.opts.Concurrency, func(w *worker) error { return w.backfill(ctx, backfill) })
+	if ctx.Err() == nil {
+		err = errors.Join(err, m.opts.Store.FinishBackfill(ctx, backfill))
+	}
+	return err
+}
+
+// forEach does something for each organization, at most so many at a time and in their
+// order, and then waits until listeners were told of it. The error joins those of all
+// organizations.
+func (m *Mirror) forEach(ctx context.Context, atATime int, do func(*worker) error) error {
 	errs := make([]error, len(m.opts.Organizations))
 	var group errgroup.Group
-	group.SetLimit(m.opts.Concurrency)
+	group.SetLimit(atATime)
 	for i, org := range m.opts.Organizations {
 		group.Go(func() error {
-			errs[i] = m.backfill(ctx, org, backfill)
+			if err := do(m.worker(org)); err != nil {
+				errs[i] = fmt.Errorf("organization %s: %w", org.Name, err)
+			}
 			return nil
 		})
 	}
 	_ = group.Wait() // the functions return nil
 	m.notices.flush(ctx)
-	if ctx.Err() == nil {
-		errs = append(errs, m.store.FinishBackfill(ctx, backfill))
-	}
 	return errors.Join(errs...)
 }
 
@@ -154,11 +139,10 @@ const repeats = 5
 
 // backfill walks one organization. A lost database connection takes the lock
 // with it; the walk then goes on from its last block on a new one.
-func (m *Mirror) backfill(ctx context.Context, org Organization, backfill store.Backfill) error {
-	w := m.worker(org)
+func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			done, err := session.Backfilled(ctx, backfill, m.opts.Walk)
+			done, err := session.Backfilled(ctx, backfill, w.mirror.opts.Walk)
 			if err != nil {
 				return err
 			}
@@ -168,20 +152,17 @@ func (m *Mirror) backfill(ctx context.Context, org Organization, backfill store.
 			}
 			return w.backfillRun(ctx, session)
 		})
-		if err == nil {
-			return nil
-		}
 		again := lostDatabase(err) || errors.Is(err, ErrNotProven)
 		if !again || attempt > repeats || ctx.Err() != nil {
-			return fmt.Errorf("organization %s: %w", org.Name, err)
+			return err
 		}
 		wait := time.Second << attempt
 		if !lostDatabase(err) {
 			wait = 0 // the list has shifted, nothing is down
 		}
 		w.log.Warn("backfill repeated", zap.Int("attempt", attempt), zap.Duration("wait", wait), zap.Error(err))
-		if err := sleep(ctx, wait); err != nil {
-			return fmt.Errorf("organization %s: %w", org.Name, ErrStopped)
+		if sleep(ctx, wait) != nil {
+			return ErrStopped
 		}
 	}
 }
@@ -206,12 +187,10 @@ func lostDatabase(err error) bool {
 
 // sleep waits for d or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	}
 }
@@ -229,27 +208,21 @@ func (m *Mirror) worker(org Organization) *worker {
 	return &worker{
 		mirror: m,
 		org:    org,
-		log:    m.log.With(zap.String("organization", org.Name)),
+		log:    m.opts.Log.With(zap.String("organization", org.Name)),
 		pace:   newPace(m.opts.PagesInFlight),
 	}
 }
 
 // reader returns what reads the organization, its requests counted by counters.
 func (w *worker) reader(counters *fetch.Counters) reader {
-	return reader{
-		org:    w.org,
-		client: w.org.Client.Counting(counters),
-		pace:   w.pace,
-		opts:   &w.mirror.opts,
-		log:    w.log,
-	}
+	return reader{worker: w, client: w.org.Client.Counting(counters)}
 }
 
 // withSession calls use with the organization's lock held. With wait it waits
 // for another syncd to give the lock back; without it returns [store.ErrBusy].
 func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Session) error) error {
 	return w.with(ctx, use, func() (*store.Session, error) {
-		return w.mirror.store.Acquire(ctx, w.org.ID, wait)
+		return w.mirror.opts.Store.Acquire(ctx, w.org.ID, wait)
 	})
 }
 
@@ -257,7 +230,7 @@ func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Ses
 // [store.ErrSlotTaken] if there is one.
 func (w *worker) withSlot(ctx context.Context, kind store.Kind, slot time.Time, use func(*store.Session) error) error {
 	return w.with(ctx, use, func() (*store.Session, error) {
-		return w.mirror.store.AcquireSlot(ctx, w.org.ID, kind, slot)
+		return w.mirror.opts.Store.AcquireSlot(ctx, w.org.ID, kind, slot)
 	})
 }
 
@@ -286,7 +259,7 @@ func (w *worker) identify(ctx context.Context) error {
 		}
 		w.org.ID = id
 	}
-	if err := w.mirror.store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
+	if err := w.mirror.opts.Store.RegisterOrganization(ctx, w.org.ID, w.org.Name); err != nil {
 		return err
 	}
 	w.identified = true
@@ -294,14 +267,10 @@ func (w *worker) identify(ctx context.Context) error {
 }
 
 func (w *worker) discover(ctx context.Context) (uuid.UUID, error) {
-	listing, err := w.org.Client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
-	if err != nil {
-		return uuid.Nil, err
+	if id, err := visible(ctx, w.org.Client); err != nil || id != uuid.Nil {
+		return id, err
 	}
-	if rows := listing.Page.CustomerMeters; len(rows) > 0 {
-		return rows[0].Meter.OrganizationID, nil
-	}
-	id, known, err := w.mirror.store.OrganizationID(ctx, w.org.Name)
+	id, known, err := w.mirror.opts.Store.OrganizationID(ctx, w.org.Name)
 	if err != nil {
 		return uuid.Nil, err
 	}
@@ -311,9 +280,12 @@ func (w *worker) discover(ctx context.Context) (uuid.UUID, error) {
 	return id, nil
 }
 
+// skipped tells the observer that a scheduled time passed without a run.
+func (w *worker) skipped(why Skip) { w.mirror.opts.Observer.Skipped(w.org.Name, why) }
+
 // status is how the organization stands.
-func (w *worker) status(ctx context.Context) (store.OrgStatus, error) {
-	list, err := w.mirror.store.OrgStatus(ctx, store.OrgStatusQuery{Organizations: []store.Organization{{Name: w.org.Name, ID: w.org.ID}}})
+func (m *Mirror) status(ctx context.Context, org Organization) (store.OrgStatus, error) {
+	list, err := m.opts.Store.OrgStatus(ctx, store.OrgStatusQuery{Organizations: []store.Organization{{Name: org.Name, ID: org.ID}}})
 	if err != nil {
 		return store.OrgStatus{}, err
 	}

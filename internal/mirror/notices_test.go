@@ -197,9 +197,9 @@ func TestChangesThatFollowEachOtherAreToldTogether(t *testing.T) {
 	l := w.listen(`SELECT 'x'`)
 	m := w.mirror()
 	for range 500 {
-		m.notify(change{organization: "acme", organizationID: w.orgs[0].ID, kind: store.Webhook, counts: store.Counts{RowsUpdated: 1}})
+		m.notify(m.opts.Organizations[0], 0, store.Webhook, store.Counts{RowsUpdated: 1}, nil)
 	}
-	m.notify(change{organization: "acme", organizationID: w.orgs[0].ID, kind: store.Full, counts: store.Counts{RowsUnchanged: 1}})
+	m.notify(m.opts.Organizations[0], 0, store.Full, store.Counts{RowsUnchanged: 1}, nil)
 	m.notices.flush(t.Context())
 	if h := l.total(500); h.RowsUpdated != 500 || h.times > 3 {
 		t.Errorf("told of %d changes in %d notifications", h.RowsUpdated, h.times)
@@ -214,8 +214,8 @@ func TestNotificationThatCannotBeSentDoesNotHoldUpTheEnd(t *testing.T) {
 	w.register()
 	l := w.listen(`SELECT 'x'`)
 	m := w.mirror()
-	updated := func(rows int64) change {
-		return change{organization: "acme", organizationID: w.orgs[0].ID, kind: store.Webhook, counts: store.Counts{RowsUpdated: rows}}
+	updated := func(rows int64) {
+		m.notify(m.opts.Organizations[0], 0, store.Webhook, store.Counts{RowsUpdated: rows}, nil)
 	}
 	lock, err := w.db.Pool.Begin(t.Context())
 	if err != nil {
@@ -224,14 +224,14 @@ func TestNotificationThatCannotBeSentDoesNotHoldUpTheEnd(t *testing.T) {
 	if _, err := lock.Exec(t.Context(), `LOCK polar.notifications`); err != nil {
 		t.Fatal(err)
 	}
-	m.notify(updated(1))
+	updated(1)
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
 	m.notices.flush(stopped)
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m.notify(updated(2))
+	updated(2)
 	m.notices.flush(t.Context())
 	if h := l.next(); h.RowsUpdated != 2 {
 		t.Errorf("told %+v, want the two rows that were updated last", h)

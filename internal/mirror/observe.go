@@ -43,21 +43,6 @@ const (
 	SkipFailed   Skip = "failed"      // the round could not begin; the log says why
 )
 
-// String is the reason for people.
-func (s Skip) String() string {
-	switch s {
-	case SkipBusy:
-		return "another syncd works on the organization"
-	case SkipAnswered:
-		return "another syncd has answered the slot"
-	case SkipNoFull:
-		return "no full run has succeeded yet"
-	case SkipTooSoon:
-		return "twice the duration of the last full run has not passed since it began"
-	}
-	return "the round could not begin"
-}
-
 // noObserver is the Observer of a mirror that has none.
 type noObserver struct{}
 

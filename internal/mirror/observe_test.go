@@ -150,7 +150,7 @@ func TestObserverIsToldOfSkips(t *testing.T) {
 	w := small(t, 300)
 	n := newNotes()
 	m := w.mirror(func(o *Options) { o.Observer = n })
-	s := newScheduler(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), Schedules{Incremental: every(time.Hour)})
+	s := newScheduler(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), Schedules{Incremental: every(time.Hour)})
 	round := func() {
 		s.incremental.next = time.Now().Truncate(time.Hour)
 		s.runDue(t.Context())

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -15,25 +16,37 @@ type outage struct {
 	since time.Time // zero: the database is there
 }
 
-// lost notes an error of the connection to the database. Runs go on at the
-// first tick after it is back.
-func (o *outage) lost(log *zap.Logger, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.since.IsZero() {
-		o.since = time.Now()
-		log.Warn("database lost", zap.Error(err))
-		return
+// unexpected reports whether err is to be logged by itself. It is not if ctx has
+// ended, or if the database is lost: runs go on at the first tick after it is back.
+func (m *Mirror) unexpected(ctx context.Context, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return false
 	}
-	log.Debug("database still lost", zap.Error(err))
+	lost := lostDatabase(err)
+	if lost {
+		m.databaseLost(err)
+	}
+	return !lost
 }
 
-// over notes that the database took a write.
-func (o *outage) over(log *zap.Logger) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.since.IsZero() {
-		log.Info("database is back", zap.Duration("elapsed", time.Since(o.since)))
-		o.since = time.Time{}
+// databaseLost notes an error of the connection to the database.
+func (m *Mirror) databaseLost(err error) {
+	m.outage.mu.Lock()
+	defer m.outage.mu.Unlock()
+	if m.outage.since.IsZero() {
+		m.outage.since = time.Now()
+		m.opts.Log.Warn("database lost", zap.Error(err))
+		return
+	}
+	m.opts.Log.Debug("database still lost", zap.Error(err))
+}
+
+// databaseBack notes that the database took a write.
+func (m *Mirror) databaseBack() {
+	m.outage.mu.Lock()
+	defer m.outage.mu.Unlock()
+	if !m.outage.since.IsZero() {
+		m.opts.Log.Info("database is back", zap.Duration("elapsed", time.Since(m.outage.since)))
+		m.outage.since = time.Time{}
 	}
 }

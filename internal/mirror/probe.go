@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,7 +22,7 @@ type Probe struct {
 const manyRows = 10_000
 
 // Probe asks for one row of the organization, and for one deep in a long list. A
-// token that sees another organization is a *WrongOrganizationError.
+// token that sees another organization is an error.
 func (o *Organization) Probe(ctx context.Context) (Probe, error) {
 	params := fetch.ListParams{
 		CustomerID:         o.Filter.CustomerIDs,
@@ -54,14 +55,19 @@ func (o *Organization) Probe(ctx context.Context) (Probe, error) {
 // checkVisible tells an organization without customer meters from one that the
 // token cannot see: Polar answers both with an empty list.
 func checkVisible(ctx context.Context, client *fetch.Client, organization uuid.UUID) error {
-	any, err := client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
-	if err != nil {
-		return err
+	seen, err := visible(ctx, client)
+	if seen != uuid.Nil && seen != organization {
+		return fmt.Errorf("its token cannot see organization %s but sees %s: correct the organization's id, or use a token of that organization", organization, seen)
 	}
-	for _, m := range any.Page.CustomerMeters {
-		if m.Meter.OrganizationID != organization {
-			return &WrongOrganizationError{Configured: organization, Seen: m.Meter.OrganizationID}
-		}
+	return err
+}
+
+// visible is the organization that a token sees, whatever is configured; zero if it
+// sees no customer meters.
+func visible(ctx context.Context, client *fetch.Client) (uuid.UUID, error) {
+	listing, err := client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
+	if err != nil || len(listing.Page.CustomerMeters) == 0 {
+		return uuid.Nil, err
 	}
-	return nil
+	return listing.Page.CustomerMeters[0].Meter.OrganizationID, nil
 }

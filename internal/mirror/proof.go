@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"polarmirror/internal/polar"
+	"polarmirror/internal/store"
 )
 
 // A span is a page of the list: the rows from offset to offset+limit, counted
@@ -25,6 +26,15 @@ func (s span) order() []string {
 		return []string{"-created_at", "-customer_id", "-meter_id"}
 	}
 	return []string{"created_at", "customer_id", "meter_id"}
+}
+
+// checkOrder returns an error, which wraps a [*polar.OrderError], unless the page is
+// in the order asked for, on which everything rests.
+func (s span) checkOrder(page *polar.Page) error {
+	if err := page.CheckOrder(s.newestFirst); err != nil {
+		return fmt.Errorf("page at offset %d is not in the order asked for (%w): nothing can be proven about such a list; if it stays so, report it to syncd's maintainers", s.offset, err)
+	}
+	return nil
 }
 
 // cover returns, of all pages of at most size rows that hold the row at index,
@@ -86,6 +96,7 @@ type proof struct {
 	under  int       // oldest first: low lies at no lower offset, while it is searched for; 0 if not searching
 	misses int       // pages that proved nothing; see maxMisses
 	alone  bool      // pages are asked for one at a time, since few are wanted
+	to     polar.Key // below it nothing is wanted; zero: all is
 	done   bool      // the list is proven from end to end
 }
 
@@ -107,14 +118,8 @@ func resumedProof(size, total, offset int, low polar.Key) proof {
 // and ends the walk as not exact.
 const maxMisses = 200
 
-// A verdict says what a page was worth.
-type verdict int
-
-const (
-	accepted verdict = iota // its rows are proven
-	passed                  // an empty page beyond the end, which proves nothing
-	gap                     // it does not reach low
-)
+// finished reports whether all that is wanted is proven.
+func (p *proof) finished() bool { return p.done || p.known && p.low.Compare(p.to) <= 0 }
 
 // remaining is how many rows lie below low, as far as is known.
 func (p *proof) remaining() int {
@@ -164,7 +169,7 @@ func (p *proof) after(s span) (span, bool) {
 
 // asPlanned reports whether the pages planned after s still fit.
 func (p *proof) asPlanned(s span) bool {
-	if p.done || p.searching() || p.newest != s.newestFirst {
+	if p.finished() || p.searching() || p.newest != s.newestFirst {
 		return false
 	}
 	if p.newest {
@@ -173,49 +178,42 @@ func (p *proof) asPlanned(s span) bool {
 	return p.offset == s.offset
 }
 
-// take judges the page that Polar sent for s.
+// take judges the page that Polar sent for s, and returns the region that it proves
+// and the pages before it did not; nil if there is none.
 //
-// The error is an [OrderError] if the rows are not in the order asked for, on
-// which everything rests, or [ErrNotProven] if too many pages proved nothing.
-func (p *proof) take(s span, page *polar.Page) (verdict, error) {
-	if err := page.CheckOrder(s.newestFirst); err != nil {
-		return gap, &OrderError{Offset: s.offset, Err: err}
+// The error is that of checkOrder, or [ErrNotProven] if too many pages proved nothing.
+func (p *proof) take(s span, page *polar.Page) (*store.Region, error) {
+	if err := s.checkOrder(page); err != nil {
+		return nil, err
 	}
 	p.total = page.TotalCount
-	lowest, highest, ok := ends(s, page)
+	lowest, highest, ok := page.Edges()
 	short := page.Size() < s.limit
+	atTop := short // nothing is newer than the page
+	if s.newestFirst {
+		lowest, highest, atTop = highest, lowest, s.offset == 0
+	}
+	region := &store.Region{High: p.low, ToEnd: !p.known, LowestOffset: s.offset}
 	switch {
 	case !ok && s.offset == 0 && short && p.known:
 		// Rows were listed while this walk ran (or before it was resumed), and
 		// now there are none: an outage or another token says the same as an
 		// organization that lost everything. A walk begun anew can tell.
-		return gap, fmt.Errorf("%w: the list became empty while it was read", ErrNotProven)
+		return nil, fmt.Errorf("%w: the list became empty while it was read", ErrNotProven)
 	case !ok && s.offset == 0 && short:
-		p.done = true
-		return accepted, nil
+		p.done, region.FromStart = true, true
+		return region, nil
 	case !ok:
-		return passed, p.pass(s)
-	case s.provesAbove(page) || (p.known && highest.Key.Compare(p.low) >= 0):
-		return accepted, p.accept(s, lowest, short)
+		return nil, p.pass(s)
+	case atTop || (p.known && highest.Key.Compare(p.low) >= 0):
+		err := p.accept(s, lowest, short)
+		if !p.done && !region.ToEnd && p.low == region.High {
+			return nil, err // a page above low, met while searching for it
+		}
+		region.Low, region.FromStart = p.low, p.done
+		return region, err
 	}
-	return gap, p.missed(s)
-}
-
-// ends returns the lowest and the highest keyed item of a page.
-func ends(s span, page *polar.Page) (lowest, highest polar.Edge, ok bool) {
-	first, last, ok := page.Edges()
-	if s.newestFirst {
-		return last, first, ok
-	}
-	return first, last, ok
-}
-
-// provesAbove reports whether the page for s is at the newest end of the list.
-func (s span) provesAbove(page *polar.Page) bool {
-	if s.newestFirst {
-		return s.offset == 0
-	}
-	return page.Size() < s.limit
+	return nil, p.missed(s)
 }
 
 // pass steps back after a page without a key: the list has become shorter.

@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -46,7 +48,8 @@ var endOfList = polar.Key{CreatedAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time
 
 // proveByRank checks the ranks, and searches for what was overlooked until they fit.
 func (f *fullRun) proveByRank(ctx context.Context) error {
-	meters, err := f.ranks().meters(ctx, f.cursor.TotalCount)
+	all := f.ranks(uuid.Nil)
+	meters, err := all.meters(ctx, f.cursor.TotalCount)
 	if err != nil {
 		return err
 	}
@@ -63,11 +66,11 @@ func (f *fullRun) proveMeter(ctx context.Context, meter uuid.UUID) error {
 		if err := f.waitForSave(ctx); err != nil {
 			return err
 		}
-		rank, fits, err := f.ranks().check(ctx, meter)
+		s := &search{f: f, ranks: f.ranks(meter)}
+		rank, fits, err := s.check(ctx)
 		if err != nil || fits {
 			return err
 		}
-		s := &search{f: f, meter: meter}
 		high, err := s.top(ctx, rank)
 		if err != nil {
 			return err
@@ -80,7 +83,7 @@ func (f *fullRun) proveMeter(ctx context.Context, meter uuid.UUID) error {
 			// Not all customers have a row of the meters walked so far.
 			next := f.sweep.meters[0]
 			f.sweep.meters = f.sweep.meters[1:]
-			err = f.walkMeter(ctx, next)
+			err = f.walkAndSweep(ctx, ofMeter(next), newProof(s.reader.pageSize()))
 		default:
 			check++
 			err = s.run(ctx, high)
@@ -91,17 +94,8 @@ func (f *fullRun) proveMeter(ctx context.Context, meter uuid.UUID) error {
 	}
 }
 
-func (f *fullRun) ranks() *ranks {
-	return &ranks{reader: &f.run.reader, stored: &f.run.session.Writer, began: f.beganAt(), rejected: f.sweep.rejected}
-}
-
-// walkMeter walks a meter, and sweeps the customers that are new by it.
-func (f *fullRun) walkMeter(ctx context.Context, meter uuid.UUID) error {
-	p := newProof(f.run.mirror.opts.PageSize)
-	if err := f.walk(ctx, ofMeter(meter), &p, nil, nil); err != nil {
-		return err
-	}
-	return f.sweepAdded(ctx)
+func (f *fullRun) ranks(meter uuid.UUID) ranks {
+	return ranks{reader: &f.run.reader, stored: &f.run.session.Writer, began: f.beganAt(), rejected: f.sweep.rejected, meter: meter}
 }
 
 // ranks compares ranks of the mirror with Polar's.
@@ -110,80 +104,80 @@ type ranks struct {
 	stored   *store.Writer
 	began    polar.Key          // the rows below it are older than the run
 	rejected map[polar.Key]bool // rows that are listed and not mirrored
+	meter    uuid.UUID          // only its rows are ranked; zero: all are
+	probes   int                // pages read
 }
 
 // meters are the meters whose ranks are compared one after the other in a list of
 // total rows: only the zero one, which stands for all, unless that is too long.
 func (r *ranks) meters(ctx context.Context, total int) ([]uuid.UUID, error) {
-	if total <= r.reader.opts.WholeRankRows {
+	if total <= r.reader.worker.mirror.opts.WholeRankRows {
 		return []uuid.UUID{uuid.Nil}, nil
 	}
 	states, err := r.stored.MeterStates(ctx)
-	var meters []uuid.UUID
-	for meter, archived := range states {
-		if !archived {
-			meters = append(meters, meter)
-		}
-	}
-	return meters, err
+	maps.DeleteFunc(states, func(_ uuid.UUID, archived bool) bool { return archived })
+	return slices.Collect(maps.Keys(states)), err
 }
 
 // check compares the mirror's rank of the last row that is older than the run with
 // Polar's. It returns the number of those rows.
-func (r *ranks) check(ctx context.Context, meter uuid.UUID) (n int, fits bool, err error) {
-	last, _, err := r.stored.LastListed(ctx, r.began, meter)
+func (r *ranks) check(ctx context.Context) (n int, fits bool, err error) {
+	last, _, err := r.stored.LastListed(ctx, r.began, r.meter)
 	if err != nil {
 		return 0, false, err
 	}
-	if n, err = r.count(ctx, polar.Key{}, r.began, meter); err != nil {
+	if n, err = r.count(ctx, polar.Key{}, r.began); err != nil {
 		return 0, false, err
 	}
-	for key := range r.rejected {
-		if key.Compare(r.began) < 0 && key.Compare(last) > 0 && (meter == uuid.Nil || key.MeterID == meter) {
+	for _, key := range r.rejectedFrom(last, r.began) {
+		if key.Compare(last) > 0 {
 			last = key
 		}
 	}
-	page, err := r.page(ctx, pageWith(n-1, n, polar.MaxPageSize), meter)
+	page, err := r.page(ctx, pageWith(n-1, n, polar.MaxPageSize))
 	if err != nil {
 		return 0, false, err
 	}
-	at := n - 1 - page.offset // of the last row, on the page
-	fits = n == 0
-	keys := 0
-	for i, key := range page.Page.Keys() {
-		keys++
-		switch {
-		case i == at:
-			fits = key.Compare(last) == 0
-		case i == at+1:
-			fits = fits && key.Compare(r.began) >= 0
-		}
+	var keys []polar.Key
+	for _, key := range page.Page.Keys() {
+		keys = append(keys, key)
 	}
-	return n, fits && keys == page.Page.Size(), nil
+	next := n - page.offset // the place on the page of the first row that is not older
+	fits = len(keys) == page.Page.Size() &&
+		(n == 0 || next <= len(keys) && keys[next-1].Compare(last) == 0) &&
+		(next >= len(keys) || keys[next].Compare(r.began) >= 0)
+	return n, fits, nil
 }
 
 // count counts the listed rows from low up to, and not including, high: those of the
 // mirror, and those that cannot be mirrored.
-func (r *ranks) count(ctx context.Context, low, high polar.Key, meter uuid.UUID) (int, error) {
-	n, err := r.stored.CountListed(ctx, low, high, meter)
-	if err != nil || len(r.rejected) == 0 {
+func (r *ranks) count(ctx context.Context, low, high polar.Key) (int, error) {
+	n, err := r.stored.CountListed(ctx, low, high, r.meter)
+	keys := r.rejectedFrom(low, high)
+	if err != nil || len(keys) == 0 {
 		return n, err
-	}
-	var keys []polar.Key
-	for key := range r.rejected {
-		if key.Compare(low) >= 0 && key.Compare(high) < 0 && (meter == uuid.Nil || key.MeterID == meter) {
-			keys = append(keys, key)
-		}
 	}
 	keys, err = r.stored.NotMirrored(ctx, keys)
 	return n + len(keys), err
 }
 
+// rejectedFrom are the rejected rows from low up to, and not including, high.
+func (r *ranks) rejectedFrom(low, high polar.Key) []polar.Key {
+	var keys []polar.Key
+	for key := range r.rejected {
+		if key.Compare(low) >= 0 && key.Compare(high) < 0 && (r.meter == uuid.Nil || key.MeterID == r.meter) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // page reads a page oldest first.
-func (r *ranks) page(ctx context.Context, s span, meter uuid.UUID) (listedPage, error) {
-	page, err := r.reader.list(ctx, ofMeter(meter), s, s.order())
+func (r *ranks) page(ctx context.Context, s span) (listedPage, error) {
+	r.probes++
+	page, err := r.reader.list(ctx, ofMeter(r.meter), s, s.order())
 	if err == nil {
-		err = page.checkOrder()
+		err = s.checkOrder(page.Page)
 	}
 	return page, err
 }
@@ -218,9 +212,8 @@ func (m mark) drift() int { return m.polar - m.mirrors }
 
 // A search finds the rows that make ranks differ.
 type search struct {
-	f      *fullRun
-	meter  uuid.UUID
-	probes int
+	ranks
+	f *fullRun
 }
 
 // run finds what makes the ranks differ below high, and sees to it.
@@ -230,12 +223,11 @@ func (s *search) run(ctx context.Context, high mark) error {
 	if err := f.checkArchived(ctx, allArchivedChecks); err != nil {
 		return err
 	}
-	f.sweep.added = nil
-	find := func() error { return s.between(ctx, mark{}, high) }
+	find := s.between
 	if max(high.drift(), -high.drift()) > high.polar/widespread {
-		find = func() error { return s.walk(ctx, mark{}, high) }
+		find = s.walk
 	}
-	if err := f.clearListed(ctx, find); err != nil {
+	if err := find(ctx, mark{}, high); err != nil {
 		return err
 	}
 	f.run.log.Info("ranks searched", zap.Int("pages", s.probes), zap.Int("customers", len(f.sweep.added)))
@@ -245,48 +237,17 @@ func (s *search) run(ctx context.Context, high mark) error {
 	return f.reconcileSweep(ctx)
 }
 
-// top finds Polar's rank of the beginning of the run, looking from where the mirror's
-// is outward in doubling steps.
-func (s *search) top(ctx context.Context, n int) (mark, error) {
-	began := s.f.beganAt()
-	step := s.f.run.mirror.opts.PageSize
-	for low, high, at := 0, -1, n; ; {
-		page, err := s.page(ctx, at)
-		if err != nil {
-			return mark{}, err
-		}
-		older, size := 0, page.Page.Size()
+// top finds Polar's rank of the beginning of the run, looking from the mirror's.
+func (s *search) top(ctx context.Context, rank int) (mark, error) {
+	_, at, err := findBorder(ctx, rank, s.reader.pageSize(), s.page, func(page listedPage) (older int) {
 		for i, key := range page.Page.Keys() {
-			if key.Compare(began) < 0 {
+			if key.Compare(s.began) < 0 {
 				older = i + 1
 			}
 		}
-		switch {
-		case older > 0 && (older < size || size < page.limit), older == 0 && page.offset == 0:
-			return mark{began, page.offset + older, n}, nil
-		case older > 0:
-			low = page.offset + size
-		default:
-			high = page.offset
-		}
-		switch {
-		case high >= 0 && high <= low:
-			return mark{began, high, n}, nil
-		case high < 0:
-			at, step = low+step, 2*step
-		case low > 0:
-			at = (low + high) / 2
-		default:
-			at, step = max(high-step, 0), 2*step
-		}
-	}
-}
-
-// page reads the page with the row at Polar's rank at.
-func (s *search) page(ctx context.Context, at int) (listedPage, error) {
-	s.probes++
-	size := s.f.run.mirror.opts.PageSize
-	return s.f.ranks().page(ctx, span{offset: at / size * size, limit: size}, s.meter)
+		return older
+	})
+	return mark{key: s.began, polar: at, mirrors: rank}, err
 }
 
 // between sees to what differs between two rows. It begins with the newer half, so
@@ -295,10 +256,11 @@ func (s *search) between(ctx context.Context, low, high mark) error {
 	if low.drift() == high.drift() {
 		return nil
 	}
-	if s.probes >= maxProbes || high.polar-low.polar < 2*s.f.run.mirror.opts.PageSize {
+	size := s.reader.pageSize()
+	if s.probes >= maxProbes || high.polar-low.polar < 2*size {
 		return s.walk(ctx, low, high)
 	}
-	page, err := s.page(ctx, (low.polar+high.polar)/2)
+	page, err := s.page(ctx, span{offset: (low.polar + high.polar) / 2 / size * size, limit: size})
 	if err != nil {
 		return err
 	}
@@ -311,11 +273,11 @@ func (s *search) between(ctx context.Context, low, high mark) error {
 	if from.key.Compare(low.key) <= 0 || to.key.Compare(high.key) >= 0 {
 		return s.walk(ctx, low, high) // the list has shifted
 	}
-	below, err := s.f.ranks().count(ctx, low.key, from.key, s.meter)
+	below, err := s.count(ctx, low.key, from.key)
 	if err != nil {
 		return err
 	}
-	within, err := s.f.ranks().count(ctx, from.key, to.key, s.meter)
+	within, err := s.count(ctx, from.key, to.key)
 	if err != nil {
 		return err
 	}
@@ -325,29 +287,17 @@ func (s *search) between(ctx context.Context, low, high mark) error {
 		return err
 	}
 	if from.drift() != to.drift() {
-		if err := s.save(ctx, page); err != nil {
+		page.region = &store.Region{Low: from.key, High: to.key, Meters: page.filter.MeterIDs, LowestOffset: page.offset}
+		if err := s.f.save(ctx, func(yield func(listedPage, error) bool) { yield(page, nil) }); err != nil {
 			return err
 		}
 	}
 	return s.between(ctx, low, from)
 }
 
-// save saves what a page shows, and suspects what it lacks.
-func (s *search) save(ctx context.Context, page listedPage) error {
-	f := s.f
-	f.run.reader.rejectForeign(page.Page)
-	first, last, _ := page.Page.Edges()
-	f.saver.block.add(page, nil)
-	f.saver.block.region = &store.Region{Low: first.Key, High: last.Key, Meters: page.filter.MeterIDs, LowestOffset: page.offset}
-	if err := f.take(ctx, page); err != nil {
-		return err
-	}
-	return f.saver.flush(ctx)
-}
-
 // walk reads what lies between two rows in overlapping pages.
 func (s *search) walk(ctx context.Context, low, high mark) error {
-	p := resumedProof(s.f.run.mirror.opts.PageSize, s.f.cursor.TotalCount, high.polar, high.key)
-	p.alone = high.polar-low.polar < 2*s.f.run.mirror.opts.PageSize
-	return s.f.walk(ctx, ofMeter(s.meter), &p, nil, func() bool { return p.low.Compare(low.key) <= 0 })
+	p := resumedProof(s.reader.pageSize(), s.f.cursor.TotalCount, high.polar, high.key)
+	p.alone, p.to = high.polar-low.polar < 2*s.reader.pageSize(), low.key
+	return s.f.walk(ctx, ofMeter(s.meter), &p, nil)
 }

@@ -47,14 +47,10 @@ func (e *DeletionError) Error() string {
 // resumed walk has those found before it. It marks nothing that Polar, asked
 // for the very row, does not answer with 404.
 func (f *fullRun) reconcile(ctx context.Context) error {
-	if err := f.explainByScope(ctx); err != nil {
-		return err
-	}
-	if err := f.explainByMeter(ctx); err != nil {
-		return err
-	}
-	if err := f.checkDeletionLimit(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{f.explainByScope, f.explainByMeter, f.checkDeletionLimit} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
 	after := uuid.Nil
 	for {
@@ -68,6 +64,22 @@ func (f *fullRun) reconcile(ctx context.Context) error {
 		}
 		if !f.checkpoint() {
 			return ErrStopped
+		}
+	}
+}
+
+// eachSuspectSet calls use with the suspects of some customers at a time, who fit into
+// one request.
+func (f *fullRun) eachSuspectSet(ctx context.Context, use func([]store.CustomerSuspects) error) error {
+	after := uuid.Nil
+	for {
+		customers, err := f.run.session.SuspectsByCustomer(ctx, after, customersPerSet)
+		if err != nil || len(customers) == 0 {
+			return err
+		}
+		after = customers[len(customers)-1].CustomerID
+		if err := use(customers); err != nil {
+			return err
 		}
 	}
 }
@@ -89,10 +101,8 @@ func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) err
 	if err != nil {
 		return err
 	}
-	if len(gone) > 0 {
-		if err := f.run.checkToken(ctx, f.listed); err != nil {
-			return err
-		}
+	if err := f.run.checkToken(ctx, gone, f.listed); err != nil {
+		return err
 	}
 	old := slices.DeleteFunc(slices.Clone(gone), func(id uuid.UUID) bool { return young[id] })
 	if err := f.run.markDeleted(ctx, old); err != nil || !sweep {
@@ -108,11 +118,14 @@ func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) err
 // errBlind means that 404s prove nothing.
 var errBlind = errors.New("the token may no longer see the organization: even rows that Polar has just listed answer 404, so nothing was marked deleted; check the organization's id and token (syncd config check)")
 
-// checkToken asks for a row that was just listed, after others were answered with
+// checkToken asks for a row that was just listed, if others were answered with
 // 404: a token that has lost the organization gets 404 for every row.
-func (r *Run) checkToken(ctx context.Context, listed []uuid.UUID) error {
+func (r *Run) checkToken(ctx context.Context, gone, listed []uuid.UUID) error {
+	if len(gone) == 0 || len(listed) == 0 {
+		return nil
+	}
 	found, err := r.firstThere(ctx, listed)
-	if err == nil && found == nil && len(listed) > 0 {
+	if err == nil && found == nil {
 		return errBlind
 	}
 	return err
@@ -135,21 +148,27 @@ func (f *fullRun) explainByMeter(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return f.askMeters(ctx, meters, func(meter uuid.UUID, found *fetch.Single) error {
+		if found == nil || found.CustomerMeter == nil || found.CustomerMeter.Meter.ArchivedAt.IsZero() {
+			return nil
+		}
+		return f.run.session.DropMeterSuspects(ctx, meter)
+	})
+}
+
+// askMeters asks for one of the sampled rows of each meter until Polar has one, saves
+// it, which saves its meter, and passes it to then; nil if Polar has none of them.
+func (f *fullRun) askMeters(ctx context.Context, meters []store.SuspectMeter, then func(meter uuid.UUID, found *fetch.Single) error) error {
 	for _, meter := range meters {
-		single, err := f.run.firstThere(ctx, meter.Samples)
+		found, err := f.run.firstThere(ctx, meter.Samples)
+		if err == nil && found != nil {
+			err = f.run.saveSingles(ctx, []*fetch.Single{found}, false)
+		}
+		if err == nil {
+			err = then(meter.MeterID, found)
+		}
 		if err != nil {
 			return err
-		}
-		if single == nil {
-			continue
-		}
-		if err := f.run.saveSingles(ctx, []*fetch.Single{single}, false); err != nil {
-			return err
-		}
-		if m := single.CustomerMeter; m != nil && !m.Meter.ArchivedAt.IsZero() {
-			if err := f.run.session.DropMeterSuspects(ctx, meter.MeterID); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -181,21 +200,12 @@ func (f *fullRun) checkArchived(ctx context.Context, checks int) error {
 	if err != nil {
 		return err
 	}
-	for _, meter := range meters {
-		single, err := f.run.firstThere(ctx, meter.Samples)
-		if err != nil {
-			return err
+	return f.askMeters(ctx, meters, func(meter uuid.UUID, found *fetch.Single) error {
+		if found != nil {
+			return nil
 		}
-		if single != nil {
-			err = f.run.saveSingles(ctx, []*fetch.Single{single}, false)
-		} else {
-			err = f.run.session.SuspectMeter(ctx, meter.MeterID)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return f.run.session.SuspectMeter(ctx, meter)
+	})
 }
 
 // checkDeletionLimit refuses deletions on a scale that a wrong token or an outage
@@ -260,39 +270,28 @@ func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 	if len(singles) == 0 {
 		return nil
 	}
-	full := &store.Block{RequestedAt: singles[0].Began, Force: true, Rewrite: rewrite}
-	page := &polar.Page{}
+	var b block
 	for _, s := range singles {
-		if s.Began.Before(full.RequestedAt) {
-			full.RequestedAt = s.Began
-		}
+		page := &polar.Page{}
 		if s.CustomerMeter != nil {
-			page.CustomerMeters = append(page.CustomerMeters, *s.CustomerMeter)
+			page.CustomerMeters = []polar.CustomerMeter{*s.CustomerMeter}
 		}
 		if s.Rejected != nil {
-			page.Rejected = append(page.Rejected, *s.Rejected)
+			page.Rejected = []polar.RejectedRow{*s.Rejected}
 		}
+		r.reader.rejectForeign(page)
+		b.add(listedPage{Listing: &fetch.Listing{Page: page, Began: s.Began}}, nil)
 	}
-	r.reader.rejectForeign(page)
-	for i := range page.CustomerMeters {
-		full.CustomerMeters = append(full.CustomerMeters, &page.CustomerMeters[i])
-	}
-	for _, row := range page.Rejected {
-		full.Rejected = append(full.Rejected, store.RejectedRow{RejectedRow: row})
-	}
-	_, err := r.save(ctx, full)
+	b.Force, b.Rewrite = true, rewrite
+	_, err := r.save(ctx, b.take())
 	return err
 }
 
 // fingerprint is what a full run was asked to read, and whether it has to walk. A
 // cursor that belongs to another one is not gone on from.
 func (w *worker) fingerprint() string {
-	text, _ := json.Marshal(struct { // of strings and uuids: cannot fail
-		Source  string
-		Filter  Filter
-		Walk    bool
-		Decoder int
-	}{w.mirror.opts.Source, w.org.Filter, w.mirror.opts.Walk, polar.DecoderVersion})
+	opts := w.mirror.opts
+	text, _ := json.Marshal([]any{opts.Source, w.org.Filter, opts.Walk, polar.DecoderVersion}) // of strings and uuids: cannot fail
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
 }

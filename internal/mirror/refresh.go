@@ -2,18 +2,13 @@ package mirror
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"go.uber.org/zap"
 
-	"polarmirror/internal/fetch"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
@@ -62,18 +57,14 @@ const (
 // such as those of archived meters, stay as they are.
 func (m *Mirror) Refresh(ctx context.Context, customers []string) ([]Refreshed, error) {
 	var reports []Refreshed
-	var errs []error
-	for _, org := range m.opts.Organizations {
-		report, err := m.worker(org).refresh(ctx, customers)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("organization %s: %w", org.Name, err))
-		}
+	err := m.forEach(ctx, 1, func(w *worker) error {
+		report, err := w.refresh(ctx, customers)
 		if report != nil {
 			reports = append(reports, *report)
 		}
-	}
-	m.notices.flush(ctx)
-	return reports, errors.Join(errs...)
+		return err
+	})
+	return reports, err
 }
 
 // refresh is one organization's refresh. What it changed is in the report even if it
@@ -82,33 +73,57 @@ func (w *worker) refresh(ctx context.Context, asked []string) (*Refreshed, error
 	if err := w.identify(ctx); err != nil {
 		return nil, err
 	}
-	requests := &fetch.Counters{}
-	r := &refresh{
-		run: Run{
-			mirror: w.mirror,
-			org:    w.org,
-			reader: w.reader(requests),
-			record: &store.Run{Kind: store.Refresh},
-			counts: counts{requests: requests},
-			log:    w.log.With(zap.String("kind", string(store.Refresh))),
-			began:  time.Now(),
-		},
-		customers: map[uuid.UUID]*RefreshedCustomer{},
-		named:     map[string][]uuid.UUID{},
-	}
-	err := r.end(ctx, r.read(ctx, asked))
+	r := &refresh{run: w.newRun(nil, &store.Run{Kind: store.Refresh})}
+	err := r.run.finish(ctx, store.Outcome{Err: r.read(ctx, asked)})
+	r.run.mirror.notify(w.org, r.run.record.ID, store.Refresh, r.run.counts.total, r.changed)
 	return r.report(asked, err), err
 }
 
 // A refresh is one under way.
 type refresh struct {
-	run       Run
-	customers map[uuid.UUID]*RefreshedCustomer
-	named     map[string][]uuid.UUID // customers by either of their ids
+	run       *Run
+	customers []*refreshedCustomer
+	changed   []uuid.UUID // customers whose rows were written
 	listed    int
 }
 
-// read lists the customers in as few requests as possible, and saves their rows.
+// A refreshedCustomer also has the ids in the seller's system that the mirror knew and
+// that Polar says now.
+type refreshedCustomer struct {
+	RefreshedCustomer
+	external []string
+}
+
+// isNamed reports whether text is one of the customer's ids.
+func (c *refreshedCustomer) isNamed(text string) bool {
+	id, ok := polarID(text)
+	return ok && id == c.ID || slices.Contains(c.external, text)
+}
+
+// polarID returns the id at Polar that text may be.
+func polarID(text string) (uuid.UUID, bool) {
+	id, err := uuid.Parse(text)
+	return id, err == nil && len(text) == 36 && id.Version() == 4
+}
+
+// customer returns the customer, and notes its id in the seller's system.
+func (r *refresh) customer(id uuid.UUID, external string) *refreshedCustomer {
+	i := slices.IndexFunc(r.customers, func(c *refreshedCustomer) bool { return c.ID == id })
+	if i < 0 {
+		i = len(r.customers)
+		r.customers = append(r.customers, &refreshedCustomer{RefreshedCustomer: RefreshedCustomer{ID: id}})
+	}
+	if external != "" {
+		r.customers[i].external = append(r.customers[i].external, external)
+	}
+	return r.customers[i]
+}
+
+// externalPerSet keeps addresses short, whatever ids the seller has.
+const externalPerSet = 25
+
+// read lists the customers in few requests, within the organization's own filter, and
+// saves their rows.
 func (r *refresh) read(ctx context.Context, asked []string) error {
 	var ids []uuid.UUID
 	for _, text := range asked {
@@ -116,7 +131,7 @@ func (r *refresh) read(ctx context.Context, asked []string) error {
 			ids = append(ids, id)
 		}
 	}
-	known, err := r.run.mirror.store.KnownCustomers(ctx, r.run.org.ID, ids, asked)
+	known, err := r.run.mirror.opts.Store.KnownCustomers(ctx, r.run.org.ID, ids, asked)
 	if err != nil {
 		return err
 	}
@@ -126,11 +141,19 @@ func (r *refresh) read(ctx context.Context, asked []string) error {
 	var external []string
 	for _, text := range asked {
 		// Sellers may use UUIDs too.
-		if id, ok := polarID(text); !ok || r.customers[id] == nil {
+		id, ok := polarID(text)
+		if !ok || !slices.ContainsFunc(known, func(c store.KnownCustomer) bool { return c.ID == id }) {
 			external = append(external, text)
 		}
 	}
-	for _, filter := range r.filters(ids, external) {
+	filter := r.run.org.Filter
+	for filter.CustomerIDs = range slices.Chunk(within(ids, r.run.org.Filter.CustomerIDs), customersPerSet) {
+		if err := r.readUnder(ctx, filter); err != nil {
+			return err
+		}
+	}
+	filter = r.run.org.Filter
+	for filter.ExternalCustomerIDs = range slices.Chunk(within(external, filter.ExternalCustomerIDs), externalPerSet) {
 		if err := r.readUnder(ctx, filter); err != nil {
 			return err
 		}
@@ -139,43 +162,6 @@ func (r *refresh) read(ctx context.Context, asked []string) error {
 		return checkVisible(ctx, r.run.reader.client, r.run.org.ID)
 	}
 	return nil
-}
-
-// polarID returns the id at Polar that text may be.
-func polarID(text string) (uuid.UUID, bool) {
-	id, err := uuid.Parse(text)
-	return id, err == nil && len(text) == 36 && id.Version() == 4
-}
-
-// customer returns the customer, and notes its ids.
-func (r *refresh) customer(id uuid.UUID, external string) *RefreshedCustomer {
-	for _, name := range []string{id.String(), external} {
-		if name != "" && !slices.Contains(r.named[name], id) {
-			r.named[name] = append(r.named[name], id)
-		}
-	}
-	if r.customers[id] == nil {
-		r.customers[id] = &RefreshedCustomer{ID: id}
-	}
-	return r.customers[id]
-}
-
-// filters are those under which the customers are listed, within the organization's
-// own.
-func (r *refresh) filters(ids []uuid.UUID, external []string) []Filter {
-	var filters []Filter
-	own := r.run.org.Filter
-	for set := range slices.Chunk(within(ids, own.CustomerIDs), customersPerSet) {
-		filter := own
-		filter.CustomerIDs = set
-		filters = append(filters, filter)
-	}
-	for _, set := range packExternal(within(external, own.ExternalCustomerIDs)) {
-		filter := own
-		filter.ExternalCustomerIDs = set
-		filters = append(filters, filter)
-	}
-	return filters
 }
 
 // within returns the ids that allowed lets in, each once; an empty list lets in all.
@@ -189,60 +175,40 @@ func within[T comparable](ids, allowed []T) []T {
 	return kept
 }
 
-// packExternal makes sets of ids in the seller's own system, whose addresses are no
-// longer than those of sets of Polar's ids.
-func packExternal(ids []string) [][]string {
-	const most = customersPerSet * len("&customer_id=00000000-0000-0000-0000-000000000000")
-	var sets [][]string
-	var set []string
-	size := 0
-	for _, id := range ids {
-		n := len("&external_customer_id=") + len(url.QueryEscape(id))
-		if len(set) > 0 && size+n > most {
-			sets, set, size = append(sets, set), nil, 0
-		}
-		set, size = append(set, id), size+n
-	}
-	if len(set) > 0 {
-		sets = append(sets, set)
-	}
-	return sets
-}
-
 // readUnder lists the rows under filter and saves them together. The block has no
 // region, so that rows which the list lacks are no suspects.
 func (r *refresh) readUnder(ctx context.Context, filter Filter) error {
-	p := newProof(r.run.mirror.opts.PageSize)
+	p := newProof(r.run.reader.pageSize())
 	var b block
 	for page, err := range r.run.reader.provenPages(ctx, filter, &p, nil) {
 		if err != nil {
 			return err
 		}
 		r.run.counts.pages++
-		b.add(page.listedPage, nil)
+		b.add(page, nil)
 	}
 	rows := map[uuid.UUID]*polar.CustomerMeter{} // pages overlap
 	var ids []uuid.UUID
-	for _, m := range b.rows {
+	for _, m := range b.CustomerMeters {
 		if rows[m.ID] == nil {
 			ids = append(ids, m.ID)
 		}
 		rows[m.ID] = m
 	}
-	r.listed += len(ids) + len(b.rejected)
-	before, err := r.run.mirror.store.Rows(ctx, ids)
+	r.listed += len(ids) + len(b.Rejected)
+	before, err := r.run.mirror.opts.Store.Rows(ctx, ids)
 	if err != nil {
 		return err
 	}
 	graceful, cancel := withGrace(ctx)
 	defer cancel()
-	saved, err := r.run.mirror.store.Refresh(graceful, r.run.org.ID, b.take())
+	saved, err := r.run.mirror.opts.Store.Refresh(graceful, r.run.org.ID, b.take())
 	if err != nil {
 		return err
 	}
 	r.run.count(saved.Counts)
-	r.run.counts.changed = append(r.run.counts.changed, saved.Changed...)
-	after, err := r.run.mirror.store.Rows(graceful, ids)
+	r.changed = append(r.changed, saved.Changed...)
+	after, err := r.run.mirror.opts.Store.Rows(graceful, ids)
 	if err != nil {
 		return err
 	}
@@ -280,14 +246,13 @@ func compareRows(before, after *store.Row) *RowChange {
 	change.Fields = withoutRaw(polar.Diff(&before.CustomerMeter, &after.CustomerMeter))
 	if after.Live() && !before.Live() {
 		change.Kind = RowReturned
-		for _, mark := range []struct {
-			field string
-			at    time.Time
-		}{{"deleted_at", before.DeletedAt}, {"out_of_scope_at", before.OutOfScopeAt}} {
-			if !mark.at.IsZero() {
-				change.Fields = append(change.Fields, polar.Difference{Field: mark.field, A: mark.at.UTC().Format(time.RFC3339Nano)})
+		ended := func(field string, at time.Time) {
+			if !at.IsZero() {
+				change.Fields = append(change.Fields, polar.Difference{Field: field, A: at.UTC().Format(time.RFC3339Nano)})
 			}
 		}
+		ended("deleted_at", before.DeletedAt)
+		ended("out_of_scope_at", before.OutOfScopeAt)
 	}
 	if len(change.Fields) == 0 {
 		return nil
@@ -308,25 +273,6 @@ func withoutRaw(all []polar.Difference) []polar.Difference {
 	return kept
 }
 
-// end records the run and notifies listeners. It returns err, or why the run could
-// not be recorded.
-func (r *refresh) end(ctx context.Context, err error) error {
-	run := &r.run
-	run.count(run.counts.unrecorded())
-	outcome := store.Outcome{Counts: run.counts.total, Err: err, Stopped: err != nil && ctx.Err() != nil}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-	defer cancel()
-	id, failed := run.mirror.store.RecordRun(last, run.org.ID, store.Refresh, time.Since(run.began), outcome)
-	if failed != nil && !lostDatabase(err) {
-		outcome.Err = errors.Join(err, failed)
-	}
-	run.record.ID = id
-	run.log = run.log.With(zap.Int64("run_id", id))
-	run.notify()
-	run.report(&outcome)
-	return outcome.Err
-}
-
 // report tells of the customers in the order in which they were asked for. Whether
 // one is unknown is not known after an error.
 func (r *refresh) report(asked []string, err error) *Refreshed {
@@ -336,20 +282,20 @@ func (r *refresh) report(asked []string, err error) *Refreshed {
 		Rejected:     r.run.counts.total.RowsRejected,
 		Filtered:     !r.run.org.Filter.Empty(),
 	}
-	told := map[uuid.UUID]bool{}
 	for _, text := range asked {
-		found := r.named[text]
-		if id, ok := polarID(text); ok && len(found) == 0 {
-			found = r.named[id.String()] // which may have been written in capitals
-		}
-		if len(found) == 0 && err == nil && !slices.Contains(report.Unknown, text) {
-			report.Unknown = append(report.Unknown, text)
-		}
-		for _, id := range found {
-			if c := r.customers[id]; !told[id] {
-				told[id], c.Asked = true, text
-				report.Customers = append(report.Customers, *c)
+		unknown := err == nil
+		for _, c := range r.customers {
+			if !c.isNamed(text) {
+				continue
 			}
+			unknown = false
+			if c.Asked == "" {
+				c.Asked = text
+				report.Customers = append(report.Customers, c.RefreshedCustomer)
+			}
+		}
+		if unknown && !slices.Contains(report.Unknown, text) {
+			report.Unknown = append(report.Unknown, text)
 		}
 	}
 	return report

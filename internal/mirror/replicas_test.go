@@ -124,7 +124,7 @@ func TestTicksBeforeTheFirstWalkAreSkippedWithAReason(t *testing.T) {
 	}
 	lines := skips(logs)
 	for _, line := range lines {
-		if line["kind"] != "incremental" || line["slots"] != int64(1) || line["reason"] != SkipNoFull.String() {
+		if line["kind"] != "incremental" || line["slots"] != int64(1) || line["reason"] != errNoFloor.Error() {
 			t.Errorf("logged %v", line)
 		}
 	}

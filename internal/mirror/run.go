@@ -18,8 +18,8 @@ type Run struct {
 	mirror  *Mirror
 	org     Organization
 	reader  reader
-	session *store.Session
-	record  *store.Run // its row in sync_runs
+	session *store.Session // nil: it holds no lock
+	record  *store.Run     // its row in sync_runs
 	counts  counts
 	log     *zap.Logger
 	began   time.Time
@@ -33,8 +33,6 @@ type counts struct {
 	pages    int64           // accepted
 	recorded store.Counts    // of requests and pages, what sync_runs has
 	total    store.Counts    // of rows, what was written; of the rest, what was recorded
-	notified store.Counts    // of total, what listeners were told or will be
-	changed  []uuid.UUID     // customers whose rows were written and of whom listeners were not told
 }
 
 // unrecorded are the requests and pages that sync_runs does not have yet. They
@@ -63,7 +61,15 @@ func (w *worker) start(ctx context.Context, session *store.Session, kind store.K
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
-	w.mirror.outage.over(w.mirror.log)
+	w.mirror.databaseBack()
+	run := w.newRun(session, record)
+	run.log = run.log.With(zap.Int64("run_id", record.ID))
+	return run, nil
+}
+
+// newRun returns a run that is recorded already, or has no session and is recorded
+// once it has ended.
+func (w *worker) newRun(session *store.Session, record *store.Run) *Run {
 	requests := &fetch.Counters{}
 	return &Run{
 		mirror:  w.mirror,
@@ -72,19 +78,15 @@ func (w *worker) start(ctx context.Context, session *store.Session, kind store.K
 		session: session,
 		record:  record,
 		counts:  counts{requests: requests},
-		log:     w.log.With(zap.Int64("run_id", record.ID), zap.String("kind", string(kind))),
+		log:     w.log.With(zap.String("kind", string(record.Kind))),
 		began:   time.Now(),
-	}, nil
+	}
 }
 
 // notStarted logs why there is no run to log its own end, and returns err. A
 // slot that is taken is no fault, nor is being told to stop.
 func (w *worker) notStarted(ctx context.Context, kind store.Kind, err error) error {
-	switch {
-	case ctx.Err() != nil || errors.Is(err, store.ErrSlotTaken):
-	case lostDatabase(err):
-		w.mirror.outage.lost(w.mirror.log, err)
-	default:
+	if !errors.Is(err, store.ErrSlotTaken) && w.mirror.unexpected(ctx, err) {
 		w.log.Error("run not started", zap.String("kind", string(kind)), zap.Error(err))
 	}
 	return err
@@ -112,33 +114,14 @@ func (r *Run) saved(b *store.Block, saved store.Saved) {
 	r.counts.recorded.Add(b.Counts)
 	r.count(saved.Counts)
 	r.noteChange(b, saved)
-	r.counts.changed = append(r.counts.changed, saved.Changed...)
-	r.notify()
-	r.log.Debug("block saved",
-		zap.Int64("pages", saved.Counts.Pages),
-		zap.Int64("rows_seen", saved.Counts.RowsSeen),
-		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
-		zap.Int64("rows_updated", saved.Counts.RowsUpdated),
-		zap.Int64("rows_rejected", saved.Counts.RowsRejected))
+	r.mirror.notify(r.org, r.record.ID, r.record.Kind, saved.Counts, saved.Changed)
+	r.log.Debug("block saved", countFields(saved.Counts)...)
 }
 
 // count adds to what the run has done so far.
 func (r *Run) count(c store.Counts) {
 	r.counts.total.Add(c)
-	r.mirror.observer.Counted(r.org.Name, c)
-}
-
-// notify tells listeners what the run has written since they were last told.
-func (r *Run) notify() {
-	total, notified := r.counts.total, r.counts.notified
-	since := store.Counts{
-		RowsInserted: total.RowsInserted - notified.RowsInserted,
-		RowsUpdated:  total.RowsUpdated - notified.RowsUpdated,
-		RowsDeleted:  total.RowsDeleted - notified.RowsDeleted,
-	}
-	r.counts.notified.Add(since)
-	r.mirror.notify(change{organization: r.org.Name, organizationID: r.org.ID, runID: r.record.ID, kind: r.record.Kind, counts: since, customers: r.counts.changed})
-	r.counts.changed = nil
+	r.mirror.opts.Observer.Counted(r.org.Name, c)
 }
 
 // markDeleted marks rows that Polar, asked for each of them, does not have.
@@ -150,32 +133,36 @@ func (r *Run) markDeleted(ctx context.Context, gone []uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	r.count(store.Counts{RowsDeleted: int64(len(customers))})
-	r.counts.changed = append(r.counts.changed, customers...)
+	deleted := store.Counts{RowsDeleted: int64(len(customers))}
+	r.count(deleted)
+	r.mirror.notify(r.org, r.record.ID, r.record.Kind, deleted, customers)
 	return nil
 }
 
-// finish records how the run ended and logs its closing line. It returns
-// outcome.Err, or [ErrStopped] if the run ended because ctx did.
+// finish records how the run ended, logs its closing line and tells the observer. It returns
+// outcome.Err, or [ErrStopped] if a run that can be gone on with ended because ctx did.
 func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 	if outcome.Err != nil && ctx.Err() != nil {
-		outcome.Err = ErrStopped
 		outcome.Stopped = true
+		if r.session != nil {
+			outcome.Err = ErrStopped
+		}
 	}
 	outcome.Counts, outcome.FoundChange = r.counts.unrecorded(), r.foundChange
 	r.count(outcome.Counts)
-	r.notify()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
-	if err := r.session.FinishRun(last, r.record, outcome); err != nil && !lostDatabase(outcome.Err) {
+	var err error
+	if r.session != nil {
+		err = r.session.FinishRun(last, r.record, outcome)
+	} else {
+		outcome.Counts = r.counts.total
+		r.record.ID, err = r.mirror.opts.Store.RecordRun(last, r.org.ID, r.record.Kind, time.Since(r.began), outcome)
+		r.log = r.log.With(zap.Int64("run_id", r.record.ID))
+	}
+	if err != nil && !lostDatabase(outcome.Err) {
 		outcome.Err = errors.Join(outcome.Err, err)
 	}
-	r.report(&outcome)
-	return outcome.Err
-}
-
-// report logs the closing line of a run and tells the observer how it ended.
-func (r *Run) report(outcome *store.Outcome) {
 	elapsed := time.Since(r.began)
 	fields := append(countFields(r.counts.total), zap.Duration("elapsed", elapsed))
 	if outcome.Exact != nil {
@@ -187,7 +174,7 @@ func (r *Run) report(outcome *store.Outcome) {
 		end = Abandoned
 		r.log.Info("run stopped", fields...)
 	case lostDatabase(outcome.Err):
-		r.mirror.outage.lost(r.mirror.log, outcome.Err)
+		r.mirror.databaseLost(outcome.Err)
 		r.log.Debug("run lost with the database", fields...)
 	case outcome.Err != nil:
 		end = Failed
@@ -195,7 +182,8 @@ func (r *Run) report(outcome *store.Outcome) {
 	default:
 		r.log.Info("run finished", fields...)
 	}
-	r.mirror.observer.Ended(r.org.Name, r.record.Kind, end, elapsed)
+	r.mirror.opts.Observer.Ended(r.org.Name, r.record.Kind, end, elapsed)
+	return outcome.Err
 }
 
 // shutdownGrace bounds what is still written after a run was told to stop: the
@@ -207,11 +195,9 @@ const shutdownGrace = 5 * time.Second
 func withGrace(ctx context.Context) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(shutdownGrace)
-		defer timer.Stop()
 		select {
 		case <-longer.Done():
-		case <-timer.C:
+		case <-time.After(shutdownGrace):
 			cancel()
 		}
 	})

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"polarmirror/internal/polar"
@@ -13,84 +14,57 @@ const maxBlockAge = 15 * time.Second
 
 // A block gathers pages until they are saved together.
 type block struct {
-	rows     []*polar.CustomerMeter
-	rejected []store.RejectedRow
-	region   *store.Region
-	pages    int
-	oldest   time.Time // when the oldest request was begun
+	store.Block // but for the counts and the cursor
+	pages       int
 }
-
-func (b *block) empty() bool { return b.pages == 0 }
 
 // full reports whether b, of at most rows rows, is to be saved.
 func (b *block) full(rows int) bool {
-	return len(b.rows) >= rows || (b.pages > 0 && time.Since(b.oldest) > maxBlockAge)
+	return len(b.CustomerMeters) >= rows || (b.pages > 0 && time.Since(b.RequestedAt) > maxBlockAge)
 }
 
 // add takes the rows of a page for which keep is true; nil keeps all.
 func (b *block) add(page listedPage, keep func(*polar.CustomerMeter) bool) {
-	if b.pages == 0 || page.Began.Before(b.oldest) {
-		b.oldest = page.Began
+	if b.pages == 0 || page.Began.Before(b.RequestedAt) {
+		b.RequestedAt = page.Began
 	}
 	b.pages++
 	for i := range page.Page.CustomerMeters {
 		m := &page.Page.CustomerMeters[i]
 		if keep == nil || keep(m) {
-			b.rows = append(b.rows, m)
+			b.CustomerMeters = append(b.CustomerMeters, m)
 		}
 	}
 	for _, r := range page.Page.Rejected {
-		b.rejected = append(b.rejected, store.RejectedRow{RejectedRow: r, Offset: page.offset})
+		b.Rejected = append(b.Rejected, store.RejectedRow{RejectedRow: r, Offset: page.offset})
 	}
 }
 
-// addProven adds a page that moved the proof, and makes the block's region reach
-// down to what it proves. A page above low, met while searching for it, proves
-// nothing new.
-func (b *block) addProven(page provenPage) {
-	b.add(page.listedPage, nil)
-	before, after := &page.before, &page.after
-	if before.known && !after.done && after.low.Compare(before.low) >= 0 {
-		return
-	}
-	if b.region == nil {
-		// The region begins with that of the first page. What lies above low has
-		// been compared with the blocks before.
-		b.region = &store.Region{Customers: page.filter.CustomerIDs, Meters: page.filter.MeterIDs}
-		_, highest, ok := ends(page.span, page.Page)
-		switch {
-		case !before.known && page.provesAbove(page.Page):
-			b.region.ToEnd = true
-		case before.known && page.provesAbove(page.Page) && (!ok || highest.Key.Compare(before.low) < 0):
-			b.region.High = before.low
-		default:
-			b.region.High = highest.Key
-		}
-	}
-	b.region.Low = after.low
-	b.region.FromStart = after.done
-	b.region.LowestOffset = page.offset
+// fits reports whether a page can be added to the block: its region continues that of
+// the block, or both show all rows of some customers.
+func (b *block) fits(page listedPage) bool {
+	whole := func(r *store.Region) bool { return r.FromStart && r.ToEnd }
+	return b.Region == nil || !page.region.ToEnd || whole(b.Region) && whole(page.region)
 }
 
-// addSet adds the page of a set of customers that shows all their listed rows.
-func (b *block) addSet(page listedPage) {
+// addRegion adds a page and the region that it shows.
+func (b *block) addRegion(page listedPage) {
 	b.add(page, nil)
-	if b.region == nil {
-		b.region = &store.Region{FromStart: true, ToEnd: true}
+	switch {
+	case b.Region == nil:
+		b.Region = page.region
+	case page.region.ToEnd:
+		b.Region.Customers = slices.Concat(b.Region.Customers, page.region.Customers)
+	default:
+		b.Region.Low, b.Region.FromStart, b.Region.LowestOffset = page.region.Low, page.region.FromStart, page.region.LowestOffset
 	}
-	b.region.Customers = append(b.region.Customers, page.filter.CustomerIDs...)
 }
 
 // take empties the block and returns what it held.
 func (b *block) take() *store.Block {
-	taken := &store.Block{
-		CustomerMeters: b.rows,
-		Rejected:       b.rejected,
-		Region:         b.region,
-		RequestedAt:    b.oldest,
-	}
+	taken := b.Block
 	*b = block{}
-	return taken
+	return &taken
 }
 
 // A saver gathers the pages of a run in blocks, and writes a block while the next
@@ -100,7 +74,7 @@ type saver struct {
 	run    *Run
 	block  block
 	cursor func(*store.Block) *store.Cursor // that moves with the block gathered by now; nil if the run has none
-	onSave func(*store.Block, store.Saved)
+	onSave func(context.Context, *store.Block, store.Saved) error
 
 	inHand *store.Block  // being written; nil if none is
 	done   chan struct{} // closed when what follows is set
@@ -110,7 +84,7 @@ type saver struct {
 
 // startSave begins to write the block, once the one before it is written.
 func (s *saver) startSave(ctx context.Context) error {
-	if err := s.wait(ctx); err != nil || s.block.empty() {
+	if err := s.wait(ctx); err != nil || s.block.pages == 0 {
 		return err
 	}
 	b := s.block.take()
@@ -141,9 +115,11 @@ func (s *saver) wait(ctx context.Context) error {
 	}
 	s.run.saved(b, s.saved)
 	if s.onSave != nil {
-		s.onSave(b, s.saved)
+		s.err = s.onSave(ctx, b, s.saved)
 	}
-	s.err = s.run.askAgain(ctx, s.saved.Older)
+	if s.err == nil {
+		s.err = s.run.askAgain(ctx, s.saved.Older)
+	}
 	return s.err
 }
 

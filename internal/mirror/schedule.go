@@ -39,10 +39,10 @@ type Schedules struct {
 // may serve one database.
 func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
 	m.serving = time.Now()
-	turns, spread := make(chan struct{}, m.opts.Concurrency), newSpread()
+	turns := make(chan struct{}, m.opts.Concurrency)
 	var working sync.WaitGroup
 	for _, org := range m.opts.Organizations {
-		s := newScheduler(m.worker(org), turns, spread, schedules)
+		s := newScheduler(m.worker(org), turns, schedules)
 		working.Go(func() { s.serve(ctx, schedules.RunOnStart) })
 	}
 	working.Go(func() { m.maintain(ctx) })
@@ -66,13 +66,13 @@ type scheduler struct {
 	foundBusy bool      // the last attempt found another syncd at work
 }
 
-func newScheduler(w *worker, turns chan struct{}, spread spread, schedules Schedules) *scheduler {
-	now := time.Now()
+func newScheduler(w *worker, turns chan struct{}, schedules Schedules) *scheduler {
+	share := rand.Float64()
 	return &scheduler{
 		worker:      w,
 		turns:       turns,
-		incremental: newTimetable(store.Incremental, schedules.Incremental, spread, w, now),
-		full:        newTimetable(store.Full, schedules.Full, spread, w, now),
+		incremental: newTimetable(store.Incremental, schedules.Incremental, w, share),
+		full:        newTimetable(store.Full, schedules.Full, w, share),
 	}
 }
 
@@ -110,12 +110,8 @@ func (s *scheduler) catchUp(ctx context.Context) {
 	if sleep(ctx, rand.N(startSpread)) != nil {
 		return
 	}
-	last, err := s.worker.status(ctx)
-	switch {
-	case err == nil || ctx.Err() != nil:
-	case lostDatabase(err):
-		s.worker.mirror.outage.lost(s.worker.mirror.log, err) // all is overdue then
-	default:
+	last, err := s.worker.mirror.status(ctx, s.worker.org) // zero after an error: all is overdue then
+	if s.worker.mirror.unexpected(ctx, err) {
 		s.worker.log.Warn("last runs unknown, assuming that all is overdue", zap.Error(err))
 	}
 	slot := previous(s.full.schedule, now)
@@ -160,7 +156,7 @@ func (s *scheduler) runFull(ctx context.Context) error {
 		return nil
 	}
 	err := s.worker.withSlot(ctx, store.Full, s.fullSlot, func(session *store.Session) error {
-		last, err := s.worker.status(ctx)
+		last, err := s.worker.mirror.status(ctx, s.worker.org)
 		if err != nil {
 			return err
 		}
@@ -182,37 +178,27 @@ func (s *scheduler) runFull(ctx context.Context) error {
 
 // fullMayRun reports whether nothing forbids the full run that is due: it may
 // have failed too short a time ago, in this process or another, or the last one
-// may have taken so long that it would be too soon.
+// may have taken so long that it would be too soon. The first try of a process waits
+// for no failure: whoever started it may have mended the cause.
 func (s *scheduler) fullMayRun(ctx context.Context, session *store.Session, last store.OrgStatus) (bool, error) {
-	if s.waitsForRetry(last) {
-		return false, nil
+	now := time.Now()
+	if s.tried && last.FullFailures > 0 {
+		retry := earlier(last.FullFailedAt, now).Add(backoff(last.FullFailures)) // now, should the clocks differ
+		if retry.After(now) {
+			s.retryAt = retry
+			return false, nil
+		}
 	}
 	if err := s.full.logUnanswered(ctx, session, s.fullSlot); err != nil {
 		return false, err
 	}
-	took, passed := last.LastFull.Duration(), time.Since(last.LastFull.Started)
+	took, passed := last.LastFull.Duration(), now.Sub(last.LastFull.Started)
 	if !last.LastFull.Started.IsZero() && passed >= 0 && passed < 2*took {
 		s.fullDue = false
-		s.full.skip(s.fullSlot, SkipTooSoon)
+		s.full.skip(s.fullSlot, SkipTooSoon, "twice the duration of the last full run has not passed since it began")
 		return false, nil
 	}
 	return true, nil
-}
-
-// waitsForRetry reports whether the full run has failed too short a time ago. The
-// first try of a process waits for nothing: whoever started it may have mended
-// the cause.
-func (s *scheduler) waitsForRetry(last store.OrgStatus) bool {
-	if !s.tried || last.FullFailures == 0 || last.FullFailedAt.IsZero() {
-		return false
-	}
-	now, wait := time.Now(), backoff(last.FullFailures)
-	until := earlier(last.FullFailedAt.Add(wait), now.Add(wait)) // should the clocks differ
-	if !until.After(now) {
-		return false
-	}
-	s.retryAt = until
-	return true
 }
 
 // fullWithTicks runs a full run, and between its blocks the ticks that come due.
@@ -248,7 +234,7 @@ func (s *scheduler) runTick(ctx context.Context) error {
 	})
 	if errors.Is(err, store.ErrSlotTaken) {
 		s.incremental.pass(now) // done, or being done, by another syncd
-		s.worker.mirror.observer.Skipped(s.worker.org.Name, SkipAnswered)
+		s.worker.skipped(SkipAnswered)
 		return nil
 	}
 	return err
@@ -268,9 +254,9 @@ func (s *scheduler) tickOn(ctx context.Context, session *store.Session, betweenB
 	err := s.worker.tick(ctx, session, slot, betweenBlocks)
 	switch {
 	case errors.Is(err, errNoFloor):
-		s.incremental.skip(slot, SkipNoFull)
+		s.incremental.skip(slot, SkipNoFull, errNoFloor.Error())
 	case errors.Is(err, store.ErrSlotTaken):
-		s.worker.mirror.observer.Skipped(s.worker.org.Name, SkipAnswered)
+		s.worker.skipped(SkipAnswered)
 		s.worker.log.Debug("slot answered by another syncd", zap.Time("slot", slot))
 	case lostDatabase(err):
 		return err
@@ -281,24 +267,21 @@ func (s *scheduler) tickOn(ctx context.Context, session *store.Session, betweenB
 // handle logs what kept this turn's runs from beginning, or cut them short, and
 // puts off what is due.
 func (s *scheduler) handle(ctx context.Context, err error) {
+	w := s.worker
 	if err == nil || ctx.Err() != nil {
-		s.foundBusy = s.foundBusy && err != nil
+		s.foundBusy = false
 		return
 	}
-	w := s.worker
-	switch {
-	case errors.Is(err, store.ErrBusy):
+	if errors.Is(err, store.ErrBusy) {
 		log := w.log.Info
 		if s.foundBusy { // the same again says nothing new
 			log = w.log.Debug
 		}
 		s.foundBusy = true
 		log("organization left to another syncd", zap.String("reason", store.ErrBusy.Error()))
-		w.mirror.observer.Skipped(w.org.Name, SkipBusy)
-	case lostDatabase(err):
-		w.mirror.outage.lost(w.mirror.log, err)
-	default:
-		w.mirror.observer.Skipped(w.org.Name, SkipFailed)
+		w.skipped(SkipBusy)
+	} else if w.mirror.unexpected(ctx, err) {
+		w.skipped(SkipFailed)
 		w.log.Error("round failed", zap.Error(err))
 	}
 	now := time.Now()
@@ -322,21 +305,17 @@ func (m *Mirror) maintain(ctx context.Context) {
 	maintained := time.Now() // by Migrate
 	silence := silence{}
 	for sleep(ctx, abandonInterval/2+rand.N(abandonInterval)) == nil {
-		dead, err := m.store.AbandonDead(ctx)
+		dead, err := m.opts.Store.AbandonDead(ctx)
 		m.reportAbandoned(dead)
 		if err == nil && time.Since(maintained) > maintainInterval {
 			maintained = time.Now()
-			err = m.store.Maintain(ctx)
+			err = m.opts.Store.Maintain(ctx)
 		}
 		if err == nil {
 			err = m.warnOfSilence(ctx, silence)
 		}
-		switch {
-		case err == nil || ctx.Err() != nil:
-		case lostDatabase(err):
-			m.outage.lost(m.log, err)
-		default:
-			m.log.Warn("maintenance failed", zap.Error(err))
+		if m.unexpected(ctx, err) {
+			m.opts.Log.Warn("maintenance failed", zap.Error(err))
 		}
 	}
 }

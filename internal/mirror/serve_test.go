@@ -74,7 +74,7 @@ func (w *env) serve(schedules Schedules, replicas ...*Mirror) (stop func()) {
 func (w *env) scheduler(schedules Schedules, changes ...func(*Options)) *scheduler {
 	w.Helper()
 	m := w.mirror(changes...)
-	return newScheduler(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), newSpread(), schedules)
+	return newScheduler(m.worker(m.opts.Organizations[0]), make(chan struct{}, 1), schedules)
 }
 
 func TestReplicasAnswerEachSlotOnceAndLeaveNoRunRunning(t *testing.T) {

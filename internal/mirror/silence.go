@@ -43,20 +43,20 @@ type silence map[string]time.Time
 // warnOfSilence logs which organizations' webhooks are silent.
 func (m *Mirror) warnOfSilence(ctx context.Context, last silence) error {
 	for _, org := range m.opts.Organizations {
-		status, err := m.store.OrgStatus(ctx, store.OrgStatusQuery{Organizations: []store.Organization{{Name: org.Name, ID: org.ID}}})
+		status, err := m.status(ctx, org)
 		if err != nil {
 			return err
 		}
-		since := status[0].WebhooksSilentSince
+		since := status.WebhooksSilentSince
 		switch {
 		case since.IsZero():
 			delete(last, org.Name)
 		case !org.Webhooks:
-			err = m.store.ForgetFoundChange(ctx, status[0].OrganizationID)
+			err = m.opts.Store.ForgetFoundChange(ctx, status.OrganizationID)
 		case time.Since(last[org.Name]) > silenceInterval:
 			last[org.Name] = time.Now()
-			m.log.Warn("webhooks are silent", zap.String("organization", org.Name),
-				zap.Time("change_without_webhook", since), zap.Time("last_webhook", status[0].LastWebhook))
+			m.opts.Log.Warn("webhooks are silent", zap.String("organization", org.Name),
+				zap.Time("change_without_webhook", since), zap.Time("last_webhook", status.LastWebhook))
 		}
 		if err != nil {
 			return err

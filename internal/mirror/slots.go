@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"hash/maphash"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -19,7 +18,7 @@ type timetable struct {
 	worker   *worker
 	kind     store.Kind
 	schedule cron.Schedule
-	spread   spread
+	share    float64 // of the time after a slot within which a replica comes to it
 	began    time.Time
 	next     time.Time // the slot to come; zero: never
 
@@ -27,11 +26,12 @@ type timetable struct {
 	loggedReason string
 }
 
-func newTimetable(kind store.Kind, schedule cron.Schedule, spread spread, w *worker, now time.Time) *timetable {
+func newTimetable(kind store.Kind, schedule cron.Schedule, w *worker, share float64) *timetable {
 	if schedule == nil {
 		schedule = never{}
 	}
-	return &timetable{worker: w, kind: kind, schedule: schedule, spread: spread, began: now, next: schedule.Next(now)}
+	now := time.Now()
+	return &timetable{worker: w, kind: kind, schedule: schedule, share: share, began: now, next: schedule.Next(now)}
 }
 
 // never is a schedule without slots.
@@ -39,12 +39,25 @@ type never struct{}
 
 func (never) Next(time.Time) time.Time { return time.Time{} }
 
-// comesAt is when this replica comes to the next slot; zero for never.
+// maxSpread is the longest a replica waits after a slot before it comes to an
+// organization.
+const maxSpread = 2 * time.Second
+
+// comesAt is when this replica comes to the next slot, up to a tenth of the time to the
+// slot after it later; zero for never. Each organization has a moment of its own,
+// another one in each replica. So the organizations of one replica don't all begin at
+// the full second, and of several replicas the same one comes first to an organization
+// each time, while the others come to find the slot answered. Should that one be gone,
+// or busy, the next one is there in a moment.
 func (t *timetable) comesAt() time.Time {
 	if t.next.IsZero() {
 		return t.next
 	}
-	return t.next.Add(t.spread.after(t.next, t.schedule, t.worker.org.Name))
+	window := maxSpread
+	if after := t.schedule.Next(t.next); !after.IsZero() {
+		window = min(window, after.Sub(t.next)/10)
+	}
+	return t.next.Add(time.Duration(t.share * float64(window)))
 }
 
 // due reports whether the next slot has come. Whoever has the organization's lock
@@ -52,13 +65,7 @@ func (t *timetable) comesAt() time.Time {
 func (t *timetable) due(now time.Time) bool { return !t.next.IsZero() && !t.next.After(now) }
 
 // lastDue is the last slot that has come.
-func (t *timetable) lastDue(now time.Time) time.Time {
-	slot := t.next
-	for next := slot; !next.IsZero() && !next.After(now); next = t.schedule.Next(next) {
-		slot = next
-	}
-	return slot
-}
+func (t *timetable) lastDue(now time.Time) time.Time { return later(t.next, previous(t.schedule, now)) }
 
 // pass moves on to the next slot and returns the last one that has come.
 func (t *timetable) pass(now time.Time) time.Time {
@@ -79,63 +86,56 @@ const maxLoggedSlots = 100_000
 // last slot that a run answered or that this process logged, or if there is none,
 // when this process began.
 func (t *timetable) logUnanswered(ctx context.Context, session *store.Session, slot time.Time) error {
-	last, err := session.LastSlot(ctx, t.kind)
+	answered, err := session.LastSlot(ctx, t.kind)
 	if err != nil {
 		return err
 	}
-	since := later(last, t.loggedSlot)
+	since := later(answered, t.loggedSlot)
 	if since.IsZero() {
 		since = t.began
 	}
-	r := between(t.schedule, since, slot)
-	if r.count == 0 {
+	first, last, count := between(t.schedule, since, slot)
+	if count == 0 {
 		return nil
 	}
-	reason, err := session.WhySkipped(ctx, r.first, r.last)
-	if err != nil {
-		return err
+	reason, err := session.WhySkipped(ctx, first, last)
+	if err == nil {
+		t.logSkipped(first, last, count, reason)
 	}
-	t.logSkipped(r, reason)
-	return nil
+	return err
 }
 
 // skip leaves a slot out.
-func (t *timetable) skip(slot time.Time, why Skip) {
-	t.worker.mirror.observer.Skipped(t.worker.org.Name, why)
+func (t *timetable) skip(slot time.Time, why Skip, reason string) {
+	t.worker.skipped(why)
 	if !slot.IsZero() { // a full run may be due without one
-		t.logSkipped(slotRange{first: slot, last: slot, count: 1}, why.String())
+		t.logSkipped(slot, slot, 1, reason)
 	}
 }
 
 // logSkipped logs slots as skipped, in a debug line if the one before them was
 // skipped for the same reason.
-func (t *timetable) logSkipped(r slotRange, reason string) {
+func (t *timetable) logSkipped(first, last time.Time, count int, reason string) {
 	log := t.worker.log.Info
-	if t.loggedReason == reason && t.schedule.Next(t.loggedSlot).Equal(r.first) {
+	if t.loggedReason == reason && t.schedule.Next(t.loggedSlot).Equal(first) {
 		log = t.worker.log.Debug
 	}
-	t.loggedSlot, t.loggedReason = r.last, reason
+	t.loggedSlot, t.loggedReason = last, reason
 	log("schedule skipped", zap.String("kind", string(t.kind)), zap.String("reason", reason),
-		zap.Time("slot", r.first), zap.Time("last_slot", r.last), zap.Int("slots", r.count))
+		zap.Time("slot", first), zap.Time("last_slot", last), zap.Int("slots", count))
 }
 
-// A slotRange is slots in a row.
-type slotRange struct {
-	first, last time.Time
-	count       int
-}
-
-// between returns the slots after last and before slot; none if slot is zero.
-func between(schedule cron.Schedule, last, slot time.Time) slotRange {
-	var r slotRange
-	for next := schedule.Next(last); !next.IsZero() && next.Before(slot) && r.count < maxLoggedSlots; next = schedule.Next(next) {
-		if r.count == 0 {
-			r.first = next
+// between returns the first and the last of the slots after after and before slot, and
+// how many there are; none if slot is zero.
+func between(schedule cron.Schedule, after, slot time.Time) (first, last time.Time, count int) {
+	for next := schedule.Next(after); !next.IsZero() && next.Before(slot) && count < maxLoggedSlots; next = schedule.Next(next) {
+		if count == 0 {
+			first = next
 		}
-		r.last = next
-		r.count++
+		last = next
+		count++
 	}
-	return r
+	return first, last, count
 }
 
 // previous returns the last slot at or before now, or zero if there was none
@@ -153,30 +153,6 @@ func previous(s cron.Schedule, now time.Time) time.Time {
 		return slot
 	}
 	return time.Time{}
-}
-
-// maxSpread is the longest a replica waits after a slot before it comes to an
-// organization.
-const maxSpread = 2 * time.Second
-
-// A spread gives each organization a moment of its own after its slots, another
-// one in each replica. So the organizations of one replica don't all begin at
-// the full second, and of several replicas the same one comes first to an
-// organization each time, while the others come to find the slot answered. Should
-// that one be gone, or busy, the next one is there in a moment.
-type spread struct{ seed maphash.Seed }
-
-func newSpread() spread { return spread{maphash.MakeSeed()} }
-
-// after returns how long after slot this replica comes to the organization: up
-// to a tenth of the time to the next slot.
-func (s spread) after(slot time.Time, schedule cron.Schedule, organization string) time.Duration {
-	window := maxSpread
-	if next := schedule.Next(slot); !next.IsZero() {
-		window = min(window, next.Sub(slot)/10)
-	}
-	share := float64(maphash.String(s.seed, organization)>>11) / (1 << 53)
-	return time.Duration(share * float64(window))
 }
 
 // earlier returns the earlier of two times; zero means never.

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"polarmirror/internal/polar"
@@ -21,8 +22,7 @@ var errNoFloor = errors.New("no full run has succeeded yet")
 // addedOrder brings the newest rows first.
 func addedOrder() []string { return []string{"-created_at", "customer_id", "meter_id"} }
 
-// changedOrder brings the rows changed last first, after those that never
-// changed (see border).
+// changedOrder brings the rows changed last first, after those that never changed.
 func changedOrder() []string { return []string{"-modified_at", "customer_id", "meter_id"} }
 
 // A tick reads what was added or changed since the last successful run began.
@@ -31,6 +31,7 @@ type tick struct {
 	run   *Run
 	saver saver
 	floor time.Time // rows older than this need not be looked at
+	ended store.Outcome
 }
 
 // tick runs an incremental run for slot. It returns [errNoFloor], and is no
@@ -54,98 +55,91 @@ func (w *worker) tick(ctx context.Context, session *store.Session, slot time.Tim
 		return err
 	}
 	t := &tick{run: run, saver: saver{run: run}}
-	began, border, err := t.read(ctx, floor)
-	if err != nil {
-		err = errors.Join(err, t.saver.wait(ctx)) // or the end of the run would share the connection with a block
+	if err := t.read(ctx, floor); err != nil {
+		t.ended.Err = errors.Join(err, t.saver.wait(ctx)) // or the end of the run would share the connection with a block
 	}
-	return run.finish(ctx, store.Outcome{Err: err, Floor: began, NullRows: border})
+	return run.finish(ctx, t.ended)
 }
 
-// read returns when, by Polar's clock, the tick began, and where the rows that
-// changed begin; nil if it did not look.
-func (t *tick) read(ctx context.Context, floor store.Floor) (began time.Time, border *int, err error) {
+// read reads what was added and what changed.
+func (t *tick) read(ctx context.Context, floor store.Floor) error {
 	first, err := t.list(ctx, span{limit: t.pageSize()}, addedOrder())
 	if err != nil {
-		return began, nil, err
+		return err
 	}
-	began = first.ServerTime
-	t.floor = floor.Since(began).Add(-tickOverlap)
-
-	if err := t.added(ctx, first); err != nil {
-		return began, nil, err
+	t.ended.Floor = first.ServerTime
+	t.floor = floor.Since(first.ServerTime).Add(-tickOverlap)
+	err = t.follow(ctx, first, addedOrder(), func(m *polar.CustomerMeter) bool { return m.CreatedAt.Before(t.floor) })
+	if err == nil && first.Page.Size() == first.limit { // otherwise what changed is on it too
+		err = t.changed(ctx, floor.NullRows)
 	}
-	if first.Page.Size() < first.limit {
-		// One page is the whole organization: what changed is on it too.
-		return began, nil, t.saver.flush(ctx)
-	}
-	at, err := t.changed(ctx, floor.NullRows)
 	if err != nil {
-		return began, nil, err
+		return err
 	}
-	return began, &at, t.saver.flush(ctx)
+	return t.saver.flush(ctx)
 }
 
-func (t *tick) pageSize() int { return t.run.mirror.opts.PageSize }
+func (t *tick) pageSize() int { return t.run.reader.pageSize() }
 
 func (t *tick) list(ctx context.Context, s span, order []string) (listedPage, error) {
 	return t.run.reader.list(ctx, t.run.org.Filter, s, order)
 }
 
-// added reads the newest rows until one is older than the floor.
-func (t *tick) added(ctx context.Context, page listedPage) error {
+// follow takes the rows of a page and of those behind it, until one ends with an old row.
+func (t *tick) follow(ctx context.Context, page listedPage, order []string, old func(*polar.CustomerMeter) bool) error {
 	for {
 		if err := t.take(ctx, page); err != nil {
 			return err
 		}
 		rows := page.Page.CustomerMeters
-		if page.Page.Size() < page.limit || (len(rows) > 0 && rows[len(rows)-1].CreatedAt.Before(t.floor)) {
+		if page.Page.Size() < page.limit || len(rows) > 0 && old(&rows[len(rows)-1]) {
 			return nil
 		}
-		next, err := t.list(ctx, span{offset: page.end(), limit: page.limit}, addedOrder())
-		if err != nil {
+		var err error
+		if page, err = t.list(ctx, span{offset: page.end(), limit: page.limit}, order); err != nil {
 			return err
 		}
-		page = next
 	}
 }
 
 // changed reads the rows that changed last until one is older than the floor.
-// It returns the offset at which they begin.
-func (t *tick) changed(ctx context.Context, guess int) (int, error) {
-	page, border, err := t.findBorder(ctx, guess)
+//
+// Rows that never changed have no modified_at, and Polar's Postgres puts them first
+// under descending order: there can be very many before the first row that changed.
+// Where they end is guessed from the last tick (or the mirror's own count); should they
+// come last or not at all, the same search ends at page 1.
+func (t *tick) changed(ctx context.Context, guess int) error {
+	list := func(ctx context.Context, s span) (listedPage, error) { return t.list(ctx, s, changedOrder()) }
+	page, border, err := findBorder(ctx, guess, t.pageSize(), list, undated)
+	if err == nil && page.offset > 0 && undated(page) == page.Page.Size() {
+		// Nothing has changed at all, or rows without modified_at come last.
+		var first listedPage
+		if first, err = list(ctx, span{limit: t.pageSize()}); err == nil && undated(first) == 0 {
+			page, border = first, 0
+		}
+	}
 	if err != nil {
-		return -1, err
+		return err
 	}
-	for {
-		if err := t.take(ctx, page); err != nil {
-			return -1, err
-		}
-		if page.Page.Size() < page.limit || t.reachesFloor(page.Page) {
-			return border, nil
-		}
-		next, err := t.list(ctx, span{offset: page.end(), limit: page.limit}, changedOrder())
-		if err != nil {
-			return -1, err
-		}
-		page = next
-	}
+	t.ended.NullRows = &border
+	return t.follow(ctx, page, changedOrder(), func(m *polar.CustomerMeter) bool {
+		return !m.ModifiedAt.IsZero() && m.ModifiedAt.Before(t.floor)
+	})
 }
 
-// reachesFloor reports whether the page ends with a row that changed before
-// the floor.
-func (t *tick) reachesFloor(page *polar.Page) bool {
-	if len(page.CustomerMeters) == 0 {
-		return false
+// undated counts the rows without modified_at at the beginning of a page.
+func undated(page listedPage) int {
+	rows := page.Page.CustomerMeters
+	if n := slices.IndexFunc(rows, func(m polar.CustomerMeter) bool { return !m.ModifiedAt.IsZero() }); n >= 0 {
+		return n
 	}
-	last := page.CustomerMeters[len(page.CustomerMeters)-1]
-	return !last.ModifiedAt.IsZero() && last.ModifiedAt.Before(t.floor)
+	return page.Page.Size()
 }
 
 // take adds the rows of a page that may have changed. Those from before the floor
 // are left out: the mirror has them, and comparing them would cost a look at
 // each.
 func (t *tick) take(ctx context.Context, page listedPage) error {
-	t.run.reader.rejectForeign(page.Page)
 	whole := page.offset == 0 && page.Page.Size() < page.limit
 	t.run.counts.pages++
 	t.saver.block.add(page, func(m *polar.CustomerMeter) bool {
