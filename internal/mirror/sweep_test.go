@@ -131,7 +131,7 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 		},
 		"a meter archived during the sweep": func(w *env) {
 			w.sim.Before(func(n int, _ *http.Request) {
-				if n == 3 {
+				if n == 8 {
 					must1(w.sim.ArchiveMeter(w.sim.Meters(w.orgs[0].ID)[0].ID))
 				}
 			})
@@ -152,7 +152,7 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 			}
 			w.sim.ForgetRequests()
 			w.sim.Before(func(n int, _ *http.Request) {
-				if n == 3 {
+				if n == 8 {
 					must1(w.sim.ReturnMeter(meter, 20, time.Now()))
 				}
 			})
@@ -207,7 +207,7 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 			if !strings.Contains(name, "unknown") && !strings.Contains(name, "during") {
 				large(t)
 			}
-			w := swept(t, 400)
+			w := swept(t, 1200)
 			w.sim.ForgetRequests()
 			w.sim.ForgetCost()
 			change(w)

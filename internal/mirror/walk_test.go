@@ -42,13 +42,13 @@ func TestWalkThroughFaultsEndsExact(t *testing.T) {
 
 func TestWalkSeesWhatExistsThroughoutWhileTheListShifts(t *testing.T) {
 	t.Parallel()
-	w := small(t, rows(1200))
+	w := small(t, rows(3000))
 	org := w.orgs[0].ID
 	meters := w.sim.Meters(org)
 	archived := false
 	w.sim.Before(func(n int, _ *http.Request) {
 		switch {
-		case n%10 == 8:
+		case n%25 == 20:
 			if archived {
 				must1(w.sim.UnarchiveMeter(meters[0].ID))
 			} else {
