@@ -119,8 +119,8 @@ func (r *refresh) customer(id uuid.UUID, external string) *refreshedCustomer {
 	return r.customers[i]
 }
 
-// externalPerSet keeps addresses short, whatever ids the seller has.
-const externalPerSet = 25
+// externalPerSet keeps addresses as short as customersPerSet, for ids like UUIDs.
+const externalPerSet = 50
 
 // read lists the customers in few requests, within the organization's own filter, and
 // saves their rows.

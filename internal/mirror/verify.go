@@ -120,25 +120,26 @@ func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
 // read goes through the list as a full run does, over the same pages, and notes the
 // rows that seem to differ. Where a sweep finds that ranks differ, all is walked.
 func (a *audit) read(ctx context.Context) error {
+	w := a.reader.worker
 	p := newProof(a.reader.pageSize())
-	first, err := a.reader.list(ctx, a.reader.worker.org.Filter, p.next(), p.next().order())
+	first, err := a.reader.list(ctx, w.org.Filter, p.next(), p.next().order())
 	if err != nil {
 		return err
 	}
 	a.at.Total = first.Page.TotalCount
-	if a.reader.worker.mirror.opts.sweeps(a.reader.worker.org, a.at.Total, first.ServerTime) {
+	if w.mirror.opts.sweeps(w.org, a.at.Total, first.ServerTime) {
 		a.report.Method = store.Sweep
-		err := a.reader.worker.mirror.opts.Store.Reading(ctx, a.reader.worker.org.ID, func(stored *store.Writer) error {
+		err := w.mirror.opts.Store.Reading(ctx, w.org.ID, func(stored *store.Writer) error {
 			return a.sweep(ctx, stored, beforeRun(first.ServerTime))
 		})
 		if a.report.Exact = err == nil; !errors.Is(err, ErrNotProven) {
 			return err
 		}
-		a.reader.worker.log.Info("ranks differ, so that all is walked")
+		w.log.Info("ranks differ, so that all is walked")
 		a.report.Rows, a.report.Rejected, a.report.Unread, a.candidates = 0, 0, 0, nil
 	}
 	a.report.Method = store.Walk
-	err = a.compare(ctx, a.reader.provenPages(ctx, a.reader.worker.org.Filter, &p, &first))
+	err = a.compare(ctx, a.reader.provenPages(ctx, w.org.Filter, &p, &first))
 	a.report.Exact = err == nil && a.report.Rejected == 0
 	return err
 }
@@ -172,12 +173,13 @@ func (a *audit) sweep(ctx context.Context, stored *store.Writer, began polar.Key
 
 // compare compares pages with the mirror's rows of the regions that they show.
 func (a *audit) compare(ctx context.Context, pages iter.Seq2[listedPage, error]) error {
+	w := a.reader.worker
 	for page, err := range pages {
 		if err != nil {
 			return err
 		}
 		region := page.region
-		mirrored, err := a.reader.worker.mirror.opts.Store.RegionRows(ctx, a.reader.worker.org.ID, *region)
+		mirrored, err := w.mirror.opts.Store.RegionRows(ctx, w.org.ID, *region)
 		if err != nil {
 			return err
 		}
@@ -210,6 +212,7 @@ func (a *audit) compare(ctx context.Context, pages iter.Seq2[listedPage, error])
 }
 
 func (a *audit) progress(page listedPage) {
+	w := a.reader.worker
 	a.listed = remember(a.listed, page)
 	a.at.Pages++
 	a.at.Rows += page.Page.Size()
@@ -218,8 +221,8 @@ func (a *audit) progress(page listedPage) {
 	if a.report.Method == store.Sweep {
 		pages = float64(a.at.Remaining) / setRows
 	}
-	a.at.Left = a.reader.worker.pace.left(pages)
-	a.reader.worker.mirror.opts.Progress.Walking(a.reader.worker.org.Name, a.at)
+	a.at.Left = w.pace.left(pages)
+	w.mirror.opts.Progress.Walking(w.org.Name, a.at)
 }
 
 func (a *audit) suspect(id uuid.UUID) {
@@ -237,8 +240,9 @@ const confirmations = 2
 // confirm asks Polar for each candidate by itself, reads the mirror again, and
 // keeps what still differs.
 func (a *audit) confirm(ctx context.Context) error {
+	w := a.reader.worker
 	slices.SortFunc(a.candidates, func(x, y uuid.UUID) int { return slices.Compare(x[:], y[:]) })
-	floor, err := a.reader.worker.mirror.opts.Store.Floor(ctx, a.reader.worker.org.ID)
+	floor, err := w.mirror.opts.Store.Floor(ctx, w.org.ID)
 	if err != nil {
 		return err
 	}
@@ -250,7 +254,7 @@ func (a *audit) confirm(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			mirrored, err := a.reader.worker.mirror.opts.Store.Rows(ctx, ids)
+			mirrored, err := w.mirror.opts.Store.Rows(ctx, ids)
 			if err != nil {
 				return err
 			}
@@ -306,8 +310,9 @@ func latest(m *polar.CustomerMeter) time.Time {
 // repair mends the findings while holding the organization's lock, asking
 // Polar for each row once more.
 func (a *audit) repair(ctx context.Context) error {
-	return a.reader.worker.withSession(ctx, true, func(session *store.Session) error {
-		run, err := a.reader.worker.start(ctx, session, store.Repair, time.Time{})
+	w := a.reader.worker
+	return w.withSession(ctx, true, func(session *store.Session) error {
+		run, err := w.start(ctx, session, store.Repair, time.Time{})
 		if err != nil {
 			return err
 		}
@@ -322,7 +327,7 @@ func (a *audit) mend(ctx context.Context, run *Run) error {
 		if err != nil {
 			return err
 		}
-		if len(gone) > 0 && a.report.Rows == 0 && !a.reader.worker.mirror.opts.AcceptDeletions {
+		if len(gone) > 0 && a.report.Rows == 0 && !run.mirror.opts.AcceptDeletions {
 			// A token that sees nothing gets 404 for every row.
 			return &DeletionError{Missing: len(ids), Live: len(ids), Empty: true}
 		}
@@ -334,6 +339,6 @@ func (a *audit) mend(ctx context.Context, run *Run) error {
 		}
 		a.report.Repaired += len(chunk)
 	}
-	a.reader.worker.log.Info("differences repaired", zap.Int("rows", a.report.Repaired))
+	run.log.Info("differences repaired", zap.Int("rows", a.report.Repaired))
 	return nil
 }
