@@ -48,7 +48,7 @@ func TestWalkSeesWhatExistsThroughoutWhileTheListShifts(t *testing.T) {
 	archived := false
 	w.sim.Before(func(n int, _ *http.Request) {
 		switch {
-		case n%25 == 20:
+		case n%10 == 8:
 			if archived {
 				must1(w.sim.UnarchiveMeter(meters[0].ID))
 			} else {
