@@ -237,11 +237,11 @@ func TestEveryWarningAndEveryKnownErrorIsInTheTroubleshooting(t *testing.T) {
 	}
 	inside := []string{
 		"no such page", "not found", "still being counted", // states of the status page
-		"timestamp out of tolerance",        // the log says it in other words
-		"port is taken",                     // another is tried
-		"redirected too often",              // part of a line that says that Polar gave no answer
-		"a copy in an unexpected place",     // read again in another way
-		"want five fields (minute hour day", // what a key wants
+		"timestamp out of tolerance",              // the log says it in other words
+		"port is taken",                           // another is tried
+		"redirected too often",                    // part of a line that says that Polar gave no answer
+		"a copy in an unexpected place",           // read again in another way
+		"want five fields, each within its range", // what a key wants
 	}
 	for _, text := range append(program.logged, program.errors...) {
 		known := slices.ContainsFunc(inside, func(begin string) bool { return strings.HasPrefix(text, begin) })

@@ -34,7 +34,7 @@ func (p *program) getCommand() *cobra.Command {
 			return p.get(cmd.Context(), uuid.MustParse(args[0]))
 		},
 	}
-	p.demoFlag(cmd, "from the demo's simulated Polar, while no syncd --demo runs")
+	p.demoFlag(cmd, "from the demo's simulated Polar, whether or not syncd --demo is running")
 	return cmd
 }
 

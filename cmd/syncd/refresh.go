@@ -42,7 +42,7 @@ Exit code 1 means that a customer is unknown, or that an organization failed.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
-	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, while no syncd --demo runs")
+	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, whether or not syncd --demo is running")
 	return cmd
 }
 
@@ -77,7 +77,7 @@ func unknownCustomers(reports []mirror.Refreshed) error {
 	for i := range reports {
 		for _, customer := range reports[i].Unknown {
 			if times[customer]++; times[customer] == len(reports) {
-				errs = append(errs, fmt.Errorf("customer %s: neither Polar, with the configured tokens, lists customer meters of it nor does the mirror know it", customer))
+				errs = append(errs, fmt.Errorf("customer %s: Polar lists no customer meters for this id (with the configured tokens), and the mirror has none; it takes Polar's id or your own, no name or e-mail address", customer))
 			}
 		}
 	}

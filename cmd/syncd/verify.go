@@ -42,7 +42,7 @@ Exit code 1 means that a difference was found, also if --repair mended it.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
 	cmd.Flags().BoolVar(&repair, "repair", false, "then mend what was found, row by row as Polar answers")
 	cmd.Flags().BoolVar(&p.flags.walk, "walk", false, "prove by overlapping pages, whatever the size")
-	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, while no syncd --demo runs")
+	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, whether or not syncd --demo is running")
 	return cmd
 }
 

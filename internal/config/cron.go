@@ -112,7 +112,7 @@ func (c Cron) Shifts(loc *time.Location, t time.Time) (skipped, repeated time.Ti
 	}
 }
 
-var errCronShape = errors.New(`want five fields (minute 0-59, hour 0-23, day 1-31, month 1-12 or JAN-DEC, weekday 0-6 or SUN-SAT), ` +
+var errCronShape = errors.New(`want five fields, each within its range (minute 0-59, hour 0-23, day 1-31, month 1-12 or JAN-DEC, weekday 0-6 or SUN-SAT), ` +
 	`a descriptor such as "@hourly", or "@every 30s"`)
 
 // every fires at whole multiples of its seconds since the Unix epoch.

@@ -56,7 +56,7 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"fraction above one", "sync: {max_delete_fraction: 20}", "5:29: sync.max_delete_fraction: want a number from 0 to 1"},
 		{"too few connections", "database:\n  max_connections: 5", "6:20: database.max_connections: 5 connections are too few for 4 organizations at a time: each holds one, and 3 more are needed; set database.max_connections to 7 or more"},
 		{"too much side by side", "sync:\n  concurrency: 8", "6:16: sync.concurrency: 8 connections are too few for 8 organizations at a time"},
-		{"minute out of range", "schedule: {full: \"61 * * * *\"}", "5:18: schedule.full: want five fields (minute 0-59"},
+		{"minute out of range", "schedule: {full: \"61 * * * *\"}", "5:18: schedule.full: want five fields, each within its range (minute 0-59"},
 		{"weekday of no week", "schedule: {full: \"1 * * * FOO\"}", "5:18: schedule.full: want five fields"},
 		{"six fields", "schedule: {full: \"* * * * * *\"}", "5:18: schedule.full: want five fields"},
 		{"unknown descriptor", "schedule: {full: \"@sometimes\"}", "5:18: schedule.full: want five fields"},

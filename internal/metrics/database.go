@@ -14,6 +14,7 @@ import (
 
 // A Database is what scrapes ask; a [store.Store] is one.
 type Database interface {
+	Ready(ctx context.Context) error
 	OrgStatus(context.Context, store.OrgStatusQuery) ([]store.OrgStatus, error)
 	PoolStat() store.PoolStat
 }
@@ -55,12 +56,15 @@ type databaseCollector struct {
 func newDatabaseCollector(db Database, organizations []store.Organization, log *zap.Logger) *databaseCollector {
 	c := &databaseCollector{db: db, log: log}
 	c.status = recent.New(recent.Options{Timeout: statusTimeout, Keep: statusKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
+		if err := db.Ready(ctx); err != nil {
+			return nil, err
+		}
 		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
 	})
 	c.sizes = recent.New(recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
 		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations, CountRows: true})
 	})
-	c.up = desc("database_up", "Whether the database answered: 1 or 0.")
+	c.up = desc("database_up", "Whether the database answered and accepts writes: 1 or 0.")
 	c.age = desc("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", "organization")
 	c.success = desc("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", "organization", "kind")
 	c.took = desc("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", "organization", "kind")

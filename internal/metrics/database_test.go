@@ -24,6 +24,9 @@ type fake struct {
 	asked, sized int
 }
 
+// Ready says yes: whoever cannot be reached or written to is the store's to test.
+func (f *fake) Ready(context.Context) error { return nil }
+
 func (f *fake) OrgStatus(ctx context.Context, q store.OrgStatusQuery) ([]store.OrgStatus, error) {
 	if q.CountRows {
 		return f.count(ctx)

@@ -55,8 +55,11 @@ func (m *Mirror) warnOfSilence(ctx context.Context, last silence) error {
 			err = m.opts.Store.ForgetFoundChange(ctx, status.OrganizationID)
 		case time.Since(last[org.Name]) > silenceInterval:
 			last[org.Name] = time.Now()
-			m.opts.Log.Warn("webhooks are silent", zap.String("organization", org.Name),
-				zap.Time("change_without_webhook", since), zap.Time("last_webhook", status.LastWebhook))
+			fields := []zap.Field{zap.String("organization", org.Name), zap.Time("change_without_webhook", since)}
+			if !status.LastWebhook.IsZero() {
+				fields = append(fields, zap.Time("last_webhook", status.LastWebhook))
+			}
+			m.opts.Log.Warn("webhooks are silent", fields...)
 		}
 		if err != nil {
 			return err

@@ -29,5 +29,10 @@ func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, pa
 	if err := copyHistory(ctx, s.pool, organization, "simulated", states); err != nil {
 		return fmt.Errorf("write the simulated past: %w", err)
 	}
+	// Nobody waits for autovacuum in a demo, and without statistics a view on so many
+	// new rows may take minutes.
+	if _, err := s.pool.Exec(ctx, `ANALYZE polar.customer_meter_history`); err != nil {
+		return fmt.Errorf("analyze the simulated past: %w", err)
+	}
 	return nil
 }
