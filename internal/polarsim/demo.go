@@ -64,7 +64,7 @@ func (d *Demo) Advance(at time.Time) {
 	for _, h := range d.habits {
 		if !h.next.After(at) {
 			u := h.usage(at)
-			_ = d.set(h.row, h.text(u), u.modified) // they are numbers
+			d.set(h.row, h.text(u), u.modified)
 			h.next = h.after(at)
 		}
 	}
@@ -100,8 +100,6 @@ func (c *customer) leaves() time.Time {
 // A State is what a row was at a time.
 type State struct {
 	CustomerMeterID uuid.UUID
-	CustomerID      uuid.UUID
-	MeterID         uuid.UUID
 	SeenAt          time.Time
 	ModifiedAt      time.Time // zero for null
 	Units           Units
@@ -125,7 +123,7 @@ func (d *Demo) Past(organizationID uuid.UUID, from, to time.Time, every time.Dur
 			}
 			u, seen := h.usage(begin), begin
 			show := func() bool {
-				return yield(State{CustomerMeterID: h.id, CustomerID: h.customer.id, MeterID: h.meter.ID, SeenAt: seen, ModifiedAt: u.modified, Units: h.text(u)})
+				return yield(State{CustomerMeterID: h.id, SeenAt: seen, ModifiedAt: u.modified, Units: h.text(u)})
 			}
 			for step := range h.steps(begin, to) {
 				look := step.at.Truncate(every)
@@ -300,9 +298,7 @@ func (h *habit) text(u usage) Units {
 	kind := &h.meter.kind
 	text := Units{Consumed: kind.number(u.consumed), Credited: strconv.FormatInt(u.credited, 10), Balance: kind.number(u.credited*kind.scale() - u.consumed)}
 	if h.long {
-		text.Consumed, _ = combine(text.Consumed, "0.000000000000000000000012345678", (*big.Rat).Add) // they are numbers
-		text.Balance = ""
-		_ = text.complete()
+		text = Units{Consumed: combine(text.Consumed, "0.000000000000000000000012345678", (*big.Rat).Add), Credited: text.Credited}.complete()
 	}
 	return text
 }

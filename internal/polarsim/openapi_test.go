@@ -146,7 +146,7 @@ func TestEveryRowIsAsDescribedAfterAnyChange(t *testing.T) {
 		for range 40 {
 			s.Advance(time.Now())
 		}
-		do[bool](t)(s.FlapMeter(s.Meters(org)[step/2].ID))
+		do[int](t)(s.changeMeter(s.Meters(org)[step/2].ID, flap))
 	}
 }
 

@@ -106,7 +106,7 @@ func seededUnits(o *organization, kind *meterKind, created, end time.Time, chanc
 	}
 	if odd < 2 {
 		u.Balance = ""
-		_ = u.complete() // they are numbers
+		u = u.complete()
 	}
 	modified := end.Add(-someTime(chance, end.Sub(created)>>chance.IntN(12))) // most changed not long ago
 	if chance.IntN(10) == 0 {                                                 // a billing run touched many at one moment

@@ -245,7 +245,7 @@ func TestPagesAreAtomicSnapshots(t *testing.T) {
 				case len(all) > 80 || len(all) > 20 && chance.IntN(2) == 0:
 					c.server.DeleteCustomerMeter(row.ID) // the other worker may be quicker
 				case chance.IntN(4) == 0:
-					do[bool](t)(c.server.FlapMeter(row.MeterID))
+					do[int](t)(c.server.changeMeter(row.MeterID, flap))
 				default:
 					do[Row](t)(c.server.AddCustomerMeter(c.org.ID, NewCustomerMeter{}))
 				}
