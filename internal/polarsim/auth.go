@@ -16,7 +16,8 @@ const coldAfter = 5 * time.Minute
 // An account is a token and what the server remembers of it.
 type account struct {
 	Token
-	answered time.Time // when it was last found valid
+	answered    time.Time // when it was last found valid
+	cold, usual window
 }
 
 // A window counts the requests of one minute.
@@ -48,15 +49,11 @@ func (s *Server) admit(r *http.Request) (*account, *answer) {
 	}
 	now := s.options.Now()
 	if now.Sub(a.answered) >= coldAfter {
-		if full := s.charge("token "+a.Secret, s.options.ColdRequestsPerMinute, now); full != nil {
+		if full := a.cold.charge(s.options.ColdRequestsPerMinute, now); full != nil {
 			return nil, full
 		}
 	}
-	owner := "user " + a.Secret // of a personal token, which can see several organizations
-	if len(a.Organizations) == 1 {
-		owner = "organization " + a.Organizations[0].String()
-	}
-	if full := s.charge(owner, s.options.RequestsPerMinute, now); full != nil {
+	if full := a.usual.charge(s.options.RequestsPerMinute, now); full != nil {
 		return nil, full
 	}
 	if a.NoScope {
@@ -75,14 +72,12 @@ func refusal(status int, challenge, body string) *answer {
 
 // charge counts a request against a quota, or returns the answer that says when
 // there is room again.
-func (s *Server) charge(owner string, limit int, now time.Time) *answer {
+func (w *window) charge(limit int, now time.Time) *answer {
 	if limit <= 0 {
 		return nil
 	}
-	w := s.quotas[owner]
-	if w == nil || now.Sub(w.began) >= time.Minute || now.Before(w.began) {
-		w = &window{began: now}
-		s.quotas[owner] = w
+	if now.Sub(w.began) >= time.Minute {
+		*w = window{began: now}
 	}
 	if w.used++; w.used <= limit {
 		return nil

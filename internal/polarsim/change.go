@@ -108,17 +108,12 @@ func (s *Server) addMeter(o *organization, name string, at time.Time, chance *ra
 	kind := kinds[n%len(kinds)]
 	switch {
 	case name != "":
-		kind.name = name
+		kind.Name = name
 	case n >= len(kinds):
-		kind.name += " " + strconv.Itoa(n/len(kinds)+1)
+		kind.Name += " " + strconv.Itoa(n/len(kinds)+1)
 	}
-	m := &meter{org: o, kind: kind, Meter: Meter{
-		ID: newID(chance), OrganizationID: o.ID, CreatedAt: Time{at}, Name: kind.name, Unit: kind.unit,
-		Filter: kind.filter, Aggregation: kind.aggregation, Metadata: `{"tier":"standard"}`,
-	}}
-	if kind.label != "" {
-		m.CustomLabel, m.CustomMultiplier = &kind.label, &kind.multiplier
-	}
+	m := &meter{org: o, kind: kind, Meter: kind.Meter}
+	m.ID, m.OrganizationID, m.CreatedAt, m.Metadata = newID(chance), o.ID, Time{at}, `{"tier":"standard"}`
 	o.meters = append(o.meters, m)
 	s.meters[m.ID] = m
 	return m

@@ -41,15 +41,8 @@ func (s *Server) answer(r *http.Request, f Fault) *answer {
 
 func (s *Server) route(r *http.Request, f Fault) *answer {
 	id, below := strings.CutPrefix(r.URL.Path, listPath)
-	switch {
-	case r.URL.Path+"/" == listPath:
-		return redirectToList(r)
-	case !below || strings.Contains(id, "/"):
+	if !below || strings.Contains(id, "/") || r.Method != http.MethodGet {
 		return jsonAnswer(http.StatusNotFound, `{"detail":"Not Found"}`)
-	case r.Method != http.MethodGet:
-		a := jsonAnswer(http.StatusMethodNotAllowed, `{"detail":"Method Not Allowed"}`)
-		a.header.Set("Allow", http.MethodGet)
-		return a
 	}
 	account, refusal := s.admit(r)
 	if refusal != nil {
@@ -66,18 +59,6 @@ func (s *Server) route(r *http.Request, f Fault) *answer {
 		a = s.get(&seen, id)
 	}
 	a.to = account
-	return a
-}
-
-// redirectToList sends the client to the list on the host it asked.
-func redirectToList(r *http.Request) *answer {
-	target := *r.URL
-	target.Scheme, target.Host, target.Path = "http", r.Host, listPath
-	if r.URL.Scheme != "" {
-		target.Scheme = r.URL.Scheme
-	}
-	a := newAnswer(http.StatusTemporaryRedirect, "", "")
-	a.header.Set("Location", target.String())
 	return a
 }
 
@@ -117,11 +98,7 @@ func (s *Server) list(account *account, r *http.Request, f Fault) *answer {
 		v = s.view(q.filter, q.sorting)
 	}
 	offset := min(v.rows.Len(), (q.page-1)*q.limit)
-	ties := s.ties
-	if s.options.StableTies {
-		ties = nil
-	}
-	rows := v.page(offset, q.limit, ties)
+	rows := v.page(offset, q.limit, s.ties)
 	disorder(rows, f)
 	a := page(rows, count, q.limit)
 	a.took = s.chargeList(count, offset)

@@ -1,11 +1,11 @@
 package polarsim
 
 import (
-	"fmt"
-	"math/big"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -89,16 +89,14 @@ func (p *parser) positive(values url.Values, name string, fallback, most int) in
 		return fallback
 	}
 	text := given[len(given)-1]
-	n, ok := new(big.Int).SetString(strings.TrimSpace(text), 10)
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64) // the largest one if it is out of range
 	switch {
-	case !ok:
+	case err != nil && !errors.Is(err, strconv.ErrRange):
 		p.problem("int_parsing", "Input should be a valid integer, unable to parse string as an integer", text, nil, "query", name)
-	case n.Sign() <= 0:
+	case n <= 0:
 		p.problem("greater_than", "Input should be greater than 0", text, map[string]any{"gt": 0}, "query", name)
-	case n.IsInt64():
-		return int(min(n.Int64(), int64(most)))
 	}
-	return most
+	return int(min(n, int64(most)))
 }
 
 func (p *parser) sorting(given []string) []criterion {
@@ -119,10 +117,10 @@ func (p *parser) sorting(given []string) []criterion {
 }
 
 func expectedSorting() string {
-	var quoted []string
+	var all []string
 	for _, property := range properties() {
-		quoted = append(quoted, fmt.Sprintf("'%s'", property), fmt.Sprintf("'-%s'", property))
+		all = append(all, "'"+property+"'", "'-"+property+"'")
 	}
-	last := len(quoted) - 1
-	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
+	last := len(all) - 1
+	return strings.Join(all[:last], ", ") + " or " + all[last]
 }

@@ -24,7 +24,6 @@ type Server struct {
 	meters        map[uuid.UUID]*meter
 	rows          map[uuid.UUID]*row
 	tokens        map[string]*account
-	quotas        map[string]*window
 	views         []*view // most recently used first
 	versions      []string
 	chance        *rand.Rand
@@ -48,7 +47,6 @@ func New(o Options) *Server {
 		meters:    make(map[uuid.UUID]*meter),
 		rows:      make(map[uuid.UUID]*row, size),
 		tokens:    make(map[string]*account),
-		quotas:    make(map[string]*window),
 		// The deprecated version, the current one and the next are equal for the
 		// calls simulated here.
 		versions: []string{"2026-04", currentVersion, "2027-01"},

@@ -96,9 +96,7 @@ func (s *Server) FailWhen(choose func(n int, r *http.Request) Fault) {
 func (w *watch) begin(r *http.Request, now time.Time) (int, Fault) {
 	w.mu.Lock()
 	w.count++
-	if len(w.log) >= 2*keptRequests {
-		w.log = slices.Clone(w.log[keptRequests:])
-	}
+	w.log = w.log[max(0, len(w.log)+1-keptRequests):]
 	w.log = append(w.log, Request{N: w.count, Path: r.URL.Path, Query: r.URL.RawQuery, At: now})
 	n, before, choose := w.count, w.before, w.choose
 	w.mu.Unlock()
