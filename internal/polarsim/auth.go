@@ -2,12 +2,9 @@ package polarsim
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // coldAfter is how long Polar remembers that a token is valid.
@@ -37,9 +34,8 @@ func (s *Server) SetToken(t Token) {
 // admit finds the account of a request, or the answer that refuses it. The
 // server must be locked.
 func (s *Server) admit(r *http.Request) (*account, *answer) {
-	header := r.Header.Get("Authorization")
-	scheme, secret, _ := strings.Cut(header, " ")
-	if header == "" || !strings.EqualFold(scheme, "Bearer") {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
 		return nil, refusal(http.StatusUnauthorized, `Bearer realm="polar"`, `{"error":"Unauthorized","detail":"Not authenticated"}`)
 	}
 	a := s.tokens[strings.TrimSpace(secret)]
@@ -86,16 +82,4 @@ func (w *window) charge(limit int, now time.Time) *answer {
 	seconds := (w.began.Add(time.Minute).Sub(now) + time.Second - 1) / time.Second // whole ones, rounded up
 	a.header.Set("Retry-After", strconv.Itoa(int(seconds)))
 	return a
-}
-
-// visible returns the organizations that an account sees, less those the
-// request does not ask for. A foreign organization is no error: it is not there.
-func (s *Server) visible(a *account, wanted []uuid.UUID) []*organization {
-	var seen []*organization
-	for _, o := range s.organizations {
-		if slices.Contains(a.Organizations, o.ID) && (len(wanted) == 0 || slices.Contains(wanted, o.ID)) {
-			seen = append(seen, o)
-		}
-	}
-	return seen
 }

@@ -24,11 +24,12 @@ func find[T any](all map[uuid.UUID]*T, what string, id uuid.UUID) (*T, error) {
 func in[T any](s *Server, organizationID uuid.UUID, f func(o *organization) (T, error)) (result T, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := s.organization(organizationID)
-	if o == nil {
-		return result, fmt.Errorf("the simulated Polar has no organization %s", organizationID)
+	for _, o := range s.organizations {
+		if o.ID == organizationID {
+			return f(o)
+		}
 	}
-	return f(o)
+	return result, fmt.Errorf("the simulated Polar has no organization %s", organizationID)
 }
 
 // A NewCustomerMeter says what to add. Its zero value is what Polar adds most
@@ -285,7 +286,6 @@ func (s *Server) EditCustomer(id uuid.UUID, f func(c *Customer)) ([]uuid.UUID, e
 
 func (s *Server) editCustomer(c *customer, at time.Time, f func(c *Customer)) {
 	doc := c.doc()
-	deleted := doc.DeletedAt
 	if !at.After(doc.ModifiedAt.Time) { // modified_at moves with every change
 		at = doc.ModifiedAt.Add(time.Microsecond)
 	}
@@ -293,7 +293,7 @@ func (s *Server) editCustomer(c *customer, at time.Time, f func(c *Customer)) {
 	f(doc)
 	s.edit(c.rows, func() { c.edited, c.json = doc, nil })
 	event := CustomerUpdated
-	if deleted.IsZero() && !doc.DeletedAt.IsZero() {
+	if doc.DeletedAt == doc.ModifiedAt { // it was deleted now
 		event = CustomerDeleted
 	}
 	s.announce(c, event, CustomerStateChanged)
