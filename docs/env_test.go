@@ -71,9 +71,8 @@ func envOn(t testing.TB, st *store.Store, db *pgtest.Database) *env {
 			{Name: "globex", CustomerMeters: 80, Meters: 4},
 			{Name: "initech", CustomerMeters: 24, Meters: 3},
 		},
-		Now:        func() time.Time { return w.clock },
-		Epoch:      epoch(),
-		StableTies: true,
+		Now:   func() time.Time { return w.clock },
+		Epoch: epoch(),
 	})
 	return w
 }

@@ -215,9 +215,9 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 		if dictated := time.Duration(requests) * time.Minute / limit; took.Seconds() > 1.05*dictated.Seconds() {
 			t.Errorf("the walk took %v, want at most 1.05 of %v", took, dictated)
 		}
-		for _, r := range sim.Requests() {
+		for i, r := range sim.Requests() {
 			if r.Status != http.StatusOK {
-				t.Errorf("request %d was answered %d", r.N, r.Status)
+				t.Errorf("request %d was answered %d", i+1, r.Status)
 			}
 		}
 		checkGuess(t, seen.afterTenth, began.Add(took), "after a tenth of the rows")

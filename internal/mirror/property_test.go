@@ -213,10 +213,13 @@ func (s *scene) happen(e event) {
 	case addCustomer:
 		must1(s.sim.AddOldCustomer(s.org, s.now().Add(-time.Duration(e.pick%uint64(400*24))*time.Hour), 1+int(e.pick%3)))
 	case addMeter:
-		_, _, err := s.sim.AddOldMeter(s.org, fmt.Sprint("meter ", e.pick), s.now().Add(-24*time.Hour), int(e.pick%5), int(e.pick%2))
-		must1(0, err)
+		must1(s.sim.AddOldMeter(s.org, fmt.Sprint("meter ", e.pick), s.now().Add(-24*time.Hour), int(e.pick%5), int(e.pick%2)))
 	case flapMeter:
-		must1(s.sim.FlapMeter(meter.ID))
+		if meter.ArchivedAt.IsZero() {
+			must1(s.sim.ArchiveMeter(meter.ID))
+		} else {
+			must1(s.sim.UnarchiveMeter(meter.ID))
+		}
 	case unlist, list:
 		must1(s.sim.SetUnlisted(row.ID, e.kind == unlist))
 	case consumeLate:

@@ -224,12 +224,13 @@ func TestOlderStateWinsIfPolarInsists(t *testing.T) {
 	t.Parallel()
 	large(t)
 	w := small(t, 300)
-	for _, row := range w.sim.Listed(w.orgs[0].ID)[:20] {
+	rows := w.sim.Listed(w.orgs[0].ID)[:20]
+	for _, row := range rows {
 		must1(w.sim.Consume(row.ID, "3"))
 	}
 	w.backfill()
-	for _, row := range w.sim.Listed(w.orgs[0].ID)[:20] {
-		must1(w.sim.RestoreOlder(row.ID))
+	for _, row := range rows {
+		must1(w.sim.SetState(row.ID, row.Units, row.ModifiedAt))
 	}
 	w.backfill()
 	w.same()

@@ -1,7 +1,9 @@
 package polarsim
 
 import (
+	"math"
 	"math/rand/v2"
+	"strconv"
 	"time"
 )
 
@@ -13,9 +15,9 @@ const (
 
 // Advance lets one step of a living seller's day happen as at a time: usage on
 // up to a few hundred rows an organization, a few new rows, seldom a renamed or
-// deleted customer or a row that is gone. Meters stay as they are. It is one atomic change. What happens depends on the seed, the number of
-// steps before, the time, and the data alone, so that the same times lead to the
-// same data again.
+// deleted customer or a row that is gone. Meters stay as they are. It is one atomic
+// change. What happens depends on the seed, the number of steps before, the time, and
+// the data alone, so that the same times lead to the same data again.
 func (s *Server) Advance(at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -37,11 +39,11 @@ func (s *Server) advance(o *organization, at time.Time) {
 		}
 	}
 	for range chance.IntN(4) {
-		n := NewCustomerMeter{CreatedAt: at.Add(-someTime(chance, stepSpread))}
+		created, c := at.Add(-someTime(chance, stepSpread)), (*customer)(nil)
 		if r := someRow(o, chance); r != nil && chance.IntN(2) == 0 && s.freeMeter(r.customer) != nil {
-			n.CustomerID = r.customer.id
+			c = r.customer
 		}
-		_, _ = s.add(o, n) // nothing in it can be refused
+		s.add(o, c, nil, created, Units{})
 	}
 	r := someRow(o, chance)
 	if r == nil {
@@ -76,14 +78,14 @@ func someRow(o *organization, chance *rand.Rand) *row {
 // use consumes a little compared with what the meter's rows hold, mostly.
 func (s *Server) use(r *row, at time.Time, chance *rand.Rand) {
 	kind := &r.meter.kind
-	var err error
 	switch n := chance.IntN(100); {
 	case n < 2:
-		err = s.set(r, Units{Consumed: "0"}, later(at, r))
-	case n < 6:
-		err = s.credit(r, max(1, kind.credit)*int64(1+chance.IntN(5)), at)
+		s.set(r, Units{Consumed: "0"}, later(at, r))
+	case n < 6: // credits stop at the largest 64-bit integer, as the column does
+		bought := max(1, kind.credit) * int64(1+chance.IntN(5))
+		credited, _ := strconv.ParseInt(r.units.Credited, 10, 64) // 0 if a test has put in what is no integer
+		s.set(r, Units{Credited: strconv.FormatInt(credited+min(bought, math.MaxInt64-credited), 10)}, later(at, r))
 	default:
-		err = s.consume(r, kind.number(kind.some(max(3, kind.bits/2), chance)), at)
+		s.consume(r, kind.number(kind.some(max(3, kind.bits/2), chance)), at)
 	}
-	_ = err // a test may have put in what is no number; that row stays as it is
 }

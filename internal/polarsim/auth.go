@@ -2,12 +2,9 @@ package polarsim
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // coldAfter is how long Polar remembers that a token is valid.
@@ -16,7 +13,8 @@ const coldAfter = 5 * time.Minute
 // An account is a token and what the server remembers of it.
 type account struct {
 	Token
-	answered time.Time // when it was last found valid
+	answered    time.Time // when it was last found valid
+	cold, usual window
 }
 
 // A window counts the requests of one minute.
@@ -36,9 +34,8 @@ func (s *Server) SetToken(t Token) {
 // admit finds the account of a request, or the answer that refuses it. The
 // server must be locked.
 func (s *Server) admit(r *http.Request) (*account, *answer) {
-	header := r.Header.Get("Authorization")
-	scheme, secret, _ := strings.Cut(header, " ")
-	if header == "" || !strings.EqualFold(scheme, "Bearer") {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
 		return nil, refusal(http.StatusUnauthorized, `Bearer realm="polar"`, `{"error":"Unauthorized","detail":"Not authenticated"}`)
 	}
 	a := s.tokens[strings.TrimSpace(secret)]
@@ -48,15 +45,11 @@ func (s *Server) admit(r *http.Request) (*account, *answer) {
 	}
 	now := s.options.Now()
 	if now.Sub(a.answered) >= coldAfter {
-		if full := s.charge("token "+a.Secret, s.options.ColdRequestsPerMinute, now); full != nil {
+		if full := a.cold.charge(s.options.ColdRequestsPerMinute, now); full != nil {
 			return nil, full
 		}
 	}
-	owner := "user " + a.Secret // of a personal token, which can see several organizations
-	if len(a.Organizations) == 1 {
-		owner = "organization " + a.Organizations[0].String()
-	}
-	if full := s.charge(owner, s.options.RequestsPerMinute, now); full != nil {
+	if full := a.usual.charge(s.options.RequestsPerMinute, now); full != nil {
 		return nil, full
 	}
 	if a.NoScope {
@@ -75,14 +68,12 @@ func refusal(status int, challenge, body string) *answer {
 
 // charge counts a request against a quota, or returns the answer that says when
 // there is room again.
-func (s *Server) charge(owner string, limit int, now time.Time) *answer {
+func (w *window) charge(limit int, now time.Time) *answer {
 	if limit <= 0 {
 		return nil
 	}
-	w := s.quotas[owner]
-	if w == nil || now.Sub(w.began) >= time.Minute || now.Before(w.began) {
-		w = &window{began: now}
-		s.quotas[owner] = w
+	if now.Sub(w.began) >= time.Minute {
+		*w = window{began: now}
 	}
 	if w.used++; w.used <= limit {
 		return nil
@@ -91,16 +82,4 @@ func (s *Server) charge(owner string, limit int, now time.Time) *answer {
 	seconds := (w.began.Add(time.Minute).Sub(now) + time.Second - 1) / time.Second // whole ones, rounded up
 	a.header.Set("Retry-After", strconv.Itoa(int(seconds)))
 	return a
-}
-
-// visible returns the organizations that an account sees, less those the
-// request does not ask for. A foreign organization is no error: it is not there.
-func (s *Server) visible(a *account, wanted []uuid.UUID) []*organization {
-	var seen []*organization
-	for _, o := range s.organizations {
-		if slices.Contains(a.Organizations, o.ID) && (len(wanted) == 0 || slices.Contains(wanted, o.ID)) {
-			seen = append(seen, o)
-		}
-	}
-	return seen
 }

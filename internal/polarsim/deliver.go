@@ -2,13 +2,13 @@ package polarsim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +18,6 @@ import (
 const (
 	webhookTimeout = 10 * time.Second // after which a delivery has failed
 	webhookTries   = 10               // of one delivery
-	webhookPatient = 10               // deliveries given up in a row before the endpoint is disabled
 )
 
 // A WebhookEndpoint is where the webhooks of an organization go.
@@ -52,9 +51,9 @@ type WebhookOptions struct {
 	Late       float64       // held back, so that later ones overtake
 	MaxDelay   time.Duration // of those held back and of duplicates; 0 means 1 s
 
-	// Tricks that a receiver has to refuse, beside the genuine delivery. What they
-	// carry is false and looks newer than anything true.
-	Forged float64 // signed by no one who may, or changed after signing
+	// Tricks that a receiver has to refuse, beside the genuine delivery. The first
+	// two carry what is false and looks newer than anything true.
+	Forged float64 // signed with a guessed key
 	Stale  float64 // signed, with a timestamp of more than five minutes ago
 	Astray float64 // signed for one organization, sent to another's endpoint
 }
@@ -64,7 +63,7 @@ type WebhookStats struct {
 	Sent           int // requests, tricks included
 	Delivered      int // genuine ones that were taken, duplicates included
 	Failed         int // tries of genuine ones
-	GivenUp        int // after ten tries, or because the endpoint was disabled
+	GivenUp        int // after ten tries
 	Tricks         int
 	TricksAccepted int // of them, those that the receiver took
 	Pending        int // waiting or under way
@@ -74,52 +73,35 @@ type WebhookStats struct {
 type Webhooks struct {
 	options WebhookOptions
 	client  *http.Client
+	keys    map[uuid.UUID]string // of the endpoints, by organization
 	stop    context.CancelFunc
-	stopped sync.WaitGroup
-	woken   chan struct{} // holds one
+	sending sync.WaitGroup
 
-	mu        sync.Mutex // guards what follows
-	endpoints map[uuid.UUID]*endpoint
-	queue     []*delivery   // those that wait, the next one first
-	idle      chan struct{} // closed when nothing is pending
-	chance    *rand.Rand
-	stats     WebhookStats
-}
-
-type endpoint struct {
-	WebhookEndpoint
-	key      []byte
-	failures int // deliveries given up in a row
+	mu      sync.Mutex // guards what follows
+	changed *sync.Cond // queue or stats, or a context ended
+	queue   []*delivery
+	chance  *rand.Rand
+	stats   WebhookStats
 }
 
 // A delivery is one request to an endpoint, repeated until it is taken.
 type delivery struct {
-	id     string
-	to     *endpoint // whose URL is called
-	key    []byte    // signed with
-	signed []byte    // what is signed
-	body   []byte    // what is sent
-	age    time.Duration
-	trick  bool // to be refused; tried once
-	bare   bool // without a signature
-	due    time.Time
-	tries  int
+	id    string
+	url   string
+	key   string // signed with
+	body  []byte
+	age   time.Duration // of its timestamp
+	trick bool          // to be refused; tried once
+	tries int
 }
 
 // StartWebhooks sends webhooks about every change from now on, until Close. It
 // is an error if they are sent already, or if a secret that is said to be
 // generated is none that Polar generates.
 func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
-	if o.InFlight <= 0 {
-		o.InFlight = 4
-	}
-	if o.FirstRetry <= 0 {
-		o.FirstRetry = time.Second
-	}
-	if o.MaxDelay <= 0 {
-		o.MaxDelay = time.Second
-	}
-	ctx, stop := context.WithCancel(context.Background())
+	o.InFlight = cmp.Or(o.InFlight, 4)
+	o.FirstRetry = cmp.Or(o.FirstRetry, time.Second)
+	o.MaxDelay = cmp.Or(o.MaxDelay, time.Second)
 	w := &Webhooks{
 		options: o,
 		client: &http.Client{
@@ -127,29 +109,29 @@ func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
 			Timeout:       webhookTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		stop:      stop,
-		woken:     make(chan struct{}, 1),
-		endpoints: make(map[uuid.UUID]*endpoint),
-		idle:      make(chan struct{}),
-		chance:    newRand(o.Seed, 4),
+		keys:   make(map[uuid.UUID]string),
+		chance: newRand(o.Seed, 4),
 	}
-	close(w.idle)
+	w.changed = sync.NewCond(&w.mu)
 	for _, e := range o.Endpoints {
 		key, err := e.key()
 		if err != nil {
-			stop()
 			return nil, err
 		}
-		w.endpoints[e.OrganizationID] = &endpoint{WebhookEndpoint: e, key: key}
+		w.keys[e.OrganizationID] = key
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.webhooks != nil {
-		stop()
 		return nil, errors.New("webhooks are sent already")
 	}
 	s.webhooks = w
-	w.stopped.Go(func() { w.run(ctx) })
+	ctx, stop := context.WithCancel(context.Background())
+	w.stop = stop
+	context.AfterFunc(ctx, w.wake)
+	for range o.InFlight {
+		w.sending.Go(func() { w.send(ctx) })
+	}
 	return w, nil
 }
 
@@ -162,15 +144,23 @@ func (s *Server) StopWebhooks() {
 
 // Drain waits until everything has been delivered or given up.
 func (w *Webhooks) Drain(ctx context.Context) error {
+	defer context.AfterFunc(ctx, w.wake)()
 	w.mu.Lock()
-	idle := w.idle
-	w.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("deliver webhooks: %w (%d to go)", ctx.Err(), w.Stats().Pending)
+	defer w.mu.Unlock()
+	for w.stats.Pending > 0 {
+		if ctx.Err() != nil {
+			return fmt.Errorf("deliver webhooks: %w (%d to go)", ctx.Err(), w.stats.Pending)
+		}
+		w.changed.Wait()
 	}
+	return nil
+}
+
+// wake has everyone who waits look at their context.
+func (w *Webhooks) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.changed.Broadcast()
 }
 
 // Stats returns what was sent so far.
@@ -183,154 +173,91 @@ func (w *Webhooks) Stats() WebhookStats {
 // Close forgets what was not delivered yet, and waits for what is under way.
 func (w *Webhooks) Close() error {
 	w.stop()
-	w.stopped.Wait()
+	w.sending.Wait()
 	w.client.CloseIdleConnections()
 	return nil
 }
 
-// enqueue has an event delivered as the options say, and tricks that carry a lie.
-func (w *Webhooks) enqueue(organization uuid.UUID, body, lie []byte) {
+// deliver has an event delivered as the options say, and tricks that carry a lie.
+func (w *Webhooks) deliver(organization uuid.UUID, body, lie []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	to := w.endpoints[organization]
-	if to == nil {
+	key, known := w.keys[organization]
+	if !known {
 		return
 	}
 	happens := func(p float64) bool { return p > 0 && w.chance.Float64() < p }
 	delay := func() time.Duration { return time.Duration(w.chance.Int64N(int64(w.options.MaxDelay))) }
-	create := func(body []byte, trick bool) *delivery {
-		return &delivery{id: "msg_" + newID(w.chance).String(), to: to, key: to.key, signed: body, body: body, due: time.Now(), trick: trick}
+	add := func(d delivery, delay time.Duration) {
+		d.id = cmp.Or(d.id, "msg_"+newID(w.chance).String())
+		w.stats.Pending++
+		w.enqueue(&d, delay)
 	}
-	add := func(d *delivery) {
-		w.open()
-		w.wait(d)
-	}
-	genuine := create(body, false)
-	if happens(w.options.Late) {
-		genuine.due = genuine.due.Add(delay())
-	}
-	add(genuine)
-	if happens(w.options.Duplicates) {
-		for range 1 + w.chance.IntN(3) {
-			again := *genuine
-			again.due = again.due.Add(delay())
-			add(&again)
-		}
-	}
-	if happens(w.options.Forged) {
-		d := create(lie, true)
-		switch w.chance.IntN(5) {
-		case 0:
-			d.key = []byte("polar_whs_guessed")
-		case 1:
-			d.signed = body // changed on its way
-		case 2:
-			d.bare = true
-		case 3:
-			d.key = nil // what a receiver may make of a secret that it fails to decode
-		default:
-			d.key = append(slices.Clip(to.key), 'x')
-		}
-		add(d)
-	}
-	if happens(w.options.Stale) {
-		d := create(lie, true)
-		d.age = 5*time.Minute + time.Duration(2+w.chance.IntN(100_000))*time.Second
-		add(d)
-	}
-	if happens(w.options.Astray) {
-		d := create(body, true)
-		for _, e := range w.options.Endpoints {
-			if e.OrganizationID != organization {
-				d.to = w.endpoints[e.OrganizationID]
-				add(d)
-				break
-			}
-		}
-	}
-}
-
-// open counts a delivery that is new.
-func (w *Webhooks) open() {
-	if w.stats.Pending == 0 {
-		w.idle = make(chan struct{})
-	}
-	w.stats.Pending++
-}
-
-// wait puts a delivery behind those that are due no later.
-func (w *Webhooks) wait(d *delivery) {
-	i, _ := slices.BinarySearchFunc(w.queue, d, func(other, d *delivery) int {
-		if other.due.After(d.due) {
-			return 1
-		}
-		return -1
-	})
-	w.queue = slices.Insert(w.queue, i, d)
-	select {
-	case w.woken <- struct{}{}:
-	default:
-	}
-}
-
-// next takes the delivery that is due, or returns how long to wait for one.
-func (w *Webhooks) next(now time.Time) (*delivery, time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.queue) == 0 {
-		return nil, time.Hour
-	}
-	d := w.queue[0]
-	if wait := d.due.Sub(now); wait > 0 {
-		return nil, wait
-	}
-	w.queue = w.queue[1:]
-	return d, 0
-}
-
-func (w *Webhooks) run(ctx context.Context) {
-	var flying sync.WaitGroup
-	defer flying.Wait()
-	places := make(chan struct{}, w.options.InFlight)
-	for ctx.Err() == nil {
-		d, wait := w.next(time.Now())
-		if d == nil {
-			select {
-			case <-ctx.Done():
-			case <-w.woken:
-			case <-time.After(wait):
+	for _, e := range w.options.Endpoints {
+		if e.OrganizationID != organization {
+			if happens(w.options.Astray) {
+				add(delivery{url: e.URL, key: key, body: body, trick: true}, 0)
 			}
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case places <- struct{}{}:
+		genuine := delivery{id: "msg_" + newID(w.chance).String(), url: e.URL, key: key, body: body}
+		wait := time.Duration(0)
+		if happens(w.options.Late) {
+			wait = delay()
 		}
-		flying.Go(func() {
-			defer func() { <-places }()
-			w.attempt(ctx, d)
-		})
+		add(genuine, wait)
+		if happens(w.options.Duplicates) {
+			for range 1 + w.chance.IntN(3) {
+				add(genuine, wait+delay())
+			}
+		}
+		if happens(w.options.Forged) {
+			add(delivery{url: e.URL, key: "polar_whs_guessed", body: lie, trick: true}, 0)
+		}
+		if happens(w.options.Stale) {
+			age := 5*time.Minute + time.Duration(2+w.chance.IntN(100_000))*time.Second
+			add(delivery{url: e.URL, key: key, body: lie, age: age, trick: true}, 0)
+		}
 	}
 }
 
-// attempt sends a delivery and counts what came of it.
-func (w *Webhooks) attempt(ctx context.Context, d *delivery) {
-	w.mu.Lock()
-	disabled := d.to.failures >= webhookPatient
-	w.mu.Unlock()
-	status := 0
-	if !disabled {
-		status = w.send(ctx, d)
+// enqueue has a delivery sent after a while. The mutex must be held.
+func (w *Webhooks) enqueue(d *delivery, delay time.Duration) {
+	if delay > 0 {
+		time.AfterFunc(delay, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.enqueue(d, 0)
+		})
+		return
 	}
-	taken := status >= 200 && status < 300
-	d.tries++
+	w.queue = append(w.queue, d)
+	w.changed.Broadcast()
+}
 
+// send sends what is in the queue until ctx ends.
+func (w *Webhooks) send(ctx context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !disabled {
-		w.stats.Sent++
+	for ctx.Err() == nil {
+		if len(w.queue) == 0 {
+			w.changed.Wait()
+			continue
+		}
+		d := w.queue[0]
+		w.queue = w.queue[1:]
+		w.mu.Unlock()
+		taken := w.post(ctx, d)
+		w.mu.Lock()
+		w.count(d, taken)
 	}
+}
+
+// count counts what came of a try, after which there may be another. The mutex
+// must be held.
+func (w *Webhooks) count(d *delivery, taken bool) {
+	d.tries++
+	w.stats.Sent++
 	switch {
 	case d.trick:
 		w.stats.Tricks++
@@ -339,40 +266,34 @@ func (w *Webhooks) attempt(ctx context.Context, d *delivery) {
 		}
 	case taken:
 		w.stats.Delivered++
-		d.to.failures = 0
-	case disabled || d.tries >= webhookTries:
+	case d.tries == webhookTries:
 		w.stats.GivenUp++
-		d.to.failures++
 	default:
 		w.stats.Failed++
-		d.due = time.Now().Add(w.options.FirstRetry << (d.tries - 1))
-		w.wait(d)
+		w.enqueue(d, w.options.FirstRetry<<(d.tries-1))
 		return
 	}
-	if w.stats.Pending--; w.stats.Pending == 0 {
-		close(w.idle)
-	}
+	w.stats.Pending--
+	w.changed.Broadcast()
 }
 
-// send makes the request and returns its status, 0 if there was none.
-func (w *Webhooks) send(ctx context.Context, d *delivery) int {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.to.URL, bytes.NewReader(d.body))
+// post makes a delivery's request, signed anew, and reports whether it was taken.
+func (w *Webhooks) post(ctx context.Context, d *delivery) bool {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.body))
 	if err != nil {
-		return 0
+		return false
 	}
 	at := time.Now().Add(-d.age)
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "polar.sh webhooks")
 	r.Header.Set("webhook-id", d.id)
 	r.Header.Set("webhook-timestamp", fmt.Sprint(at.Unix()))
-	if !d.bare {
-		r.Header.Set("webhook-signature", SignWebhookKey(d.key, d.id, at, d.signed))
-	}
+	r.Header.Set("webhook-signature", SignWebhook(d.key, d.id, at, d.body))
 	answer, err := w.client.Do(r)
 	if err != nil {
-		return 0
+		return false
 	}
 	defer answer.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 1<<16)) // so that the connection can be used again
-	return answer.StatusCode
+	return answer.StatusCode/100 == 2
 }

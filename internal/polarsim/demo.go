@@ -1,6 +1,7 @@
 package polarsim
 
 import (
+	"cmp"
 	"encoding/binary"
 	"iter"
 	"math/big"
@@ -32,9 +33,7 @@ type Demo struct {
 // comes. The organizations have the rows that they ask for at the epoch, and grow
 // slowly from there.
 func NewDemo(o Options) *Demo {
-	if o.Epoch.IsZero() {
-		o.Epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
-	}
+	o.Epoch = cmp.Or(o.Epoch, time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC))
 	d := &Demo{Server: New(o), joined: make(map[string]int)}
 	for _, o := range d.organizations {
 		for r := range o.rows() {
@@ -64,7 +63,7 @@ func (d *Demo) Advance(at time.Time) {
 	for _, h := range d.habits {
 		if !h.next.After(at) {
 			u := h.usage(at)
-			_ = d.set(h.row, h.text(u), u.modified) // they are numbers
+			d.set(h.row, h.text(u), u.modified)
 			h.next = h.after(at)
 		}
 	}
@@ -100,8 +99,6 @@ func (c *customer) leaves() time.Time {
 // A State is what a row was at a time.
 type State struct {
 	CustomerMeterID uuid.UUID
-	CustomerID      uuid.UUID
-	MeterID         uuid.UUID
 	SeenAt          time.Time
 	ModifiedAt      time.Time // zero for null
 	Units           Units
@@ -125,7 +122,7 @@ func (d *Demo) Past(organizationID uuid.UUID, from, to time.Time, every time.Dur
 			}
 			u, seen := h.usage(begin), begin
 			show := func() bool {
-				return yield(State{CustomerMeterID: h.id, CustomerID: h.customer.id, MeterID: h.meter.ID, SeenAt: seen, ModifiedAt: u.modified, Units: h.text(u)})
+				return yield(State{CustomerMeterID: h.id, SeenAt: seen, ModifiedAt: u.modified, Units: h.text(u)})
 			}
 			for step := range h.steps(begin, to) {
 				look := step.at.Truncate(every)
@@ -164,10 +161,7 @@ func (d *Demo) habitOf(r *row) *habit {
 	if !h.free {
 		h.grant *= []int64{2, 5, 10, 20}[chance.IntN(4)]
 	}
-	usual := h.grant
-	if usual == 0 {
-		usual = 500
-	}
+	usual := cmp.Or(h.grant, 500)
 	percent := 20 + chance.Int64N(140) // of the grant, in a month: some need more than they have
 	h.daily = usual * kind.scale() * percent / 3000
 	switch customers := d.organizations[0].customers; {
@@ -205,9 +199,7 @@ func (h *habit) steps(from, to time.Time) iter.Seq[step] {
 		if from.Before(h.created) {
 			from = h.created
 		}
-		if !h.ended.IsZero() && to.After(h.ended) {
-			to = h.ended
-		}
+		to = h.until(to)
 		for date := from.Truncate(day); !date.After(to); date = date.Add(day) {
 			for _, s := range h.on(date) {
 				if s.at.After(from) && !s.at.After(to) && !yield(s) {
@@ -218,23 +210,27 @@ func (h *habit) steps(from, to time.Time) iter.Seq[step] {
 	}
 }
 
+// until returns a time, or when the customer ended if that was earlier.
+func (h *habit) until(at time.Time) time.Time {
+	if !h.ended.IsZero() && at.After(h.ended) {
+		return h.ended
+	}
+	return at
+}
+
 // on returns what happens on a day, in order.
 func (h *habit) on(date time.Time) []step {
 	chance := newRand(h.seed, uint64(date.Unix()))
-	even := date.Unix()/86400%2 == 0
-	uses, amount := 6, h.daily*(85+chance.Int64N(30))/100
+	uses, amount, credits := 6, h.daily*(85+chance.Int64N(30))/100, h.grant
+	if h.low {
+		uses, amount, credits = 24, h.daily, h.daily/h.meter.kind.scale()
+	}
 	var steps []step
-	if h.low { // credits for two days are bought every other day
-		uses, amount = 24, h.daily
-		credits := h.daily / h.meter.kind.scale()
-		switch {
-		case even:
-			steps = append(steps, step{at: date, month: date.Day() == 1, credited: 2 * credits})
-		case date.Day() == 1:
-			steps = append(steps, step{at: date, month: true, credited: credits})
-		}
-	} else if date.Day() == 1 {
-		steps = append(steps, step{at: date, month: true, credited: h.grant})
+	switch first := date.Day() == 1; {
+	case h.low && date.Unix()/86400%2 == 0: // credits for two days are bought every other day
+		steps = append(steps, step{at: date, month: first, credited: 2 * credits})
+	case first:
+		steps = append(steps, step{at: date, month: true, credited: credits})
 	}
 	if date.Equal(h.created.Truncate(day)) {
 		steps = append(steps, step{at: h.created.Add(time.Microsecond), credited: h.grant})
@@ -281,10 +277,7 @@ func (u *usage) take(s step) {
 
 // usage returns what a row has come to by a time.
 func (h *habit) usage(at time.Time) usage {
-	last := at
-	if !h.ended.IsZero() && last.After(h.ended) {
-		last = h.ended
-	}
+	last := h.until(at)
 	var u usage
 	for s := range h.steps(time.Date(last.Year(), last.Month(), 1, 0, 0, 0, 0, time.UTC).Add(-1), at) {
 		u.take(s)
@@ -300,9 +293,7 @@ func (h *habit) text(u usage) Units {
 	kind := &h.meter.kind
 	text := Units{Consumed: kind.number(u.consumed), Credited: strconv.FormatInt(u.credited, 10), Balance: kind.number(u.credited*kind.scale() - u.consumed)}
 	if h.long {
-		text.Consumed, _ = combine(text.Consumed, "0.000000000000000000000012345678", (*big.Rat).Add) // they are numbers
-		text.Balance = ""
-		_ = text.complete()
+		text = Units{Consumed: combine(text.Consumed, "0.000000000000000000000012345678", (*big.Rat).Add), Credited: text.Credited}.complete()
 	}
 	return text
 }

@@ -4,48 +4,43 @@ import "math/rand/v2"
 
 // A meterKind is a pattern for meters and for the quantities they measure.
 type meterKind struct {
-	name        string
-	unit        string
-	label       string // of a custom unit
-	multiplier  int64  // of a custom unit
-	filter      Literal
-	aggregation Literal
-	bits        int  // consumption stays below 2^bits of the smallest unit
-	places      int  // decimals of the consumption
-	pointZero   bool // whole numbers are sent as 25.0
-	credit      int64
+	Meter          // what all meters of the kind share
+	bits      int  // consumption stays below 2^bits of the smallest unit
+	places    int  // decimals of the consumption
+	pointZero bool // whole numbers are sent as 25.0
+	credit    int64
 }
 
 // meterKinds covers every form of filter, aggregation and unit.
 func meterKinds() []meterKind {
 	return []meterKind{
-		{name: "API calls", unit: "scalar", bits: 24, credit: 10_000,
-			filter:      `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"api.request"}]}`,
-			aggregation: `{"func":"count"}`},
-		{name: "AI tokens", unit: "token", bits: 34, pointZero: true, credit: 1_000_000,
-			filter: `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"llm.completion"},` +
+		{bits: 24, credit: 10_000, Meter: Meter{Name: "API calls", Unit: "scalar",
+			Filter:      `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"api.request"}]}`,
+			Aggregation: `{"func":"count"}`}},
+		{bits: 34, pointZero: true, credit: 1_000_000, Meter: Meter{Name: "AI tokens", Unit: "token",
+			Filter: `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"llm.completion"},` +
 				`{"conjunction":"or","clauses":[{"property":"_llm.vendor","operator":"like","value":"open"},` +
 				`{"property":"cached","operator":"eq","value":false}]}]}`,
-			aggregation: `{"func":"sum","property":"_llm.total_tokens"}`},
-		{name: "Storage (GB)", unit: "custom", label: "GB", multiplier: 1_000_000_000, bits: 38, places: 6, credit: 50,
-			filter:      `{"conjunction":"or","clauses":[{"property":"name","operator":"eq","value":"storage.snapshot"}]}`,
-			aggregation: `{"func":"max","property":"gigabytes"}`},
-		{name: "Seats", unit: "scalar", bits: 9, credit: 5,
-			filter:      `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"user.active"}]}`,
-			aggregation: `{"func":"unique","property":"user_id"}`},
-		{name: "Build minutes", unit: "custom", label: "min", multiplier: 60, bits: 26, places: 2, credit: 500,
-			filter: `{"conjunction":"and","clauses":[{"property":"name","operator":"ne","value":"build.queued"},` +
+			Aggregation: `{"func":"sum","property":"_llm.total_tokens"}`}},
+		{bits: 38, places: 6, credit: 50, Meter: Meter{Name: "Storage (GB)", Unit: "custom", CustomLabel: new("GB"), CustomMultiplier: new(int64(1_000_000_000)),
+			Filter:      `{"conjunction":"or","clauses":[{"property":"name","operator":"eq","value":"storage.snapshot"}]}`,
+			Aggregation: `{"func":"max","property":"gigabytes"}`}},
+		{bits: 9, credit: 5, Meter: Meter{Name: "Seats", Unit: "scalar",
+			Filter:      `{"conjunction":"and","clauses":[{"property":"name","operator":"eq","value":"user.active"}]}`,
+			Aggregation: `{"func":"unique","property":"user_id"}`}},
+		{bits: 26, places: 2, credit: 500, Meter: Meter{Name: "Build minutes", Unit: "custom", CustomLabel: new("min"), CustomMultiplier: new(int64(60)),
+			Filter: `{"conjunction":"and","clauses":[{"property":"name","operator":"ne","value":"build.queued"},` +
 				`{"property":"exit_code","operator":"lt","value":128}]}`,
-			aggregation: `{"func":"sum","property":"minutes"}`},
-		{name: "Latency budget", unit: "scalar", bits: 20, places: 3, pointZero: true,
-			filter:      `{"conjunction":"and","clauses":[{"property":"path","operator":"not_like","value":"/internal/"}]}`,
-			aggregation: `{"func":"avg","property":"milliseconds"}`},
-		{name: "Bildgenerierung 🖼️", unit: "scalar", bits: 12, credit: 100,
-			filter:      `{"conjunction":"and","clauses":[{"property":"pixels","operator":"gte","value":262144}]}`,
-			aggregation: `{"func":"count"}`},
-		{name: "転送量", unit: "custom", label: "MB", multiplier: 1_000_000, bits: 40, places: 4, credit: 1000,
-			filter:      `{"conjunction":"and","clauses":[{"property":"bytes","operator":"gt","value":0}]}`,
-			aggregation: `{"func":"min","property":"megabytes"}`},
+			Aggregation: `{"func":"sum","property":"minutes"}`}},
+		{bits: 20, places: 3, pointZero: true, Meter: Meter{Name: "Latency budget", Unit: "scalar",
+			Filter:      `{"conjunction":"and","clauses":[{"property":"path","operator":"not_like","value":"/internal/"}]}`,
+			Aggregation: `{"func":"avg","property":"milliseconds"}`}},
+		{bits: 12, credit: 100, Meter: Meter{Name: "Bildgenerierung 🖼️", Unit: "scalar",
+			Filter:      `{"conjunction":"and","clauses":[{"property":"pixels","operator":"gte","value":262144}]}`,
+			Aggregation: `{"func":"count"}`}},
+		{bits: 40, places: 4, credit: 1000, Meter: Meter{Name: "転送量", Unit: "custom", CustomLabel: new("MB"), CustomMultiplier: new(int64(1_000_000)),
+			Filter:      `{"conjunction":"and","clauses":[{"property":"bytes","operator":"gt","value":0}]}`,
+			Aggregation: `{"func":"min","property":"megabytes"}`}},
 	}
 }
 

@@ -2,6 +2,7 @@ package polarsim
 
 import (
 	"iter"
+	"math/big"
 	"slices"
 	"time"
 
@@ -16,6 +17,14 @@ type Units struct {
 	Balance  string // credited less consumed, if the server behaves; can be negative
 }
 
+// complete calculates an empty balance.
+func (u Units) complete() Units {
+	if u.Balance == "" {
+		u.Balance = combine(u.Credited, u.Consumed, (*big.Rat).Sub)
+	}
+	return u
+}
+
 // unused is what Polar begins with.
 func unused() Units { return Units{Consumed: "0", Credited: "0", Balance: "0"} }
 
@@ -27,14 +36,8 @@ type row struct {
 	created  time.Time
 	modified time.Time // zero for null
 	units    Units
-	older    *state  // before the last change of units
 	raw      *string // sent instead of the row
 	hidden   bool    // from every list
-}
-
-type state struct {
-	units    Units
-	modified time.Time
 }
 
 // An organization owns customers and meters; the rows are the customers'.

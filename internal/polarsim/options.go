@@ -1,6 +1,7 @@
 package polarsim
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,7 +16,7 @@ type Options struct {
 
 	Organizations []Organization
 
-	// RequestsPerMinute is the quota of each organization, in windows that begin
+	// RequestsPerMinute is the quota of each token, in windows that begin
 	// with the first request. Polar grants 500, its sandbox 100. 0 means no limit.
 	RequestsPerMinute int
 
@@ -39,10 +40,6 @@ type Options struct {
 	// Epoch is the time at which the seeded data ends; it begins 18 months
 	// earlier. Zero means the current hour by Now.
 	Epoch time.Time
-
-	// StableTies keeps rows that tie under the requested order in one place.
-	// Postgres promises no such thing, so it is off unless a test needs it.
-	StableTies bool
 
 	// NullsSmallest sorts null below every value. Postgres does the opposite
 	// unless told, and nothing in Polar's documentation says which it is.
@@ -88,11 +85,7 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Epoch.IsZero() {
-		o.Epoch = o.Now().Truncate(time.Hour)
-	}
-	if o.CostModel == (CostModel{}) {
-		o.CostModel = CostModel{List: ListCost, SkippedRow: SkippedRowCost, CountedRow: CountedRowCost}
-	}
+	o.Epoch = cmp.Or(o.Epoch, o.Now().Truncate(time.Hour))
+	o.CostModel = cmp.Or(o.CostModel, CostModel{List: ListCost, SkippedRow: SkippedRowCost, CountedRow: CountedRowCost})
 	return o
 }

@@ -67,10 +67,9 @@ func changeSomething(t *rapid.T, s *Server) string {
 		"advance":         func() error { s.Advance(time.Now()); return nil },
 		"consume":         func() error { _, err := s.ConsumeLate(row.ID, "0.1", at); return err },
 		"set state":       func() error { _, err := s.SetState(row.ID, Units{Consumed: "1e-7"}, at); return err },
-		"restore":         func() error { _, _ = s.RestoreOlder(row.ID); return nil },
 		"delete row":      func() error { _, err := s.DeleteCustomerMeter(row.ID); return err },
 		"unlist":          func() error { _, err := s.SetUnlisted(row.ID, !row.Unlisted); return err },
-		"flap meter":      func() error { _, err := s.FlapMeter(row.MeterID); return err },
+		"flap meter":      func() error { _, err := s.changeMeter(row.MeterID, flap); return err },
 		"rename meter":    func() error { _, err := s.RenameMeter(row.MeterID, "renamed"); return err },
 		"rename customer": func() error { _, err := s.RenameCustomer(row.CustomerID, "renamed"); return err },
 		"delete customer": func() error { _, err := s.DeleteCustomer(row.CustomerID); return err },
@@ -79,8 +78,7 @@ func changeSomething(t *rapid.T, s *Server) string {
 			return err
 		},
 		"old customer": func() error { _, err := s.AddOldCustomer(org, at, 2); return err },
-		"old meter":    func() error { _, _, err := s.AddOldMeter(org, "old", at, 2, 1); return err },
-		"return meter": func() error { _, err := s.ReturnMeter(row.MeterID, 2, at); return err },
+		"old meter":    func() error { _, err := s.AddOldMeter(org, "old", at, 2, 1); return err },
 	}
 	kind := rapid.SampledFrom(slices.Sorted(maps.Keys(changes))).Draw(t, "change")
 	if err := changes[kind](); err != nil {
@@ -159,10 +157,7 @@ func TestNumbersCompareAndSubtractByValue(t *testing.T) {
 		if got, want := compareNumbers(a, b), x.Cmp(y); got != want {
 			t.Fatalf("comparing %s with %s gives %d, want %d", a, b, got, want)
 		}
-		difference, err := combine(a, b, (*big.Rat).Sub)
-		if err != nil {
-			t.Fatal(err)
-		}
+		difference := combine(a, b, (*big.Rat).Sub)
 		got, ok := new(big.Rat).SetString(difference)
 		if want := new(big.Rat).Sub(x, y); !ok || got.Cmp(want) != 0 || strings.ContainsAny(difference, "eE") {
 			t.Fatalf("%s - %s = %s, want %s", a, b, difference, want.FloatString(40))

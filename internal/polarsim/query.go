@@ -1,11 +1,11 @@
 package polarsim
 
 import (
-	"fmt"
-	"math/big"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -53,12 +53,8 @@ func (p *parser) invalid() *answer {
 	return jsonAnswer(http.StatusUnprocessableEntity, string(marshal(map[string]any{"error": "RequestValidationError", "detail": p.problems})))
 }
 
-func (p *parser) problem(kind, message, input string, context map[string]any, loc ...any) {
-	found := map[string]any{"type": kind, "loc": loc, "msg": message, "input": input}
-	if context != nil {
-		found["ctx"] = context
-	}
-	p.problems = append(p.problems, found)
+func (p *parser) problem(kind, message, input string, loc ...any) {
+	p.problems = append(p.problems, map[string]any{"type": kind, "loc": loc, "msg": message, "input": input})
 }
 
 func (p *parser) ids(values url.Values, name string) []uuid.UUID {
@@ -74,9 +70,9 @@ func (p *parser) id(text string, loc ...any) uuid.UUID {
 	id, err := uuid.Parse(text)
 	switch {
 	case err != nil:
-		p.problem("uuid_parsing", "Input should be a valid UUID, "+err.Error(), text, map[string]any{"error": err.Error()}, loc...)
+		p.problem("uuid_parsing", "Input should be a valid UUID, "+err.Error(), text, loc...)
 	case id.Version() != 4:
-		p.problem("uuid_version", "UUID version 4 expected", text, map[string]any{"expected_version": 4}, loc...)
+		p.problem("uuid_version", "UUID version 4 expected", text, loc...)
 	}
 	return id
 }
@@ -89,16 +85,14 @@ func (p *parser) positive(values url.Values, name string, fallback, most int) in
 		return fallback
 	}
 	text := given[len(given)-1]
-	n, ok := new(big.Int).SetString(strings.TrimSpace(text), 10)
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64) // the largest one if it is out of range
 	switch {
-	case !ok:
-		p.problem("int_parsing", "Input should be a valid integer, unable to parse string as an integer", text, nil, "query", name)
-	case n.Sign() <= 0:
-		p.problem("greater_than", "Input should be greater than 0", text, map[string]any{"gt": 0}, "query", name)
-	case n.IsInt64():
-		return int(min(n.Int64(), int64(most)))
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		p.problem("int_parsing", "Input should be a valid integer, unable to parse string as an integer", text, "query", name)
+	case n <= 0:
+		p.problem("greater_than", "Input should be greater than 0", text, "query", name)
 	}
-	return most
+	return int(min(n, int64(most)))
 }
 
 func (p *parser) sorting(given []string) []criterion {
@@ -109,20 +103,10 @@ func (p *parser) sorting(given []string) []criterion {
 	for i, text := range given {
 		property, descending := strings.CutPrefix(text, "-")
 		if !slices.Contains(properties(), property) {
-			expected := expectedSorting()
-			p.problem("enum", "Input should be "+expected, text, map[string]any{"expected": expected}, "query", "sorting", i)
+			p.problem("enum", "Input should be "+strings.Join(properties(), ", ")+", or one of these after a -", text, "query", "sorting", i)
 			continue
 		}
 		criteria = append(criteria, criterion{property: property, descending: descending})
 	}
 	return criteria
-}
-
-func expectedSorting() string {
-	var quoted []string
-	for _, property := range properties() {
-		quoted = append(quoted, fmt.Sprintf("'%s'", property), fmt.Sprintf("'-%s'", property))
-	}
-	last := len(quoted) - 1
-	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
 }

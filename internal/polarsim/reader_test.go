@@ -118,6 +118,15 @@ func missing(t testing.TB, seen []uuid.UUID, want []Row) int {
 	return n
 }
 
+// flap archives a meter, or brings it back if it is archived.
+func flap(m *meter) {
+	if m.ArchivedAt.IsZero() {
+		m.ArchivedAt = m.ModifiedAt
+	} else {
+		m.ArchivedAt = Time{}
+	}
+}
+
 // always is a plan by which every request goes wrong.
 func always(f Fault) func(int, *http.Request) Fault {
 	return func(int, *http.Request) Fault { return f }

@@ -1,6 +1,7 @@
 package polarsim
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -84,11 +85,7 @@ func (s *Server) seedCustomer(o *organization, at, end time.Time, rows int, chan
 }
 
 func seededUnits(o *organization, kind *meterKind, created, end time.Time, chance *rand.Rand) (Units, time.Time) {
-	fraction := o.NeverModified
-	if fraction == 0 {
-		fraction = defaultNever
-	}
-	if chance.Float64() < fraction || !created.Before(end) {
+	if chance.Float64() < cmp.Or(o.NeverModified, defaultNever) || !created.Before(end) {
 		return unused(), time.Time{}
 	}
 	consumed, credited := kind.some(kind.bits, chance), int64(0)
@@ -106,7 +103,7 @@ func seededUnits(o *organization, kind *meterKind, created, end time.Time, chanc
 	}
 	if odd < 2 {
 		u.Balance = ""
-		_ = u.complete() // they are numbers
+		u = u.complete()
 	}
 	modified := end.Add(-someTime(chance, end.Sub(created)>>chance.IntN(12))) // most changed not long ago
 	if chance.IntN(10) == 0 {                                                 // a billing run touched many at one moment

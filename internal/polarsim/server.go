@@ -16,7 +16,6 @@ import (
 // also while requests are served; each is atomic.
 type Server struct {
 	options Options
-	watch   watch
 
 	mu            sync.Mutex // guards what follows
 	organizations []*organization
@@ -24,7 +23,6 @@ type Server struct {
 	meters        map[uuid.UUID]*meter
 	rows          map[uuid.UUID]*row
 	tokens        map[string]*account
-	quotas        map[string]*window
 	views         []*view // most recently used first
 	versions      []string
 	chance        *rand.Rand
@@ -32,23 +30,22 @@ type Server struct {
 	webhooks      *Webhooks // nil while none are sent
 	steps         uint64    // calls of Advance so far
 	cost          Cost
+	requests      int // begun
+	log           []*Request
+	before        func(n int, r *http.Request)
+	choose        func(n int, r *http.Request) Fault
 }
 
 // New returns a server with the data that o describes. It panics if o
 // contradicts itself, such as by naming one organization twice.
 func New(o Options) *Server {
 	o = o.withDefaults()
-	size := 0
-	for _, org := range o.Organizations {
-		size += org.CustomerMeters
-	}
 	s := &Server{
 		options:   o,
-		customers: make(map[uuid.UUID]*customer, size/4),
+		customers: make(map[uuid.UUID]*customer),
 		meters:    make(map[uuid.UUID]*meter),
-		rows:      make(map[uuid.UUID]*row, size),
+		rows:      make(map[uuid.UUID]*row),
 		tokens:    make(map[string]*account),
-		quotas:    make(map[string]*window),
 		// The deprecated version, the current one and the next are equal for the
 		// calls simulated here.
 		versions: []string{"2026-04", currentVersion, "2027-01"},
@@ -75,23 +72,13 @@ func (s *Server) addOrganization(o Organization) {
 	if o.Token == "" {
 		o.Token = fmt.Sprintf("polar_oat_%x", secret[:])
 	}
-	if s.organization(o.ID) != nil || s.tokens[o.Token] != nil {
+	if s.tokens[o.Token] != nil {
 		panic(fmt.Sprintf("polarsim: organization %s is there already, or another has its token", o))
 	}
 	org := &organization{Organization: o}
 	s.organizations = append(s.organizations, org)
 	s.tokens[o.Token] = &account{Token: Token{Secret: o.Token, Organizations: []uuid.UUID{o.ID}}}
 	s.seed(org, chance)
-}
-
-// organization returns the one with an id, or nil.
-func (s *Server) organization(id uuid.UUID) *organization {
-	for _, o := range s.organizations {
-		if o.ID == id {
-			return o
-		}
-	}
-	return nil
 }
 
 // Organizations returns the organizations with the ids and tokens they got.
@@ -113,7 +100,7 @@ func precise(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) 
 // respond does everything about one request but putting the answer on a wire.
 // It returns an error if the request gets no answer.
 func (s *Server) respond(r *http.Request) (*answer, error) {
-	n, fault := s.watch.begin(r, s.options.Now())
+	line, fault := s.begin(r)
 	a := disturbed(fault)
 	if a == nil && fault != Dropped {
 		a = s.answer(r, fault)
@@ -128,12 +115,12 @@ func (s *Server) respond(r *http.Request) (*answer, error) {
 		return nil, err
 	}
 	a.header.Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	line.Status = a.status
 	if a.to != nil {
-		s.mu.Lock()
 		a.to.answered = s.options.Now()
-		s.mu.Unlock()
 	}
-	s.watch.end(n, a.status)
 	return a, nil
 }
 

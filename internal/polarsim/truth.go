@@ -70,22 +70,13 @@ func (s *Server) Listed(organizationID uuid.UUID) []Row {
 
 // Find returns the row with an id, as the get call does.
 func (s *Server) Find(id uuid.UUID) (Row, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := s.rows[id]
-	if r == nil {
-		return Row{}, false
-	}
-	return snapshotOf(r), true
+	r, err := s.change(id, func(*row) {})
+	return r, err == nil
 }
 
 // look returns what f sees in an organization, nothing if there is none with the id.
-func look[T any](s *Server, organizationID uuid.UUID, f func(o *organization) T) (seen T) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o := s.organization(organizationID); o != nil {
-		seen = f(o)
-	}
+func look[T any](s *Server, organizationID uuid.UUID, f func(o *organization) T) T {
+	seen, _ := in(s, organizationID, func(o *organization) (T, error) { return f(o), nil })
 	return seen
 }
 

@@ -2,6 +2,7 @@ package polarsim
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -92,12 +93,7 @@ func (s *Server) view(f filter, criteria []criterion) *view {
 func (s *Server) newView(f filter, criteria []criterion, rows []*row) *view {
 	v := &view{filter: f, ties: comparison(criteria, s.options.NullsSmallest)}
 	rows = slices.DeleteFunc(rows, func(r *row) bool { return !f.match(r) })
-	total := func(a, b *row) int {
-		if c := v.ties(a, b); c != 0 {
-			return c
-		}
-		return bytes.Compare(a.id[:], b.id[:])
-	}
+	total := func(a, b *row) int { return cmp.Or(v.ties(a, b), bytes.Compare(a.id[:], b.id[:])) }
 	slices.SortFunc(rows, total)
 	v.rows = btree.NewBTreeGOptions(func(a, b *row) bool { return total(a, b) < 0 }, btree.Options{NoLocks: true})
 	for _, r := range rows {
@@ -135,16 +131,13 @@ func (v *view) at(i int) *row {
 }
 
 // page returns up to limit rows from an offset, and those that tie in an order
-// that chance draws for this page; nil leaves them where they are.
+// that chance draws for this page.
 func (v *view) page(offset, limit int, chance *rand.Rand) []*row {
 	var page []*row
 	end := min(offset+limit, v.rows.Len())
 	for i := offset; i < end; {
 		first, last := v.tied(i)
-		place := func(i int) int { return i }
-		if chance != nil {
-			place = permutation(last-first, chance)
-		}
+		place := permutation(last-first, chance)
 		for ; i < min(last, end); i++ {
 			page = append(page, v.at(first+place(i-first)))
 		}
@@ -198,13 +191,18 @@ func properties() []string {
 
 // comparison turns criteria into one comparison, which is 0 for ties.
 func comparison(criteria []criterion, nullsSmallest bool) func(a, b *row) int {
-	null := 1
-	if nullsSmallest {
-		null = -1
+	nulls := func(a, b bool) int { // by whether they are null
+		switch {
+		case a == b:
+			return 0
+		case a == nullsSmallest:
+			return -1
+		}
+		return 1
 	}
 	var steps []func(a, b *row) int
 	for _, c := range criteria {
-		step := ascending(c.property, null)
+		step := ascending(c.property, nulls)
 		if c.descending {
 			up := step
 			step = func(a, b *row) int { return up(b, a) }
@@ -221,36 +219,25 @@ func comparison(criteria []criterion, nullsSmallest bool) func(a, b *row) int {
 	}
 }
 
-// ascending compares by one property as Postgres does under the collation "C";
-// null is how null compares with a value.
-func ascending(property string, null int) func(a, b *row) int {
+// ascending compares by one property as Postgres does under the collation "C", and
+// first whether it is null.
+func ascending(property string, nulls func(a, b bool) int) func(a, b *row) int {
 	switch property {
 	case "created_at":
 		return func(a, b *row) int { return a.created.Compare(b.created) }
 	case "modified_at":
 		return func(a, b *row) int {
-			switch aNull, bNull := a.modified.IsZero(), b.modified.IsZero(); {
-			case aNull == bNull:
-				return a.modified.Compare(b.modified)
-			case aNull:
-				return null
-			}
-			return -null
+			return cmp.Or(nulls(a.modified.IsZero(), b.modified.IsZero()), a.modified.Compare(b.modified))
 		}
 	case "customer_id":
 		return func(a, b *row) int { return bytes.Compare(a.customer.id[:], b.customer.id[:]) }
 	case "customer_name":
 		return func(a, b *row) int {
-			switch a, b := a.customer.load().name, b.customer.load().name; {
-			case a == nil && b == nil:
-				return 0
-			case a == nil:
-				return null
-			case b == nil:
-				return -null
-			default:
-				return strings.Compare(*a, *b)
+			x, y := a.customer.load().name, b.customer.load().name
+			if x == nil || y == nil {
+				return nulls(x == nil, y == nil)
 			}
+			return strings.Compare(*x, *y)
 		}
 	case "meter_id":
 		return func(a, b *row) int { return bytes.Compare(a.meter.ID[:], b.meter.ID[:]) }

@@ -3,7 +3,6 @@ package polarsim
 import (
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -58,85 +57,68 @@ const keptRequests = 100_000
 
 // A Request is one line of the request log.
 type Request struct {
-	N      int // counted from 1
 	Path   string
 	Query  string // as sent
 	Status int    // 0 while it is served, and for those that got no answer
 	At     time.Time
 }
 
-// A watch is what tests see of requests and do to them. It has a lock of its
-// own, so that hooks may change the server's data.
-type watch struct {
-	mu     sync.Mutex
-	count  int
-	log    []Request // the last ones
-	before func(n int, r *http.Request)
-	choose func(n int, r *http.Request) Fault
-}
-
 // Before makes the server call hook before it looks at a request, which is
 // where a test changes data in the middle of a walk. The first request is
 // number 1. Requests side by side call it side by side.
 func (s *Server) Before(hook func(n int, r *http.Request)) {
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	s.watch.before = hook
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = hook
 }
 
 // FailWhen asks choose about every request, by its number counted from 1. It may
 // be called concurrently; nil ends all faults.
 func (s *Server) FailWhen(choose func(n int, r *http.Request) Fault) {
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	s.watch.choose = choose
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.choose = choose
 }
 
 // begin logs a request, calls the hook and decides what goes wrong.
-func (w *watch) begin(r *http.Request, now time.Time) (int, Fault) {
-	w.mu.Lock()
-	w.count++
-	if len(w.log) >= 2*keptRequests {
-		w.log = slices.Clone(w.log[keptRequests:])
-	}
-	w.log = append(w.log, Request{N: w.count, Path: r.URL.Path, Query: r.URL.RawQuery, At: now})
-	n, before, choose := w.count, w.before, w.choose
-	w.mu.Unlock()
+func (s *Server) begin(r *http.Request) (*Request, Fault) {
+	line := &Request{Path: r.URL.Path, Query: r.URL.RawQuery, At: s.options.Now()}
+	s.mu.Lock()
+	s.requests++
+	s.log = append(s.log[max(0, len(s.log)+1-keptRequests):], line)
+	n, before, choose := s.requests, s.before, s.choose
+	s.mu.Unlock() // so that the hooks may change the data
 	if before != nil {
 		before(n, r)
 	}
 	if choose == nil {
-		return n, NoFault
+		return line, NoFault
 	}
-	return n, choose(n, r)
-}
-
-func (w *watch) end(n, status int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if i := n - 1 - (w.count - len(w.log)); i >= 0 && i < len(w.log) {
-		w.log[i].Status = status
-	}
+	return line, choose(n, r)
 }
 
 // RequestCount is the number of requests begun.
 func (s *Server) RequestCount() int {
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	return s.watch.count
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests
 }
 
 // Requests returns the log in the order in which requests began: all of them,
 // or the last hundred thousand if there were very many.
 func (s *Server) Requests() []Request {
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	return slices.Clone(s.watch.log)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := make([]Request, len(s.log))
+	for i, line := range s.log {
+		lines[i] = *line
+	}
+	return lines
 }
 
 // ForgetRequests empties the log and counts from 1 again.
 func (s *Server) ForgetRequests() {
-	s.watch.mu.Lock()
-	defer s.watch.mu.Unlock()
-	s.watch.count, s.watch.log = 0, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests, s.log = 0, nil
 }

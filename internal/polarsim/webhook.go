@@ -20,31 +20,26 @@ const (
 )
 
 // SignWebhook returns the signature of a delivery, for the header
-// webhook-signature, as Polar makes it with the secrets that it generated before
-// September 2026 and those that sellers choose: the key is the UTF-8 bytes of the
-// whole secret, prefix included.
-func SignWebhook(secret, id string, at time.Time, body []byte) string {
-	return SignWebhookKey([]byte(secret), id, at, body)
-}
-
-// SignWebhookKey is SignWebhook with a key that was made of the secret already.
-func SignWebhookKey(key []byte, id string, at time.Time, body []byte) string {
-	mac := hmac.New(sha256.New, key)
+// webhook-signature. The key is the UTF-8 bytes of the whole secret, prefix
+// included, of secrets that Polar generated before September 2026 and those that
+// sellers choose, and what is encoded behind the prefix of newer ones.
+func SignWebhook(key, id string, at time.Time, body []byte) string {
+	mac := hmac.New(sha256.New, []byte(key))
 	fmt.Fprintf(mac, "%s.%d.%s", id, at.Unix(), body) // a hash takes everything
 	return "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
 // key is what the endpoint's deliveries are signed with.
-func (e WebhookEndpoint) key() ([]byte, error) {
+func (e WebhookEndpoint) key() (string, error) {
 	if !e.Generated {
-		return []byte(e.Secret), nil
+		return e.Secret, nil
 	}
 	text, ok := strings.CutPrefix(e.Secret, "whsec_")
 	key, err := base64.StdEncoding.DecodeString(text)
 	if !ok || err != nil || len(key) == 0 {
-		return nil, fmt.Errorf("webhooks of organization %s: Polar generates no such secret", e.OrganizationID)
+		return "", fmt.Errorf("webhooks of organization %s: Polar generates no such secret", e.OrganizationID)
 	}
-	return key, nil
+	return string(key), nil
 }
 
 // CustomerEvent returns the body of an event of the given type about a customer
@@ -65,7 +60,7 @@ func (s *Server) announce(c *customer, types ...string) {
 		return
 	}
 	for _, t := range types {
-		s.webhooks.enqueue(c.org.ID, event(t, s.now(), c), event(t, s.now(), falsified(c, s.now())))
+		s.webhooks.deliver(c.org.ID, event(t, s.now(), c), event(t, s.now(), falsified(c, s.now())))
 	}
 }
 
@@ -73,9 +68,8 @@ func (s *Server) announce(c *customer, types ...string) {
 // than any that is.
 func falsified(c *customer, now time.Time) *customer {
 	later := now.Add(time.Hour)
-	doc := c.doc()
-	doc.Name, doc.ModifiedAt = new("Mallory"), Time{later}
-	lie := &customer{id: c.id, org: c.org, seed: c.seed, created: c.created, edited: doc}
+	lie := &customer{id: c.id, org: c.org, seed: c.seed, created: c.created, edited: c.doc()}
+	lie.edited.Name, lie.edited.ModifiedAt = new("Mallory"), Time{later}
 	for _, r := range c.rows {
 		lie.rows = append(lie.rows, &row{id: r.id, customer: lie, meter: r.meter, created: r.created, modified: later,
 			units: Units{Consumed: "666.5", Credited: "13", Balance: "-653.5"}})

@@ -122,7 +122,6 @@ func TestEachChangeIsToldOf(t *testing.T) {
 			do[[]uuid.UUID](t)(s.DeleteCustomer(row.CustomerID))
 			do[Row](t)(s.AddCustomerMeter(org, NewCustomerMeter{}))
 			do[int](t)(s.RenameMeter(row.MeterID, "told to nobody"))
-			do[Row](t)(s.RestoreOlder(row.ID))
 		})
 		want := []string{CustomerStateChanged, CustomerUpdated, CustomerStateChanged, CustomerDeleted, CustomerStateChanged,
 			CustomerCreated, CustomerStateChanged, CustomerStateChanged}
@@ -204,23 +203,6 @@ func TestDeliveryIsTriedTenTimesWithGrowingWaits(t *testing.T) {
 	})
 }
 
-func TestEndpointIsDisabledAfterTenDeliveriesGivenUp(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		r := &receiver{answer: func(int) int { return 500 }}
-		stats := hooked(t, r, func(o *WebhookOptions) { o.InFlight = 50 }, func(s *Server, org uuid.UUID) {
-			for range 10 {
-				do[Row](t)(s.Consume(s.Listed(org)[0].ID, "1"))
-			}
-			time.Sleep(time.Hour)
-			do[Row](t)(s.Consume(s.Listed(org)[0].ID, "1"))
-		})
-		if len(r.seen) != 100 || stats.GivenUp != 11 {
-			t.Errorf("%d tries, %+v; want 100, and the eleventh delivery not sent", len(r.seen), stats)
-		}
-	})
-}
-
 func TestUnkindDeliveriesComeAsAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -242,10 +224,9 @@ func TestUnkindDeliveriesComeAsAskedFor(t *testing.T) {
 			}
 			if !d.genuine {
 				refused++
-				if strings.Contains(string(d.body), "666.5") == strings.Contains(string(d.body), "Mallory") {
-					continue
+				if !strings.Contains(string(d.body), "666.5") || !strings.Contains(string(d.body), "Mallory") {
+					t.Errorf("half a lie: %s", d.body)
 				}
-				t.Errorf("half a lie: %s", d.body)
 			}
 		}
 		if len(ids) == len(r.seen) || astray < 50 || refused < 100 || stats.Tricks != stats.TricksAccepted || stats.Tricks < astray+refused {

@@ -27,7 +27,7 @@ func (e *env) shake(chance *rand.Rand) {
 	case 0:
 		_, err = e.sim.Reset(row.ID)
 	case 1:
-		_, err = e.sim.Credit(row.ID, chance.Int64N(1000))
+		_, err = e.sim.SetUnits(row.ID, polarsim.Units{Credited: fmt.Sprint(chance.Int64N(1e6))})
 	case 2:
 		_, err = e.sim.AddCustomerMeter(org.ID, polarsim.NewCustomerMeter{})
 	case 3:

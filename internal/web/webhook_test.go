@@ -277,7 +277,7 @@ func TestBothOfPolarsKeysOfASecretCount(t *testing.T) {
 				want = 202
 			}
 			got := post(t, endpointOf(c.secret, &fakeInbox{}, nil), func(r *http.Request) {
-				r.Header.Set("webhook-signature", polarsim.SignWebhookKey([]byte(key), "msg_1", time.Now(), []byte(`{"type":"customer.updated"}`)))
+				r.Header.Set("webhook-signature", polarsim.SignWebhook(key, "msg_1", time.Now(), []byte(`{"type":"customer.updated"}`)))
 			})
 			if got.Code != want {
 				t.Errorf("%s (%q): signed with %q it is answered with %d, want %d", c.name, c.secret, key, got.Code, want)
