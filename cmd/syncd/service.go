@@ -45,7 +45,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	// Health checks are answered before the database is opened and migrated, which
 	// may take a while. A listener that breaks ends the service.
 	observed := newMetrics(cfg, p.log)
-	server, err := p.listen(ctx, cfg.HTTP, observed)
+	server, err := p.listen(ctx, cfg.HTTP, observed.Served)
 	if err != nil {
 		return err
 	}
@@ -160,13 +160,13 @@ func (o runObserver) Ended(organization string, kind store.Kind, end mirror.End,
 }
 
 // listen takes the configured addresses. The demo is content with any.
-func (p *program) listen(ctx context.Context, c config.HTTP, observer web.Observer) (*web.Server, error) {
+func (p *program) listen(ctx context.Context, c config.HTTP, observe func(string, int, time.Duration)) (*web.Server, error) {
 	opts := web.Options{
 		Listen:        c.Listen,
 		WebhookListen: c.WebhookListen,
 		Hosts:         c.Hosts,
 		Access:        web.Access{Token: reader(c.Token), User: c.User, Password: reader(c.Password)},
-		Observer:      observer,
+		Observe:       observe,
 		Log:           p.log,
 	}
 	server, err := web.Listen(ctx, opts)
@@ -251,12 +251,12 @@ func (p *program) openProfiles(ctx context.Context) error {
 	if p.flags.pprof == "" {
 		return nil
 	}
-	profiles, err := web.ListenProfiles(ctx, p.flags.pprof, p.log)
+	url, serve, err := web.ListenProfiles(ctx, p.flags.pprof, p.log)
 	if err != nil {
 		return err
 	}
-	p.background(profiles.Serve)
-	p.log.Info("profiles", zap.String("url", profiles.URL()))
+	p.background(serve)
+	p.log.Info("profiles", zap.String("url", url))
 	return nil
 }
 

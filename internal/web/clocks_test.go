@@ -4,11 +4,12 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
 
 	"polarmirror/internal/metrics"
 	"polarmirror/internal/polarsim"
@@ -49,11 +50,16 @@ func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 			outside := func() (code int, health, page, scrape string) {
 				m := metrics.New(metrics.Options{Organizations: []string{"acme"}})
 				m.WatchDatabase(e.store, organizations)
-				server, err := web.Listen(t.Context(), web.Options{Listen: "127.0.0.1:0"})
+				server, err := web.Listen(t.Context(), web.Options{Listen: "127.0.0.1:0", Observe: m.Served, Log: zap.NewNop()})
 				if err != nil {
 					t.Fatal(err)
 				}
-				server.Mount(web.Handlers{Health: web.NewHealth(e.store, organizations, time.Hour, nil)})
+				server.Mount(web.Handlers{
+					Page:     http.NotFoundHandler(),
+					Webhooks: http.NotFoundHandler(),
+					Metrics:  m.Handler(),
+					Health:   web.NewHealth(e.store, organizations, time.Hour, zap.NewNop()),
+				})
 				serving := make(chan error, 1)
 				ctx, stop := context.WithCancel(t.Context())
 				go func() { serving <- server.Serve(ctx) }()
@@ -65,9 +71,8 @@ func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 				}()
 				code, health = ask(t, server.URL()+"/healthz/data")
 				_, page = ask(t, e.page().URL+"/")
-				recorder := httptest.NewRecorder()
-				m.Handler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
-				return code, health, page, recorder.Body.String()
+				_, scrape = ask(t, server.URL()+"/metrics")
+				return code, health, page, scrape
 			}
 			e.exec(`UPDATE polar.sync_runs SET slot = started_at`)
 			e.exec(`UPDATE polar.sync_runs SET ` + column + ` = ` + column + ` + interval '90 minutes'`)

@@ -40,9 +40,6 @@ type Health struct {
 // older than maxLag is stale.
 func NewHealth(db Database, organizations []store.Organization, maxLag time.Duration, log *zap.Logger) *Health {
 	h := &Health{maxLag: maxLag, log: log}
-	if log == nil {
-		h.log = zap.NewNop()
-	}
 	opts := recent.Options{Timeout: probeTimeout, Keep: probeKeep}
 	h.ready = recent.New(opts, func(ctx context.Context) (struct{}, error) {
 		err := db.Serviceable(ctx)
@@ -100,9 +97,8 @@ func reason(err error) string {
 
 // The states of the data.
 const (
-	dataFresh   = "ok"
-	dataStale   = "stale"
-	dataUnknown = "unknown"
+	dataFresh = "ok"
+	dataStale = "stale"
 )
 
 type dataAnswer struct {
@@ -128,19 +124,20 @@ type organizationAge struct {
 // run that brought it.
 func (h *Health) data(w http.ResponseWriter, r *http.Request) {
 	answer := dataAnswer{Status: dataFresh, MaxLagSeconds: h.maxLag.Seconds(), Organizations: []organizationAge{}}
-	status := http.StatusOK
 	list, err := h.status.Get(r.Context())
 	if err != nil {
-		answer.Status, answer.Reason = dataUnknown, reason(err)
-		answerJSON(w, http.StatusServiceUnavailable, answer)
-		return
+		answer.Status, answer.Reason = "unknown", reason(err)
 	}
-	for _, s := range list.Value {
+	for _, s := range list.Value { // none beside an error
 		age := h.age(s, list.At)
 		if age.Status != dataFresh {
-			answer.Status, status = dataStale, http.StatusServiceUnavailable
+			answer.Status = dataStale
 		}
 		answer.Organizations = append(answer.Organizations, age)
+	}
+	status := http.StatusOK
+	if answer.Status != dataFresh {
+		status = http.StatusServiceUnavailable
 	}
 	answerJSON(w, status, answer)
 }

@@ -30,7 +30,7 @@ import (
 func serveStore(t testing.TB, st Database, organizations ...store.Organization) string {
 	t.Helper()
 	h := handlers(well())
-	h.Health = NewHealth(st, organizations, time.Hour, nil)
+	h.Health = NewHealth(st, organizations, time.Hour, zap.NewNop())
 	return newRig(t, Options{}, h).URL()
 }
 
@@ -103,7 +103,7 @@ func TestDataIsStaleWhenOneOrganizationIsOrHasNone(t *testing.T) {
 
 func TestAgeIsCountedFromTheStartOfTheRun(t *testing.T) {
 	t.Parallel()
-	h := NewHealth(well(), nil, time.Hour, nil)
+	h := NewHealth(well(), nil, time.Hour, zap.NewNop())
 	asked := time.Now().Add(-10 * time.Minute)
 	age, end := 49*time.Minute, asked
 	got := h.age(store.OrgStatus{Organization: "acme", Age: &age, LastFull: store.LastRun{ID: 1, Started: asked.Add(-age), Finished: end}}, asked)
@@ -150,7 +150,7 @@ func TestReadyOnlyWithAMigratedWritableDatabase(t *testing.T) {
 		response, _ := get(t, base, "/readyz")
 		return response.StatusCode == 503
 	})
-	if code, answer := ages(t, base); code != 503 || answer.Status != dataUnknown || answer.Reason == "" {
+	if code, answer := ages(t, base); code != 503 || answer.Status != "unknown" || answer.Reason == "" {
 		t.Errorf("data without a database: %d %+v", code, answer)
 	}
 }

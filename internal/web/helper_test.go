@@ -50,7 +50,7 @@ func newRig(t testing.TB, o Options, h *Handlers) *rig {
 	if o.Listen == "" && o.WebhookListen == "" {
 		o.Listen = "127.0.0.1:0"
 	}
-	o.Observer, o.Log = r.served, zap.New(core)
+	o.Observe, o.Log = r.served.Served, zap.New(core)
 	server, err := Listen(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func handlers(db Database) *Handlers {
 			answerText(w, http.StatusAccepted, "%s", r.PathValue("organization"))
 		}),
 		Metrics: says("the metrics"),
-		Health:  NewHealth(db, nil, time.Hour, nil),
+		Health:  NewHealth(db, nil, time.Hour, zap.NewNop()),
 	}
 }
 

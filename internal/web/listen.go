@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -57,6 +58,7 @@ type site struct {
 	listener net.Listener
 	server   *http.Server
 	loopback bool // only this machine reaches it
+	routes   atomic.Pointer[http.ServeMux]
 }
 
 // listenAt listens at address, which setting asked for. Nothing is answered
@@ -74,9 +76,7 @@ func listenAt(ctx context.Context, setting, address string, log *zap.Logger) (*s
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 	}}
-	if s.server.ErrorLog, err = zap.NewStdLogAt(log, zap.WarnLevel); err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
+	s.server.ErrorLog, _ = zap.NewStdLogAt(log, zap.WarnLevel) // an error only for an unknown level
 	if tcp, ok := listener.Addr().(*net.TCPAddr); ok {
 		s.loopback = tcp.IP.IsLoopback()
 	}
@@ -95,27 +95,24 @@ func (s *site) url() string {
 	return "http://" + address + "/"
 }
 
-// serve answers until the site is shut down, which is no error. A nil site has
-// nothing to do.
-func (s *site) serve() error {
-	if s == nil {
-		return nil
+// serve answers until ctx ends, which is no error. Requests under way may then end
+// within grace; the rest is cut off.
+func (s *site) serve(ctx context.Context, grace time.Duration) error {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		if s.server.Shutdown(ctx) != nil {
+			_ = s.server.Close() // its error is about connections that are given up
+		}
+	})
+	err := s.server.Serve(s.listener)
+	if !stop() {
+		<-ended
 	}
-	if err := s.server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve http at %s: %w", s.listener.Addr(), err)
 	}
 	return nil
-}
-
-// shutdown lets requests under way end within grace and cuts off the rest.
-func (s *site) shutdown(grace time.Duration) {
-	if s == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
-	if s.server.Shutdown(ctx) != nil {
-		_ = s.server.Close() // its error is about connections that are given up
-	}
-	_ = s.listener.Close() // closed already, if it was ever served
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -24,49 +25,33 @@ func secureHeaders(h http.Header) {
 }
 
 // middleware is what is common to all routes: headers, and the observer and the log
-// are told of each request.
+// are told of each request. A panic is one line in the log and an answer 500. If it
+// is too late for that the answer is cut, so that nobody takes half of it for the
+// whole.
 func (s *Server) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		secureHeaders(w.Header())
 		recorder := &statusRecorder{ResponseWriter: w}
-		cut := s.recoverPanic(next, recorder, r)
-		route, elapsed := r.Pattern, time.Since(began) // a pattern of the muxes, so one of few
-		if route == "" {
-			route = "none"
-		}
-		status := recorder.status
-		if status == 0 {
-			status = http.StatusOK
-		}
-		s.opts.Observer.Served(route, status, elapsed)
-		s.opts.Log.Debug("request served", zap.String("route", route), zap.Int("status", status), zap.Duration("elapsed", elapsed))
-		if cut {
-			panic(http.ErrAbortHandler) // closes the connection, without a line of net/http's own
-		}
+		defer func() {
+			caught := recover()
+			cut := caught != nil && recorder.status != 0
+			if caught != nil {
+				s.opts.Log.Error("request panicked", zap.String("route", r.Pattern), zap.Any("panic", caught), zap.ByteString("stack", debug.Stack()))
+				if !cut {
+					answerText(recorder, http.StatusInternalServerError, "something went wrong; the log says what")
+				}
+			}
+			route := cmp.Or(r.Pattern, "none") // a pattern of the muxes, so one of few
+			status, elapsed := cmp.Or(recorder.status, http.StatusOK), time.Since(began)
+			s.opts.Observe(route, status, elapsed)
+			s.opts.Log.Debug("request served", zap.String("route", route), zap.Int("status", status), zap.Duration("elapsed", elapsed))
+			if cut {
+				panic(http.ErrAbortHandler) // closes the connection, without a line of net/http's own
+			}
+		}()
+		next.ServeHTTP(recorder, r)
 	})
-}
-
-// recoverPanic makes of a panic one line in the log and an answer 500. If it is too
-// late for that it reports that the answer is to be cut, so that nobody takes
-// half of it for the whole.
-func (s *Server) recoverPanic(next http.Handler, w *statusRecorder, r *http.Request) (cut bool) {
-	defer func() {
-		caught := recover()
-		if caught == nil {
-			return
-		}
-		cut = w.status != 0 || caught == http.ErrAbortHandler
-		if caught == http.ErrAbortHandler {
-			return
-		}
-		s.opts.Log.Error("request panicked", zap.String("route", r.Pattern), zap.Any("panic", caught), zap.ByteString("stack", debug.Stack()))
-		if !cut {
-			answerText(w, http.StatusInternalServerError, "something went wrong; the log says what")
-		}
-	}()
-	next.ServeHTTP(w, r)
-	return false
 }
 
 // A statusRecorder remembers the status.
