@@ -68,16 +68,13 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		return err
 	}
 	inbox := e.mirror.Inbox(mirror.InboxOptions{Observe: observed.WebhookProcessed})
-	page, err := web.NewPage(web.PageOptions{
+	page := web.NewPage(web.PageOptions{
 		Store:    e.db.Store,
 		Settings: pageSettings(cfg, schedules),
 		Walks:    walks,
 		Version:  thisBuild().version,
 		Log:      p.log,
 	})
-	if err != nil {
-		return err
-	}
 	p.onClose(func(context.Context) error {
 		page.Close()
 		return nil

@@ -11,7 +11,6 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"sync"
@@ -53,19 +52,18 @@ type PageOrganization struct {
 
 // A Page is the status page: whether the mirror can be trusted, what it did
 // lately, and what it holds. It writes nothing and takes no parameter that
-// changes anything. It is an [http.Handler] for "/".
+// changes anything. It is an [http.Handler] for "GET /".
 //
 // What a load costs the database: some index look-ups an organization, at most
 // once a second however many look. Sums and rankings over the whole mirror are
 // made at most twice a minute, and never take more than a tenth of the time: see
 // cache.
 type Page struct {
+	*http.ServeMux
 	opts      PageOptions
-	log       *zap.Logger
 	now       func() time.Time
-	mux       *http.ServeMux
-	templates map[string]*template.Template
-	assets    map[string][]byte
+	templates *template.Template
+	assetsTag string // ETag of the files that the page refers to
 
 	ctx    context.Context // of loads, which outlive requests
 	cancel context.CancelFunc
@@ -73,7 +71,7 @@ type Page struct {
 
 	// One connection each is all that the page ever takes of the pool: runs and
 	// webhooks need theirs.
-	quick, heavy chan struct{}
+	quick, heavy lane
 
 	organizations *cache[struct{}, organizations]
 	runs          *cache[store.RunsQuery, []store.RunRecord]
@@ -87,55 +85,45 @@ type Page struct {
 	failures rate.Sometimes // every request during an outage has one
 }
 
-const (
-	quickLimit = 5 * time.Second  // of one statement that a page waits for
-	heavyLimit = 20 * time.Second // of one that it doesn't
-	// patience is how long a page waits for what it can do without.
-	patience = 2 * time.Second
-)
+// patience is how long a page waits for what it can do without.
+const patience = 2 * time.Second
 
 // NewPage returns the status page. Close it when it is no longer served.
-func NewPage(o PageOptions) (*Page, error) {
-	p := &Page{opts: o, log: o.Log, now: o.Now, quick: make(chan struct{}, 1), heavy: make(chan struct{}, 1)}
+func NewPage(o PageOptions) *Page {
+	p := &Page{
+		ServeMux: http.NewServeMux(),
+		opts:     o,
+		now:      o.Now,
+		quick:    lane{make(chan struct{}, 1), 5 * time.Second},
+		heavy:    lane{make(chan struct{}, 1), 20 * time.Second},
+		failures: rate.Sometimes{Interval: time.Minute},
+	}
 	if p.now == nil {
 		p.now = time.Now
 	}
-	if p.log == nil {
-		p.log = zap.NewNop()
-	}
-	if err := p.parse(); err != nil {
-		return nil, err
-	}
-	p.failures.Interval = time.Minute
+	p.parse()
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.organizations = newCache(p, time.Second, 3*time.Second, p.loadOrganizations)
-	p.runs = newCache(p, time.Second, 3*time.Second, func(ctx context.Context, q store.RunsQuery) ([]store.RunRecord, error) {
-		return look(ctx, p, p.quick, func(v *store.View) ([]store.RunRecord, error) { return v.Runs(ctx, q) })
-	})
-	p.customers = newCache(p, 5*time.Second, time.Minute, func(ctx context.Context, q store.CustomersQuery) ([]store.ListedCustomer, error) {
-		return look(ctx, p, p.quick, func(v *store.View) ([]store.ListedCustomer, error) { return v.Customers(ctx, q) })
-	})
-	p.meters = newCache(p, 30*time.Second, time.Hour, func(ctx context.Context, _ struct{}) ([]store.Meter, error) {
-		return look(ctx, p, p.heavy, func(v *store.View) ([]store.Meter, error) { return v.Meters(ctx) })
-	})
-	p.rankings = newCache(p, 30*time.Second, time.Hour, func(ctx context.Context, meter uuid.UUID) (store.Ranking, error) {
-		return look(ctx, p, p.heavy, func(v *store.View) (store.Ranking, error) { return v.Ranking(ctx, meter, meterPlaces) })
-	})
-	p.counts = newCache(p, time.Minute, time.Hour, func(ctx context.Context, organization uuid.UUID) (int64, error) {
-		return look(ctx, p, p.heavy, func(v *store.View) (int64, error) { return v.CountCustomers(ctx, organization) })
-	})
+	p.organizations = newCache(p, time.Second, 3*time.Second, viewed(p, p.quick, loadOrganizations))
+	p.runs = newCache(p, time.Second, 3*time.Second, viewed(p, p.quick, (*store.View).Runs))
+	p.customers = newCache(p, 5*time.Second, time.Minute, viewed(p, p.quick, (*store.View).Customers))
+	p.meters = newCache(p, 30*time.Second, time.Hour, viewed(p, p.heavy, func(v *store.View, ctx context.Context, _ struct{}) ([]store.Meter, error) {
+		return v.Meters(ctx)
+	}))
+	p.rankings = newCache(p, 30*time.Second, time.Hour, viewed(p, p.heavy, func(v *store.View, ctx context.Context, meter uuid.UUID) (store.Ranking, error) {
+		return v.Ranking(ctx, meter, meterPlaces)
+	}))
+	p.counts = newCache(p, time.Minute, time.Hour, viewed(p, p.heavy, (*store.View).CountCustomers))
 	p.counted = newCache(p, 30*time.Second, time.Hour, p.countUsage)
-	p.mux = http.NewServeMux()
-	p.mux.HandleFunc("GET /{$}", p.page(p.home))
-	p.mux.HandleFunc("GET /organizations/{name}", p.page(p.organization))
-	p.mux.HandleFunc("GET /live", p.page(p.live))
-	p.mux.HandleFunc("GET /meters/{id}", p.page(p.meter))
-	p.mux.HandleFunc("GET /customers", p.page(p.customerList))
-	p.mux.HandleFunc("GET /customers/{id}", p.page(p.customer))
-	p.mux.HandleFunc("GET /runs", p.page(p.runList))
-	p.mux.HandleFunc("GET /assets/{file}", p.asset)
-	p.mux.HandleFunc("/", p.page(func(*http.Request) (*reply, error) { return nil, errNotFound }))
-	return p, nil
+	p.HandleFunc("GET /{$}", p.page(p.home))
+	p.HandleFunc("GET /organizations/{name}", p.page(p.home))
+	p.HandleFunc("GET /live", p.page(p.live))
+	p.HandleFunc("GET /meters/{id}", p.page(p.meter))
+	p.HandleFunc("GET /customers", p.page(p.customerList))
+	p.HandleFunc("GET /customers/{id}", p.page(p.customer))
+	p.HandleFunc("GET /runs", p.page(p.runList))
+	p.HandleFunc("GET /assets/{file}", p.asset)
+	p.HandleFunc("GET /", p.page(func(*http.Request) (*reply, error) { return nil, errNotFound }))
+	return p
 }
 
 // Close ends what goes on behind the page and waits for it.
@@ -144,47 +132,43 @@ func (p *Page) Close() {
 	p.loads.Wait()
 }
 
-// look calls use with a snapshot of the database when it is its turn in the lane,
-// quick or heavy.
-func look[T any](ctx context.Context, p *Page, lane chan struct{}, use func(*store.View) (T, error)) (value T, err error) {
+// A lane is where questions to the database wait for their turn: one at a time.
+type lane struct {
+	turn  chan struct{}
+	limit time.Duration // of one statement
+}
+
+// look calls use with a snapshot of the database when it is its turn.
+func look[T any](ctx context.Context, p *Page, in lane, use func(context.Context, *store.View) (T, error)) (value T, err error) {
 	select {
-	case lane <- struct{}{}:
+	case in.turn <- struct{}{}:
 	case <-ctx.Done():
 		return value, ctx.Err()
 	}
-	defer func() { <-lane }()
-	limit := quickLimit
-	if lane == p.heavy {
-		limit = heavyLimit
-	}
+	defer func() { <-in.turn }()
 	// Beyond the limit of a statement, for a server that does not answer at all.
-	ctx, cancel := context.WithTimeout(ctx, 2*limit)
+	ctx, cancel := context.WithTimeout(ctx, 2*in.limit)
 	defer cancel()
-	err = p.opts.Store.View(ctx, limit, func(v *store.View) error {
-		value, err = use(v)
+	err = p.opts.Store.View(ctx, in.limit, func(v *store.View) error {
+		value, err = use(ctx, v)
 		return err
 	})
 	return value, err
 }
 
-// ServeHTTP answers GET and HEAD, and nothing else.
-func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	secureHeaders(w.Header())
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		answerText(w, http.StatusMethodNotAllowed, "the status page can only be read")
-		return
+// viewed makes what a cache loads of a question to the database.
+func viewed[K comparable, V any](p *Page, in lane, ask func(*store.View, context.Context, K) (V, error)) func(context.Context, K) (V, error) {
+	return func(ctx context.Context, key K) (V, error) {
+		return look(ctx, p, in, func(ctx context.Context, v *store.View) (V, error) { return ask(v, ctx, key) })
 	}
-	p.mux.ServeHTTP(w, r)
 }
 
 // errNotFound means that there is no such thing to show.
 var errNotFound = errors.New("not found")
 
-// A reply is what a page shows: a frame with the content of one template file.
+// A reply is what a page shows.
 type reply struct {
-	view  string // the file
-	entry string // the template that is the answer; "" for the whole page
+	view  string // the template
 	Title string
 	Place string // entry of the navigation
 	Live  string // where the script asks for what changes; "" if nothing does
@@ -197,7 +181,7 @@ type reply struct {
 // page makes a handler of a function that says what to show.
 func (p *Page) page(show func(*http.Request) (*reply, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), quickLimit)
+		ctx, cancel := context.WithTimeout(r.Context(), p.quick.limit)
 		defer cancel()
 		status := http.StatusOK
 		answer, err := show(r.WithContext(ctx))
@@ -208,12 +192,9 @@ func (p *Page) page(show func(*http.Request) (*reply, error)) http.HandlerFunc {
 			status, answer = p.failure(r, err)
 		}
 		answer.Version, answer.At = p.opts.Version, p.now()
-		if answer.entry == "" {
-			answer.entry = "frame"
-		}
 		var body bytes.Buffer
-		if err := p.templates[answer.view].ExecuteTemplate(&body, answer.entry, answer); err != nil {
-			p.log.Error("page not rendered", zap.String("page", r.URL.Path), zap.Error(err))
+		if err := p.templates.ExecuteTemplate(&body, answer.view, answer); err != nil {
+			p.opts.Log.Error("page not rendered", zap.String("page", r.URL.Path), zap.Error(err))
 			answerText(w, http.StatusInternalServerError, "the page could not be rendered; the log says why")
 			return
 		}
@@ -242,11 +223,11 @@ func (p *Page) failure(r *http.Request, err error) (int, *reply) {
 		if errors.Is(err, errNotReady) || errors.Is(err, context.DeadlineExceeded) {
 			body.Headline.Sentence = "The database takes too long to answer."
 		}
-		p.failures.Do(func() { p.log.Error("page failed", zap.String("page", r.URL.Path), zap.Error(err)) })
+		p.failures.Do(func() { p.opts.Log.Error("page failed", zap.String("page", r.URL.Path), zap.Error(err)) })
 	}
 	answer := &reply{view: "failure", Title: body.Headline.Sentence, Body: body}
 	if r.URL.Path == "/live" {
-		answer.entry = "live-failure"
+		answer.view = "live-failure"
 	}
 	return status, answer
 }
@@ -259,66 +240,43 @@ func (p *Page) incomplete(what string, err error) string {
 	case errors.Is(err, errNotReady), errors.Is(err, context.Canceled):
 		return what + " is still being counted. Reload the page in a moment."
 	}
-	p.log.Warn("page incomplete", zap.String("missing", what), zap.Error(err))
+	p.opts.Log.Warn("page incomplete", zap.String("missing", what), zap.Error(err))
 	return what + " took the database too long. It will be tried again."
 }
 
 //go:embed page
 var pageFiles embed.FS
 
-// parse reads the templates, one set a page, and the files that they refer to.
-// Those are served under names that change with their contents.
-func (p *Page) parse() error {
-	p.templates, p.assets = map[string]*template.Template{}, map[string][]byte{}
-	paths := map[string]string{}
-	for _, file := range []string{"page.css", "page.js", "icon.svg"} {
-		body, err := pageFiles.ReadFile("page/" + file)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", file, err)
-		}
-		sum := sha256.Sum256(body)
-		name := hex.EncodeToString(sum[:4]) + "." + file
-		p.assets[name], paths[file] = body, "/assets/"+name
-	}
-	shared, err := template.New("").Funcs(template.FuncMap{
+// parse reads the templates.
+func (p *Page) parse() {
+	p.templates = template.Must(template.New("").Funcs(template.FuncMap{
 		"about":    func(number string) string { return short(approximate(number), 3) },
-		"asset":    func(file string) string { return paths[file] },
-		"ago":      func(t time.Time) moment { return momentOf(p.now(), t) },
+		"ago":      func(t time.Time) template.HTML { return timeElement(t, ago(p.now(), t)) },
 		"count":    count,
-		"date":     dated,
+		"date":     func(t time.Time) template.HTML { return timeElement(t, t.UTC().Format(time.DateTime)) },
 		"duration": p.duration,
 		"label":    label,
 		"result":   resultOf,
 		"number":   grouped,
 		"plural":   plural,
 		"signed":   signed,
-		"ranking":  newRanking,
-	}).ParseFS(pageFiles, "page/frame.html", "page/parts.html", "page/status.html", "page/usage.html")
-	if err != nil {
-		return fmt.Errorf("parse templates: %w", err)
+		"utc":      func(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" },
+	}).ParseFS(pageFiles, "page/*.html"))
+	sum := sha256.New()
+	files, _ := pageFiles.ReadDir("page/assets")
+	for _, f := range files {
+		body, _ := pageFiles.ReadFile("page/assets/" + f.Name())
+		sum.Write(body)
 	}
-	for _, name := range []string{"home", "meter", "customers", "customer", "runs", "failure"} {
-		p.templates[name], err = shared.Clone()
-		if err == nil {
-			_, err = p.templates[name].ParseFS(pageFiles, "page/"+name+".html")
-		}
-		if err != nil {
-			return fmt.Errorf("parse template %s: %w", name, err)
-		}
-	}
-	return nil
+	p.assetsTag = fmt.Sprintf("%q", hex.EncodeToString(sum.Sum(nil)))
 }
 
-// asset serves what never changes under its name.
+// asset serves a file that the page refers to. Browsers ask whether it is still the
+// same, so that a new syncd's page never has an old one's style or script.
 func (p *Page) asset(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("file")
-	body, ok := p.assets[name]
-	if !ok {
-		p.page(func(*http.Request) (*reply, error) { return nil, errNotFound })(w, r)
-		return
-	}
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	http.ServeContent(w, r, path.Base(name), time.Time{}, bytes.NewReader(body))
+	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("ETag", p.assetsTag)
+	http.ServeFileFS(w, r, pageFiles, "page/assets/"+r.PathValue("file"))
 }
 
 // A choice is a link to the same page with another setting.
@@ -341,20 +299,36 @@ func period(r *http.Request, part string) (days int, choices []choice) {
 	for _, n := range periods {
 		choices = append(choices, choice{
 			Name: strconv.Itoa(n) + " days",
-			Path: here(r, "days", strconv.Itoa(n)) + "#" + part,
+			Path: here(r, "days", strconv.Itoa(n), part),
 			Here: n == days,
 		})
 	}
 	return days, choices
 }
 
-// here is the path of r with one parameter changed; "" removes it.
-func here(r *http.Request, name, value string) string {
+// here is the path of r with one parameter changed; "" removes it. part is where on
+// the page it leads.
+func here(r *http.Request, name, value, part string) string {
 	query := r.URL.Query()
 	query.Set(name, value)
 	if value == "" {
 		query.Del(name)
 	}
-	link := url.URL{Path: r.URL.Path, RawQuery: query.Encode()}
+	link := url.URL{Path: r.URL.Path, RawQuery: query.Encode(), Fragment: part}
 	return link.String()
+}
+
+// pages are the links of a list that is shown page by page; "" where nothing is.
+type pages struct{ First, Next string }
+
+// turn returns the links of a page that ends before the n-th of the rows found. Its
+// parameter name says from where on: from the row of which value is that.
+func turn[T any](r *http.Request, name, part string, found []T, n int, value func(T) string) (p pages) {
+	if r.URL.Query().Get(name) != "" {
+		p.First = here(r, name, "", part)
+	}
+	if n < len(found) {
+		p.Next = here(r, name, value(found[n-1]), part)
+	}
+	return p
 }

@@ -50,23 +50,18 @@ func (p *Page) customerList(r *http.Request) (*reply, error) {
 	}
 	body := struct {
 		organizationFilter
-		Text        string
-		Customers   []store.ListedCustomer
-		Total       string // of customers; "" while they are being counted, and of a search
-		Next, First string // paths; "" if there is nothing there
+		Text      string
+		Customers []store.ListedCustomer
+		Total     string // of customers; "" while they are being counted, and of a search
+		Pages     pages
 	}{organizationFilter: filter, Text: searchText(r.URL.Query().Get("q"))}
 	query := store.CustomersQuery{Organization: organization, Text: body.Text, Limit: limit + 1}
 	query.After, _ = uuid.Parse(r.URL.Query().Get("after")) // else from the start
 	if body.Customers, err = p.customers.get(r.Context(), query); err != nil {
 		return nil, err
 	}
-	if len(body.Customers) > limit {
-		body.Customers = body.Customers[:limit]
-		body.Next = here(r, "after", body.Customers[limit-1].ID.String())
-	}
-	if query.After != uuid.Nil {
-		body.First = here(r, "after", "")
-	}
+	body.Pages = turn(r, "after", "", body.Customers, limit, func(c store.ListedCustomer) string { return c.ID.String() })
+	body.Customers = body.Customers[:min(len(body.Customers), limit)]
 	if body.Text == "" {
 		ctx, cancel := context.WithTimeout(r.Context(), patience)
 		defer cancel()

@@ -110,11 +110,11 @@ func (e *env) page(changes ...func(*web.PageOptions)) *httptest.Server {
 	for _, change := range changes {
 		change(&opts)
 	}
-	page, err := web.NewPage(opts)
-	if err != nil {
-		e.Fatal(err)
-	}
-	server := httptest.NewServer(page)
+	page := web.NewPage(opts)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		web.SecureHeaders(w.Header())
+		page.ServeHTTP(w, r)
+	}))
 	e.Cleanup(func() {
 		server.Close()
 		page.Close()

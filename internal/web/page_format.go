@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"html/template"
 	"math"
 	"math/big"
 	"strconv"
@@ -56,22 +57,18 @@ func plural(n int64, one, many string) string {
 // short writes a number with few digits, for axes: 1.2k, 35M, 4e21. It is not
 // exact; exact numbers stand in tables.
 func short(x float64, digits int) string {
-	switch size := math.Abs(x); {
-	case size >= 999.5e12:
-		return strings.Replace(strconv.FormatFloat(x, 'g', digits, 64), "e+", "e", 1)
-	case size >= 999.5e9:
-		return short(x/1e12, digits) + "T"
-	case size >= 999.5e6:
-		return short(x/1e9, digits) + "B"
-	case size >= 999.5e3:
-		return short(x/1e6, digits) + "M"
-	case size >= 999.5:
-		return short(x/1e3, digits) + "k"
+	size := math.Abs(x)
+	switch {
 	case size < 1e-12: // what rounding leaves of zero
 		return "0"
-	default:
-		return strconv.FormatFloat(x, 'g', digits, 64)
+	case size >= 999.5e12:
+		return strings.Replace(strconv.FormatFloat(x, 'g', digits, 64), "e+", "e", 1)
 	}
+	unit := 0
+	for ; math.Abs(x) >= 999.5; unit++ {
+		x /= 1000
+	}
+	return strconv.FormatFloat(x, 'g', digits, 64) + []string{"", "k", "M", "B", "T"}[unit]
 }
 
 // approximate is the float nearest to a decimal number, for drawing alone.
@@ -137,21 +134,12 @@ func ago(now, t time.Time) string {
 	}
 }
 
-// A moment is how a time is shown, with the whole of it behind.
-type moment struct{ Text, Title, ISO string }
-
-// momentOf shows a time relative to now.
-func momentOf(now, t time.Time) moment {
-	m := dated(t)
-	m.Text = ago(now, t)
-	return m
-}
-
-// dated shows a time in full.
-func dated(t time.Time) moment {
+// timeElement shows a time as a text, with the whole of it behind. The text is one
+// of ours.
+func timeElement(t time.Time, text string) template.HTML {
 	if t.IsZero() {
-		return moment{Text: "never"}
+		return "never"
 	}
-	text := t.UTC().Format(time.DateTime)
-	return moment{Text: text, Title: text + " UTC", ISO: t.UTC().Format(time.RFC3339Nano)}
+	t = t.UTC()
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s UTC">%s</time>`, t.Format(time.RFC3339Nano), t.Format(time.DateTime), text))
 }

@@ -47,22 +47,17 @@ func (p *Page) runList(r *http.Request) (*reply, error) {
 	}
 	body := struct {
 		organizationFilter
-		One           string
-		All           bool // ticks that found nothing, too
-		Runs          []store.RunRecord
-		Older, Newest string // paths; "" if there are none
+		One   string
+		All   bool // ticks that found nothing, too
+		Runs  []store.RunRecord
+		Pages pages
 	}{organizationFilter: filter, One: filter.Organization, All: r.URL.Query().Get("all") != ""}
 	query := store.RunsQuery{Organization: organization, Idle: body.All, Limit: limit + 1}
 	query.Before, _ = strconv.ParseInt(r.URL.Query().Get("before"), 10, 64) // else from the newest
 	if body.Runs, err = p.runs.get(r.Context(), query); err != nil {
 		return nil, err
 	}
-	if len(body.Runs) > limit {
-		body.Runs = body.Runs[:limit]
-		body.Older = here(r, "before", strconv.FormatInt(body.Runs[limit-1].ID, 10))
-	}
-	if query.Before > 0 {
-		body.Newest = here(r, "before", "")
-	}
-	return &reply{view: "runs", Title: "Runs", Place: "runs", Body: body}, nil
+	body.Pages = turn(r, "before", "", body.Runs, limit, func(run store.RunRecord) string { return strconv.FormatInt(run.ID, 10) })
+	body.Runs = body.Runs[:min(len(body.Runs), limit)]
+	return &reply{view: "run-list", Title: "Runs", Place: "runs", Body: body}, nil
 }

@@ -20,14 +20,12 @@ type organizations struct {
 	activity map[uuid.UUID]store.Activity
 }
 
-func (p *Page) loadOrganizations(ctx context.Context, _ struct{}) (organizations, error) {
-	return look(ctx, p, p.quick, func(v *store.View) (all organizations, err error) {
-		if all.status, err = v.OrgStatus(ctx, store.OrgStatusQuery{}); err != nil {
-			return all, err
-		}
-		all.activity, err = v.Activity(ctx)
+func loadOrganizations(v *store.View, ctx context.Context, _ struct{}) (all organizations, err error) {
+	if all.status, err = v.OrgStatus(ctx, store.OrgStatusQuery{}); err != nil {
 		return all, err
-	})
+	}
+	all.activity, err = v.Activity(ctx)
+	return all, err
 }
 
 // A statusBody is the first page, the page of one organization, and what /live
@@ -42,44 +40,36 @@ type statusBody struct {
 	Usage         *usageSection // nil if there is nothing to show
 }
 
+// home shows all organizations and the meters of one, or one organization alone.
 func (p *Page) home(r *http.Request) (*reply, error) {
-	body, err := p.status(r, "")
-	if err != nil {
-		return nil, err
-	}
-	var known []*organizationRow
-	for _, o := range body.Organizations {
-		if o.Known() {
-			known = append(known, o)
-		}
-	}
-	if len(known) > 0 {
-		chosen := slices.MaxFunc(known, func(a, b *organizationRow) int { return int(a.rows - b.rows) })
-		for _, o := range known {
-			if o.Organization == r.URL.Query().Get("usage") {
-				chosen = o
-			}
-		}
-		body.Usage = p.usageOf(r, chosen, 6)
-		for _, o := range known {
-			if len(known) > 1 {
-				body.Usage.Others = append(body.Usage.Others, choice{o.Organization, here(r, "usage", o.Organization) + "#usage", o == chosen})
-			}
-		}
-	}
-	return &reply{view: "home", Title: body.Headline.Sentence, Place: "status", Live: "/live", Body: body}, nil
-}
-
-func (p *Page) organization(r *http.Request) (*reply, error) {
 	name := r.PathValue("name")
 	body, err := p.status(r, name)
 	if err != nil {
 		return nil, err
 	}
-	if o := body.Organizations[0]; o.Known() {
-		body.Usage = p.usageOf(r, o, 24)
+	answer := &reply{view: "home", Title: body.Headline.Sentence, Place: "status", Live: "/live", Body: body}
+	meters := 6
+	if name != "" {
+		answer.Title, answer.Place, answer.Live = name, "organization", "/live?organization="+name
+		meters = 24
 	}
-	return &reply{view: "home", Title: name, Place: "organization", Live: "/live?organization=" + name, Body: body}, nil
+	known := slices.DeleteFunc(slices.Clone(body.Organizations), func(o *organizationRow) bool { return !o.Known() })
+	if len(known) == 0 {
+		return answer, nil
+	}
+	chosen := slices.MaxFunc(known, func(a, b *organizationRow) int { return int(a.rows - b.rows) })
+	for _, o := range known {
+		if o.Organization == r.URL.Query().Get("usage") {
+			chosen = o
+		}
+	}
+	body.Usage = p.usageOf(r, chosen, meters)
+	for _, o := range known {
+		if len(known) > 1 {
+			body.Usage.Others = append(body.Usage.Others, choice{o.Organization, here(r, "usage", o.Organization, "usage"), o == chosen})
+		}
+	}
+	return answer, nil
 }
 
 // live answers with what has changed.
@@ -88,7 +78,7 @@ func (p *Page) live(r *http.Request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &reply{view: "home", entry: "live", Title: body.Headline.Sentence, Body: body}, nil
+	return &reply{view: "live", Title: body.Headline.Sentence, Body: body}, nil
 }
 
 // status is about all organizations, or about the one with a name.

@@ -40,13 +40,15 @@ type usageDay struct {
 // countUsage counts the days of an organization that are missing or may have
 // changed, the newest first. What has been counted is shown while it goes on.
 func (p *Page) countUsage(ctx context.Context, organization uuid.UUID) (struct{}, error) {
-	now, err := look(ctx, p, p.heavy, func(v *store.View) (time.Time, error) { return v.Now(ctx) })
+	now, err := look(ctx, p, p.heavy, func(ctx context.Context, v *store.View) (time.Time, error) { return v.Now(ctx) })
 	if err != nil {
 		return struct{}{}, err
 	}
 	return struct{}{}, p.usage.count(organization, now, func(from, to time.Time) ([]store.DailyUsage, bool, error) {
 		began := p.now()
-		list, err := look(ctx, p, p.heavy, func(v *store.View) ([]store.DailyUsage, error) { return v.Usage(ctx, organization, from, to) })
+		list, err := look(ctx, p, p.heavy, func(ctx context.Context, v *store.View) ([]store.DailyUsage, error) {
+			return v.Usage(ctx, organization, from, to)
+		})
 		return list, p.now().Sub(began) > time.Second, err
 	})
 }
@@ -115,9 +117,7 @@ type meterPanel struct {
 	Resets             int64
 	ConsumedChart      *chart
 	CreditedChart      *chart
-	Ranking            store.Ranking
-	RankingNote        string // why it is missing
-	Places             int    // of the ranking that are shown
+	Rankings           []ranking
 }
 
 // panel shows the last days of a meter and the first places of its ranking. What the
@@ -125,7 +125,7 @@ type meterPanel struct {
 func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meterPanel {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	panel := meterPanel{Meter: m, Places: places}
+	panel := meterPanel{Meter: m}
 	_, err := p.counted.get(ctx, m.OrganizationID)
 	now := p.now()
 	var consumed, credited []point
@@ -149,8 +149,12 @@ func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meter
 	}
 	panel.Consumed, panel.ConsumedChart = p.usageChart("consumed", days, consumed)
 	panel.Credited, panel.CreditedChart = p.usageChart("credited", days, credited)
-	panel.Ranking, err = p.rankings.get(ctx, m.ID)
-	panel.RankingNote = p.incomplete("The ranking", err)
+	ranked, err := p.rankings.get(ctx, m.ID)
+	note := p.incomplete("The ranking", err)
+	panel.Rankings = []ranking{
+		newRanking("Highest consumption", cmp.Or(note, "No customer has consumed any units."), ranked.Largest, places),
+		newRanking("Lowest balance", cmp.Or(note, "No customer has used this meter."), ranked.Lowest, places),
+	}
 	return panel
 }
 
@@ -216,42 +220,35 @@ func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSec
 	return section
 }
 
+// A ranking is a list of customers with a value each.
+type ranking struct {
+	Caption string
+	None    string // what stands there if there are none
+	Places  []place
+}
+
 // A place is a line of a ranking, with a bar to scale: it begins at From and is
 // Width long, of 100.
 type place struct {
-	store.Person
-	Value       string
+	store.Ranked
 	From, Width string
 	Negative    bool
 }
 
-// A rankingList is a list of customers with a value each.
-type rankingList struct {
-	Caption, Note string
-	Places        []place
-}
-
-// newRanking lists the first places of a ranking; none is what stands there if there
-// are none. The bars share one zero and one unit.
-func newRanking(caption, none, note string, ranked []store.Ranked, places int) rankingList {
-	list := rankingList{Caption: caption, Note: note}
-	if note == "" && len(ranked) == 0 {
-		list.Note = none
-	}
+// newRanking shows the first places of a ranking. The bars share one zero and one
+// unit.
+func newRanking(caption, none string, ranked []store.Ranked, places int) ranking {
+	list := ranking{Caption: caption, None: none}
 	ranked = ranked[:min(len(ranked), places)]
 	low, high := 0.0, 0.0
 	for _, r := range ranked {
 		x := approximate(r.Value)
 		low, high = min(low, x), max(high, x)
 	}
-	unit := (high - low) / 100
+	unit := cmp.Or((high-low)/100, 1)
 	for _, r := range ranked {
 		x := approximate(r.Value)
-		line := place{Person: r.Person, Value: grouped(r.Value), Negative: x < 0, From: "0", Width: "0"}
-		if unit > 0 {
-			line.From, line.Width = coordinate((min(x, 0)-low)/unit), coordinate(math.Abs(x)/unit)
-		}
-		list.Places = append(list.Places, line)
+		list.Places = append(list.Places, place{r, coordinate((min(x, 0) - low) / unit), coordinate(math.Abs(x) / unit), x < 0})
 	}
 	return list
 }
