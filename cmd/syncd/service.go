@@ -208,7 +208,8 @@ func pageSettings(cfg *config.Config, schedules mirror.Schedules) web.PageSettin
 // webhookOptions take deliveries for the organizations that have a secret.
 func webhookOptions(cfg *config.Config, inbox web.WebhookInbox, observed *metrics.Metrics, log *zap.Logger) web.WebhookOptions {
 	opts := web.WebhookOptions{
-		Inbox: inbox,
+		Secrets: map[string]func() (secret.Secret, error){},
+		Inbox:   inbox,
 		Observe: func(organization string, outcome web.WebhookOutcome) {
 			observed.WebhookReceived(organization, string(outcome))
 		},
@@ -216,7 +217,7 @@ func webhookOptions(cfg *config.Config, inbox web.WebhookInbox, observed *metric
 	}
 	for _, o := range cfg.Organizations {
 		if !o.WebhookSecret.IsZero() {
-			opts.Endpoints = append(opts.Endpoints, web.WebhookEndpoint{Organization: o.Name, Secret: o.WebhookSecret.Read})
+			opts.Secrets[o.Name] = o.WebhookSecret.Read
 		}
 	}
 	return opts

@@ -28,7 +28,7 @@ import (
 type PageOptions struct {
 	Store    *store.Store
 	Settings PageSettings
-	Walks    *Walks // of this process; nil: what the database knows of them
+	Walks    *Walks // of this process
 	Version  string // of syncd, for the foot of the page
 	Log      *zap.Logger
 

@@ -124,7 +124,7 @@ func TestBarFollowsThisProcessPageByPage(t *testing.T) {
 func TestBarFollowsAnotherReplicaBlockByBlock(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 1000})
-	server := e.page(func(o *web.PageOptions) { o.Walks = nil })
+	server := e.page(func(o *web.PageOptions) { o.Walks = new(web.Walks) })
 	g, finish := e.slowly(func(o *mirror.Options) { o.BlockRows = 100 })
 	seen := map[string]bool{}
 	for range 9 {

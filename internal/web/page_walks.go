@@ -19,9 +19,6 @@ func (w *Walks) Walked(organization string, _ mirror.Position, _ error) { w.at.D
 
 // position returns where the organization's walk is, if this process walks it.
 func (w *Walks) position(organization string) (at mirror.Position, ok bool) {
-	if w == nil {
-		return at, false
-	}
 	value, _ := w.at.Load(organization)
 	at, ok = value.(mirror.Position)
 	return at, ok

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -23,13 +24,13 @@ const webhookPattern = WebhookPath + "{organization}"
 const (
 	// maxWebhookBody is the longest body that is taken, in bytes.
 	maxWebhookBody = 1 << 20
-	// maxWebhookID is the longest webhook-id that is taken, in bytes; Polar's are
-	// short.
-	maxWebhookID = 256
 	// webhookTime bounds reading a delivery, and then keeping it: Polar waits for
 	// ten seconds.
 	webhookTime = 8 * time.Second
 )
+
+// webhookID is what is taken for one: visible ASCII, not long. Polar's are short.
+var webhookID = regexp.MustCompile(`^[!-~]{1,256}$`)
 
 // A WebhookOutcome says what became of a request to a webhook's endpoint.
 type WebhookOutcome string
@@ -71,32 +72,23 @@ type WebhookInbox interface {
 	Receive(ctx context.Context, d mirror.Delivery) (fresh bool, err error)
 }
 
-// A WebhookEndpoint is an organization that receives webhooks.
-type WebhookEndpoint struct {
-	Organization string // its label, the end of the path
-	// Secret returns what Polar's dashboard shows, prefix included. It is asked
-	// when the first delivery comes, and again, once in a few seconds at most,
-	// when a signature does not match: it may have been replaced.
-	Secret func() (secret.Secret, error)
-}
-
 // WebhookOptions are what the endpoints need.
 type WebhookOptions struct {
-	Endpoints []WebhookEndpoint
-	Inbox     WebhookInbox
-	// Observe is told of every request; organization is "" unless it is the label
-	// of an endpoint. Nil: nobody is.
+	// Secrets return, by the label of an organization, what Polar's dashboard shows,
+	// prefix included. One is asked when the first delivery comes, and again, once in
+	// a few seconds at most, when a signature does not match: it may have been
+	// replaced.
+	Secrets map[string]func() (secret.Secret, error)
+	Inbox   WebhookInbox
+	// Observe is told of every request; organization is "" unless it has a secret.
 	Observe func(organization string, outcome WebhookOutcome)
-	Log     *zap.Logger // nil: no logs
+	Log     *zap.Logger
 }
 
 // A webhookHandler serves all endpoints.
 type webhookHandler struct {
-	endpoints map[string]*webhookKey
-	nobody    *webhookKey // stands in for an organization that is none
-	inbox     WebhookInbox
-	observe   func(string, WebhookOutcome)
-	log       *zap.Logger
+	WebhookOptions
+	keys map[string]*webhookKey // that of "" stands in for an organization that is none
 }
 
 // NewWebhooks returns the handler of POST /webhooks/polar/{organization}, with or
@@ -107,21 +99,9 @@ type webhookHandler struct {
 // take the same path to the same answer. A genuine delivery is answered with 202
 // once it is kept.
 func NewWebhooks(o WebhookOptions) http.Handler {
-	h := &webhookHandler{
-		endpoints: map[string]*webhookKey{},
-		nobody:    newWebhookKey(nil),
-		inbox:     o.Inbox,
-		observe:   o.Observe,
-		log:       o.Log,
-	}
-	if h.observe == nil {
-		h.observe = func(string, WebhookOutcome) {}
-	}
-	if h.log == nil {
-		h.log = zap.NewNop()
-	}
-	for _, e := range o.Endpoints {
-		h.endpoints[e.Organization] = newWebhookKey(e.Secret)
+	h := &webhookHandler{o, map[string]*webhookKey{"": newWebhookKey(nil)}}
+	for organization, read := range o.Secrets {
+		h.keys[organization] = newWebhookKey(read)
 	}
 	return h
 }
@@ -129,12 +109,11 @@ func NewWebhooks(o WebhookOptions) http.Handler {
 // ServeHTTP takes one delivery.
 func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	organization := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, WebhookPath), "/")
-	key := h.endpoints[organization]
-	if key == nil {
-		organization, key = "", h.nobody
+	if h.keys[organization] == nil {
+		organization = ""
 	}
-	outcome := h.receive(w, r, organization, key)
-	h.observe(organization, outcome)
+	outcome := h.receive(w, r, organization, h.keys[organization])
+	h.Observe(organization, outcome)
 	if outcome == WebhookWrongMethod {
 		w.Header().Set("Allow", http.MethodPost)
 	}
@@ -153,7 +132,7 @@ func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organiz
 	if outcome != "" {
 		return outcome
 	}
-	log := h.log.With(zap.String("organization", organization))
+	log := h.Log.With(zap.String("organization", organization))
 	sentAt, err := key.verify(body, r.Header, log)
 	switch {
 	case errors.Is(err, errTooOld):
@@ -168,13 +147,13 @@ func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organiz
 		return WebhookForged
 	}
 	id := r.Header.Get("webhook-id")
-	if len(id) > maxWebhookID || !isWord(id) {
+	if !webhookID.MatchString(id) {
 		return WebhookMalformed
 	}
 	// The request's end must not tear down the database's connection.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), webhookTime)
 	defer cancel()
-	fresh, err := h.inbox.Receive(ctx, mirror.Delivery{Organization: organization, ID: id, SentAt: sentAt, Body: body})
+	fresh, err := h.Inbox.Receive(ctx, mirror.Delivery{Organization: organization, ID: id, SentAt: sentAt, Body: body})
 	switch {
 	case err != nil:
 		log.Warn("webhook not kept, Polar will send it again", zap.String("webhook_id", id), zap.Error(err))
@@ -201,14 +180,4 @@ func readWebhook(w http.ResponseWriter, r *http.Request) ([]byte, WebhookOutcome
 		return nil, WebhookMalformed
 	}
 	return body, ""
-}
-
-// isWord reports whether s is visible ASCII.
-func isWord(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != ""
 }

@@ -101,7 +101,7 @@ func TestWebhookBecomesVisible(t *testing.T) {
 	e.backfill()
 	inbox := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: time.Hour})
 	e.serve(inbox)
-	e.send(e.listen(e.handler(inbox, nil)), nil)
+	e.send(e.listen(e.handler(inbox, ignored)), nil)
 	rows := e.sim.Listed(e.orgs[0].ID)
 	var took []time.Duration
 	for i := range 30 {

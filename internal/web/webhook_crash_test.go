@@ -32,7 +32,7 @@ func TestCrashBetweenReceiptAndApplicationLosesNone(t *testing.T) {
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 60})
 	e.backfill()
 	dead := e.mirror(nil).Inbox(mirror.InboxOptions{}) // answers, and never comes to apply
-	hooks := e.send(e.listen(e.handler(dead, nil)), nil)
+	hooks := e.send(e.listen(e.handler(dead, ignored)), nil)
 	chance := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
 		e.shake(chance)
@@ -55,7 +55,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	must(e.sim.AddMeter(e.orgs[0].ID, "unknown to the mirror"))
 	var current process
 	current.inbox.Store(e.mirror(nil).Inbox(mirror.InboxOptions{}))
-	hooks := e.send(e.listen(e.handler(&current, nil)), func(o *polarsim.WebhookOptions) {
+	hooks := e.send(e.listen(e.handler(&current, ignored)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.FirstRetry = 0.2, 5*time.Millisecond
 	})
 	chance := rand.New(rand.NewPCG(5, 6))
@@ -145,7 +145,7 @@ func TestWalksAndWebhooksAtOnceEndInTheRightState(t *testing.T) {
 	}
 	inbox := m.Inbox(mirror.InboxOptions{Poll: 5 * time.Millisecond})
 	e.serve(inbox)
-	hooks := e.send(e.listen(e.handler(inbox, nil)), func(o *polarsim.WebhookOptions) {
+	hooks := e.send(e.listen(e.handler(inbox, ignored)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.Late, o.MaxDelay = 0.2, 0.3, 200*time.Millisecond
 	})
 	ctx, cancel := context.WithCancel(t.Context())

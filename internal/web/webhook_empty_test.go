@@ -4,9 +4,6 @@ import (
 	"net/http"
 	"testing"
 	"time"
-
-	"polarmirror/internal/secret"
-	"polarmirror/internal/web"
 )
 
 // TestEmptyKeySignsNothing: a secret that is empty, or nothing but a prefix, makes
@@ -15,9 +12,7 @@ func TestEmptyKeySignsNothing(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "whsec_", "polar_whs_"} {
 		inbox := &fakeInbox{}
-		handler := web.NewWebhooks(web.WebhookOptions{Inbox: inbox, Endpoints: []web.WebhookEndpoint{{
-			Organization: "acme", Secret: func() (secret.Secret, error) { return secret.New(text), nil },
-		}}})
+		handler := endpointOf(fixed(text), inbox, ignored)
 		got := post(t, handler, func(r *http.Request) { sign(r, "", "msg_1", time.Now(), `{"type":"customer.updated"}`) })
 		if got.Code != 403 || len(inbox.kept) > 0 {
 			t.Errorf("secret %q: a delivery signed with the empty key was answered with %d, and %d were kept", text, got.Code, len(inbox.kept))

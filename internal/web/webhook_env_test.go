@@ -42,12 +42,9 @@ func generated(org polarsim.Organization) bool { return org.Name == "globex" }
 
 // handler returns the endpoints of all organizations.
 func (e *env) handler(inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
-	o := web.WebhookOptions{Inbox: inbox, Observe: observe, Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))}
+	o := web.WebhookOptions{Secrets: map[string]func() (secret.Secret, error){}, Inbox: inbox, Observe: observe, Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))}
 	for _, org := range e.orgs {
-		o.Endpoints = append(o.Endpoints, web.WebhookEndpoint{
-			Organization: org.Name,
-			Secret:       func() (secret.Secret, error) { return secret.New(secretOf(org)), nil },
-		})
+		o.Secrets[org.Name] = fixed(secretOf(org))
 	}
 	return web.NewWebhooks(o)
 }

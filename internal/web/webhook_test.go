@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"go.uber.org/zap"
 
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
@@ -48,17 +49,24 @@ func (f *fakeInbox) Receive(_ context.Context, d mirror.Delivery) (bool, error) 
 
 // endpoint is the handler of one organization, acme, on a fake inbox.
 func endpoint(inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
-	return endpointOf(acmeSecret, inbox, observe)
+	return endpointOf(fixed(acmeSecret), inbox, observe)
 }
 
-func endpointOf(acme string, inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
+func fixed(text string) func() (secret.Secret, error) {
+	return func() (secret.Secret, error) { return secret.New(text), nil }
+}
+
+func ignored(string, web.WebhookOutcome) {}
+
+func endpointOf(acme func() (secret.Secret, error), inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
 	return web.NewWebhooks(web.WebhookOptions{
-		Endpoints: []web.WebhookEndpoint{
-			{Organization: "acme", Secret: func() (secret.Secret, error) { return secret.New(acme), nil }},
-			{Organization: "broken", Secret: func() (secret.Secret, error) { return secret.Secret{}, errors.New("no such file") }},
+		Secrets: map[string]func() (secret.Secret, error){
+			"acme":   acme,
+			"broken": func() (secret.Secret, error) { return secret.Secret{}, errors.New("no such file") },
 		},
 		Inbox:   inbox,
 		Observe: observe,
+		Log:     zap.NewNop(),
 	})
 }
 
@@ -185,7 +193,7 @@ func TestDeliveryIsHandedOnAsItWasSent(t *testing.T) {
 	t.Parallel()
 	inbox := &fakeInbox{}
 	at := time.Now().Add(-time.Minute).Truncate(time.Second)
-	post(t, endpoint(inbox, nil), func(r *http.Request) { sign(r, acmeSecret, "msg_1", at, `{"type":"customer.updated"}`) })
+	post(t, endpoint(inbox, ignored), func(r *http.Request) { sign(r, acmeSecret, "msg_1", at, `{"type":"customer.updated"}`) })
 	want := map[string]mirror.Delivery{"msg_1": {Organization: "acme", ID: "msg_1", SentAt: at, Body: []byte(`{"type":"customer.updated"}`)}}
 	if diff := cmp.Diff(want, inbox.kept); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -219,7 +227,7 @@ func TestPolarIsToldToTryAgainWhatCannotBeKept(t *testing.T) {
 func TestRefusalsCannotBeToldApart(t *testing.T) {
 	t.Parallel()
 	forged := func(r *http.Request) { sign(r, "polar_whs_guess", "msg_1", time.Now(), `{"type":"customer.updated"}`) }
-	handler := endpoint(&fakeInbox{}, nil)
+	handler := endpoint(&fakeInbox{}, ignored)
 	want := post(t, handler, forged)
 	for _, path := range []string{"/webhooks/polar/nobody", "/webhooks/polar/broken", "/webhooks/polar/", "/webhooks/polar/acme/"} {
 		got := post(t, handler, forged, to(path))
@@ -276,7 +284,7 @@ func TestBothOfPolarsKeysOfASecretCount(t *testing.T) {
 			if genuine[key] {
 				want = 202
 			}
-			got := post(t, endpointOf(c.secret, &fakeInbox{}, nil), func(r *http.Request) {
+			got := post(t, endpointOf(fixed(c.secret), &fakeInbox{}, ignored), func(r *http.Request) {
 				r.Header.Set("webhook-signature", polarsim.SignWebhook(key, "msg_1", time.Now(), []byte(`{"type":"customer.updated"}`)))
 			})
 			if got.Code != want {
@@ -291,7 +299,7 @@ func TestBothOfPolarsKeysOfASecretCount(t *testing.T) {
 func TestKeysAreThoseOfTheStandardLibrary(t *testing.T) {
 	t.Parallel()
 	const generated = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
-	for secret, forTheLibrary := range map[string]string{
+	for text, forTheLibrary := range map[string]string{
 		acmeSecret: base64.StdEncoding.EncodeToString([]byte(acmeSecret)),
 		generated:  generated,
 	} {
@@ -303,8 +311,8 @@ func TestKeysAreThoseOfTheStandardLibrary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := post(t, endpointOf(secret, &fakeInbox{}, nil), header("webhook-signature", signature)); got.Code != 202 {
-			t.Errorf("%s: answered %d", secret, got.Code)
+		if got := post(t, endpointOf(fixed(text), &fakeInbox{}, ignored), header("webhook-signature", signature)); got.Code != 202 {
+			t.Errorf("%s: answered %d", text, got.Code)
 		}
 	}
 }
@@ -315,16 +323,13 @@ func TestReplacedSecretIsFoundAndReadSeldom(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		current, reads := acmeSecret, 0
-		handler := web.NewWebhooks(web.WebhookOptions{Inbox: &fakeInbox{}, Endpoints: []web.WebhookEndpoint{{
-			Organization: "acme",
-			Secret: func() (secret.Secret, error) {
-				reads++
-				if current == "" {
-					return secret.Secret{}, errors.New("being replaced")
-				}
-				return secret.New(current), nil
-			},
-		}}})
+		handler := endpointOf(func() (secret.Secret, error) {
+			reads++
+			if current == "" {
+				return secret.Secret{}, errors.New("being replaced")
+			}
+			return secret.New(current), nil
+		}, &fakeInbox{}, ignored)
 		with := func(key string) int {
 			t.Helper()
 			return post(t, handler, func(r *http.Request) { sign(r, key, "msg_1", time.Now(), `{"type":"customer.updated"}`) }).Code
