@@ -79,33 +79,27 @@ const shiftsWithin = 2
 // in the next two years. Times that another follows within the hour don't count:
 // then there is no gap worth knowing about.
 func (c Cron) Shifts(loc *time.Location, t time.Time) (skipped, repeated time.Time) {
-	schedule, err := c.In(loc)
-	clock, clockErr := c.In(time.UTC) // which nothing skips or repeats
-	if _, ok := schedule.(*zoned); !ok || err != nil || clockErr != nil {
+	clock, err := c.In(time.UTC) // which nothing skips or repeats
+	if _, ok := clock.(*zoned); !ok || err != nil {
 		return skipped, repeated
 	}
-	shown := func(t time.Time) time.Time {
-		_, offset := t.In(loc).Zone()
-		return t.UTC().Add(time.Duration(offset) * time.Second)
-	}
-	const day = 24 * time.Hour
 	for last := t.AddDate(shiftsWithin, 0, 0); ; {
 		_, change := t.In(loc).ZoneBounds()
 		if change.IsZero() || change.After(last) {
 			return skipped, repeated
 		}
-		runs := map[time.Time]int{}
-		begin, end := change.Add(-day), change.Add(day)
-		for at := schedule.Next(begin); !at.IsZero() && at.Before(end.Add(day)); at = schedule.Next(at) {
-			runs[shown(at)]++
+		_, before := change.Add(-1).In(loc).Zone()
+		_, after := change.In(loc).Zone()
+		found := &skipped
+		if after < before {
+			found = &repeated
 		}
-		for at := clock.Next(shown(begin)); !at.IsZero() && at.Before(shown(end)); at = clock.Next(at) {
-			switch {
-			case clock.Next(at).Sub(at) <= time.Hour:
-			case runs[at] == 0 && skipped.IsZero():
-				skipped = at
-			case runs[at] > 1 && repeated.IsZero():
-				repeated = at
+		// What the clock shows between these comes never, or twice.
+		from := change.UTC().Add(time.Duration(min(before, after)) * time.Second)
+		to := change.UTC().Add(time.Duration(max(before, after)) * time.Second)
+		for at := clock.Next(from.Add(-1)); !at.IsZero() && at.Before(to); at = clock.Next(at) {
+			if found.IsZero() && clock.Next(at).Sub(at) > time.Hour {
+				*found = at
 			}
 		}
 		t = change
