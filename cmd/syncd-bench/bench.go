@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"polarmirror/internal/console"
+	"polarmirror/internal/localpg"
 	"polarmirror/internal/polarsim"
 )
 
@@ -29,6 +32,7 @@ type bench struct {
 
 	dir      string // temporary
 	postgres *postgres
+	work     job // of the baselines, but for its kind and database
 	results  []result
 	pace     string // how a paced first load went
 }
@@ -39,10 +43,9 @@ type result struct {
 	name         string
 	usage
 	cost
-	began         mark
-	postgres      time.Duration // CPU
-	postgresKnown bool
-	log           int64 // bytes of write-ahead log
+	began    mark
+	postgres time.Duration // CPU; 0 if unknown
+	log      int64         // bytes of write-ahead log
 
 	// Of syncd's.
 	method      string // sweep or walk
@@ -78,10 +81,18 @@ func (b *bench) run(ctx context.Context) (err error) {
 		}
 	}
 	fmt.Fprintln(b.stderr, "starting Postgres")
-	if b.postgres, err = startPostgres(ctx, b.dir); err != nil {
+	server, err := localpg.Start(ctx, localpg.Options{DataDir: filepath.Join(b.dir, "postgres")})
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.postgres.close(ctx)) }()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+		defer cancel()
+		err = errors.Join(err, server.Close(ctx)) // cuts connections off
+	}()
+	if b.postgres, err = openPostgres(ctx, server.URL()); err != nil {
+		return err
+	}
 	if b.paced {
 		return b.measurePaced(ctx)
 	}
@@ -99,49 +110,17 @@ func (b *bench) run(ctx context.Context) (err error) {
 func (b *bench) measure(ctx context.Context, rows, meters int) error {
 	fmt.Fprintf(b.stderr, "rendering %d customer meters\n", rows)
 	p := newPolar(rows, meters)
-	if err := p.start(); err != nil {
-		return err
-	}
-	defer p.close()
-	rows = len(p.rows) // of whole customers
-
+	serving := httptest.NewServer(p)
+	defer serving.Close()
+	b.work = job{Polar: serving.URL, Token: p.org.Token, Organization: p.org.ID.String(), Rows: len(p.rows), Files: b.dir}
 	if err := b.baseline(ctx, p, b.postgres.admin, downloaded, "download", connections); err != nil {
 		return err
 	}
-
-	mirror, config, err := b.migrated(ctx, "mirror", p.url, p.org, 0)
+	mirror, config, err := b.migrated(ctx, "mirror", serving.URL, p.org, 0)
 	if err != nil {
 		return err
 	}
 	defer mirror.drop(ctx)
-	if err := b.backfill(ctx, p, mirror, firstLoad, config); err != nil {
-		return err
-	}
-	if err := mirror.vacuum(ctx); err != nil { // or autovacuum would do it meanwhile
-		return err
-	}
-	if err := b.copy(ctx, p, mirror); err != nil {
-		return err
-	}
-	if err := b.backfill(ctx, p, mirror, unchanged, config); err != nil {
-		return err
-	}
-	if err := mirror.vacuum(ctx); err != nil {
-		return err
-	}
-	if err := b.backfill(ctx, p, mirror, walked, config, "--walk"); err != nil {
-		return err
-	}
-	if err := p.change(rows / 100); err != nil {
-		return err
-	}
-	if err := mirror.vacuum(ctx); err != nil {
-		return err
-	}
-	if err := b.backfill(ctx, p, mirror, changed, config); err != nil {
-		return err
-	}
-
 	script, err := b.postgres.create(ctx, "script")
 	if err != nil {
 		return err
@@ -150,13 +129,21 @@ func (b *bench) measure(ctx context.Context, rows, meters int) error {
 	if _, err := script.conn.Exec(ctx, plainTable); err != nil {
 		return fmt.Errorf("make the script's table: %w", err)
 	}
-	if err := b.baseline(ctx, p, script, scriptFirst, "script", 1); err != nil {
-		return err
+	for _, step := range []func() error{
+		func() error { return b.backfill(ctx, p, mirror, firstLoad, config) },
+		func() error { return b.copy(ctx, p, mirror) },
+		func() error { return b.backfill(ctx, p, mirror, unchanged, config) },
+		func() error { return b.backfill(ctx, p, mirror, walked, config, "--walk") },
+		func() error { return p.change(len(p.rows) / 100) },
+		func() error { return b.backfill(ctx, p, mirror, changed, config) },
+		func() error { return b.baseline(ctx, p, script, scriptFirst, "script", 1) },
+		func() error { return b.baseline(ctx, p, script, scriptAgain, "script", 1) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err := script.vacuum(ctx); err != nil {
-		return err
-	}
-	return b.baseline(ctx, p, script, scriptAgain, "script", 1)
+	return nil
 }
 
 // copy measures COPY of what a mirror holds into another database of the same schema.
@@ -164,7 +151,7 @@ func (b *bench) copy(ctx context.Context, p *polar, from *database) error {
 	if err := from.dump(ctx, b.dir); err != nil {
 		return err
 	}
-	into, _, err := b.migrated(ctx, "copied", p.url, p.org, 0)
+	into, _, err := b.migrated(ctx, "copied", b.work.Polar, p.org, 0)
 	if err != nil {
 		return err
 	}
@@ -191,9 +178,6 @@ http: {listen: ""}
 	if err == nil {
 		_, err = measure(command(ctx, b.syncd, "migrate", "up", "--config", config))
 	}
-	if err == nil {
-		_, err = db.conn.Exec(ctx, `CHECKPOINT`)
-	}
 	if err != nil {
 		db.drop(ctx)
 		return nil, "", fmt.Errorf("make a database with syncd's schema: %w", err)
@@ -208,9 +192,14 @@ func (b *bench) baseline(ctx context.Context, p *polar, db *database, name, kind
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
+	work := b.work
+	work.Kind, work.Database = kind, db.url
+	text, err := json.Marshal(work)
+	if err != nil {
+		return err
+	}
 	cmd := command(ctx, self)
-	cmd.Env = append(os.Environ(), workerEnv+"="+kind, polarEnv+"="+p.url, tokenEnv+"="+p.org.Token,
-		organizationEnv+"="+p.org.ID.String(), rowsEnv+"="+strconv.Itoa(len(p.rows)), databaseEnv+"="+db.url, filesEnv+"="+b.dir)
+	cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
 	p.begin(inFlight)
 	r, err := db.measure(ctx, cmd)
 	if err != nil {
@@ -342,7 +331,7 @@ func (b *bench) cells(r result) []any {
 	case copied, downloaded:
 		cells[5] = b.ratio(r, scriptFirst)
 	}
-	if r.postgresKnown && r.name != downloaded {
+	if r.postgres > 0 && r.name != downloaded {
 		cells[7] = perRow(float64(r.postgres.Microseconds()), 1)
 	}
 	if r.peak > 0 {

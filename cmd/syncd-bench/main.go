@@ -56,8 +56,8 @@ func main() {
 
 // run returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if kind := os.Getenv(workerEnv); kind != "" {
-		if err := work(ctx, kind, stdout); err != nil {
+	if job := os.Getenv(workerEnv); job != "" {
+		if err := work(ctx, job, stdout); err != nil {
 			fmt.Fprintln(stderr, err)
 			return 1
 		}

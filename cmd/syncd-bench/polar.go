@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -54,7 +53,6 @@ type cost struct {
 // are measured with text that was rendered beforehand, so that a page takes
 // little more than copying it, and adds up what requests cost.
 type polar struct {
-	url string
 	org polarsim.Organization
 	sim *polarsim.Server // answers all other requests
 
@@ -64,9 +62,6 @@ type polar struct {
 	mu       sync.Mutex
 	inFlight int // requests of whoever reads now
 	cost     cost
-
-	buffers sync.Pool // of *[]byte
-	server  http.Server
 }
 
 type row struct {
@@ -104,19 +99,6 @@ func simulated(rows, meters int, more polarsim.Options) *polarsim.Server {
 	}}
 	return polarsim.New(more)
 }
-
-func (p *polar) start() error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("start the simulated Polar: %w", err)
-	}
-	p.url = "http://" + listener.Addr().String()
-	p.server.Handler = p
-	go p.server.Serve(listener) // ends with close
-	return nil
-}
-
-func (p *polar) close() { p.server.Close() }
 
 // begin counts costs from zero, for a reader with so many requests in flight.
 func (p *polar) begin(inFlight int) {
@@ -178,16 +160,11 @@ func (p *polar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.charge(int64(wanted.offset), polarsim.ListCost+
 		time.Duration(wanted.offset)*polarsim.SkippedRowCost+time.Duration(wanted.count)*polarsim.CountedRowCost)
 	p.mu.Unlock()
-	buffer, _ := p.buffers.Get().(*[]byte)
-	if buffer == nil {
-		buffer = new([]byte)
-	}
-	defer p.buffers.Put(buffer)
-	*buffer = p.appendPage((*buffer)[:0], wanted)
+	body := p.render(wanted)
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(*buffer)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.Header().Set(versionHeader, version)
-	w.Write(*buffer) // an error means that the client left
+	w.Write(body) // an error means that the client left
 }
 
 // parse reads a request for a page of everything, of customers or of meters in the
@@ -240,12 +217,9 @@ func (p *polar) parse(r *http.Request) (_ page, ok bool) {
 	return wanted, known
 }
 
-func (p *polar) appendPage(b []byte, wanted page) []byte {
-	b = append(b, `{"items":[`...)
+func (p *polar) render(wanted page) []byte {
+	var items []string
 	for i := wanted.offset; i < min(wanted.offset+wanted.limit, wanted.count); i++ {
-		if i > wanted.offset {
-			b = append(b, ',')
-		}
 		at := i
 		if wanted.newestFirst {
 			at = wanted.count - 1 - i
@@ -253,7 +227,8 @@ func (p *polar) appendPage(b []byte, wanted page) []byte {
 		if wanted.index != nil {
 			at = wanted.index[at]
 		}
-		b = append(b, p.rows[at].json...)
+		items = append(items, p.rows[at].json)
 	}
-	return fmt.Appendf(b, `],"pagination":{"total_count":%d,"max_page":%d}}`, wanted.count, (wanted.count+wanted.limit-1)/wanted.limit)
+	return fmt.Appendf(nil, `{"items":[%s],"pagination":{"total_count":%d,"max_page":%d}}`,
+		strings.Join(items, ","), wanted.count, (wanted.count+wanted.limit-1)/wanted.limit)
 }

@@ -130,7 +130,7 @@ func TestRequestTakesItsShareOfTheLimitOrOfTheStatementsInFlight(t *testing.T) {
 
 func TestSimulatedRowsAreOfPolarsKind(t *testing.T) {
 	t.Parallel()
-	p := newPolar(20_000, usualMeters)
+	p := newPolar(5000, usualMeters)
 	never, size := 0, 0
 	for r := range p.sim.All(p.org.ID) {
 		size += len(r.JSON)

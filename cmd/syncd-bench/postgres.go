@@ -8,87 +8,66 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"polarmirror/internal/localpg"
 )
 
 // cleanupTime bounds what is done after Ctrl-C.
 const cleanupTime = 20 * time.Second
 
-// postgres is the private server of a benchmark, as durable as Postgres is by
-// default.
+// postgres is the server of a benchmark.
 type postgres struct {
-	server  *localpg.Server
 	admin   *database // for maintenance; empty
 	pid     int       // of the postmaster; 0 if unknown
 	version string
 }
 
-func startPostgres(ctx context.Context, dir string) (_ *postgres, err error) {
+// openPostgres uses the server of the database at address, which is empty.
+func openPostgres(ctx context.Context, address string) (*postgres, error) {
 	p := &postgres{}
-	p.server, err = localpg.Start(ctx, localpg.Options{DataDir: filepath.Join(dir, "postgres")})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.close(ctx))
-		}
-	}()
-	if p.admin, err = p.connect(ctx, "postgres"); err != nil {
+	var err error
+	if p.admin, err = p.connect(ctx, address); err != nil {
 		return nil, err
 	}
 	var backend int
 	const sql = `SELECT pg_backend_pid(), current_setting('server_version')`
-	if err = p.admin.conn.QueryRow(ctx, sql).Scan(&backend, &p.version); err != nil {
+	if err := p.admin.conn.QueryRow(ctx, sql).Scan(&backend, &p.version); err != nil {
 		return nil, fmt.Errorf("ask Postgres who it is: %w", err)
 	}
-	if st, ok := readStat(strconv.Itoa(backend)); ok {
+	if st, ok := readStat(backend); ok {
 		p.pid = st.parent
 	}
 	return p, nil
 }
 
-func (p *postgres) close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	if p.admin != nil {
-		_ = p.admin.conn.Close(ctx)
-	}
-	return p.server.Close(ctx)
-}
-
 // A database is one of the server's. Its URL holds the password.
 type database struct {
 	postgres *postgres
-	name     string
 	url      string
 	conn     *pgx.Conn
 }
 
-// create makes an empty database.
+// create makes an empty database, named after the one for maintenance.
 func (p *postgres) create(ctx context.Context, name string) (*database, error) {
-	if _, err := p.admin.conn.Exec(ctx, "CREATE DATABASE "+name); err != nil {
-		return nil, fmt.Errorf("make database %s: %w", name, err)
-	}
-	return p.connect(ctx, name)
-}
-
-func (p *postgres) connect(ctx context.Context, name string) (*database, error) {
-	u, err := url.Parse(p.server.URL())
+	u, err := url.Parse(p.admin.url)
 	if err != nil {
 		return nil, errors.New("the address of Postgres can't be parsed")
 	}
-	u.Path = "/" + name
-	d := &database{postgres: p, name: name, url: u.String()}
-	if d.conn, err = pgx.Connect(ctx, d.url); err != nil {
-		return nil, fmt.Errorf("connect to database %s: %w", name, err)
+	u.Path += "_" + name
+	if _, err := p.admin.conn.Exec(ctx, "CREATE DATABASE "+strings.TrimPrefix(u.Path, "/")); err != nil {
+		return nil, fmt.Errorf("make database %s: %w", name, err)
 	}
-	return d, nil
+	return p.connect(ctx, u.String())
+}
+
+func (p *postgres) connect(ctx context.Context, address string) (*database, error) {
+	conn, err := pgx.Connect(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return &database{postgres: p, url: address, conn: conn}, nil
 }
 
 // drop removes the database. If it cannot, it goes with the server.
@@ -96,11 +75,11 @@ func (d *database) drop(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
 	_ = d.conn.Close(ctx)
-	_, _ = d.postgres.admin.conn.Exec(ctx, "DROP DATABASE "+d.name+" WITH (FORCE)")
+	_, _ = d.postgres.admin.conn.Exec(ctx, "DROP DATABASE "+d.conn.Config().Database+" WITH (FORCE)")
 }
 
-// vacuum does what the next reader or autovacuum would else do in the middle of a
-// measurement: hint bits, statistics, writing everything to disk.
+// vacuum does what the process that is measured or autovacuum would else do in
+// the middle of it: hint bits, statistics, writing everything to disk.
 func (d *database) vacuum(ctx context.Context) error {
 	for _, sql := range []string{
 		`VACUUM (ANALYZE)`,
@@ -117,11 +96,10 @@ func (d *database) vacuum(ctx context.Context) error {
 
 // A mark is where a database and its server were at one moment.
 type mark struct {
-	at       time.Time // by the server's clock
-	xid      string    // of a transaction begun and ended at that moment
-	lsn      string
-	cpu      time.Duration // of the server so far
-	cpuKnown bool
+	at  time.Time // by the server's clock
+	xid string    // of a transaction begun and ended at that moment
+	lsn string
+	cpu time.Duration // of the server so far; 0 if unknown
 }
 
 func (d *database) mark(ctx context.Context) (mark, error) {
@@ -134,27 +112,28 @@ func (d *database) mark(ctx context.Context) (mark, error) {
 	if err != nil {
 		return m, fmt.Errorf("begin measuring: %w", err)
 	}
-	m.cpu, m.cpuKnown = familyCPU(d.postgres.pid)
+	m.cpu = familyCPU(d.postgres.pid)
 	return m, nil
 }
 
 // measure runs a process that works on the database.
 func (d *database) measure(ctx context.Context, cmd *exec.Cmd) (r result, err error) {
-	before, err := d.mark(ctx)
-	if err != nil {
+	if err := d.vacuum(ctx); err != nil {
+		return r, err
+	}
+	if r.began, err = d.mark(ctx); err != nil {
 		return r, err
 	}
 	if r.usage, err = measure(cmd); err != nil {
 		return r, err
 	}
-	if cpu, known := familyCPU(d.postgres.pid); known && before.cpuKnown {
-		r.postgres, r.postgresKnown = cpu-before.cpu, true
+	if cpu := familyCPU(d.postgres.pid); cpu > 0 && r.began.cpu > 0 {
+		r.postgres = cpu - r.began.cpu
 	}
 	const log = `SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), $1::text::pg_lsn)::bigint`
-	if err := d.conn.QueryRow(ctx, log, before.lsn).Scan(&r.log); err != nil {
+	if err := d.conn.QueryRow(ctx, log, r.began.lsn).Scan(&r.log); err != nil {
 		return r, fmt.Errorf("measure the write-ahead log: %w", err)
 	}
-	r.began = before
 	return r, nil
 }
 

@@ -102,8 +102,8 @@ type procStat struct {
 	waited time.Duration // CPU of its children that have ended and were waited for
 }
 
-func readStat(pid string) (procStat, bool) {
-	raw, err := os.ReadFile("/proc/" + pid + "/stat")
+func readStat(pid int) (procStat, bool) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return procStat{}, false
 	}
@@ -121,35 +121,28 @@ func readStat(pid string) (procStat, bool) {
 }
 
 // familyCPU is the CPU that a process and its children, ended ones included,
-// have used so far.
-func familyCPU(pid int) (time.Duration, bool) {
+// have used so far; 0 if unknown.
+func familyCPU(pid int) time.Duration {
 	for range 20 {
-		before, ok := readStat(strconv.Itoa(pid))
+		before, ok := readStat(pid)
 		if !ok {
-			return 0, false
+			return 0
 		}
 		total := before.own + before.waited
-		for _, child := range childrenOf(pid) {
+		processes, _ := os.ReadDir("/proc")
+		for _, p := range processes {
+			child, err := strconv.Atoi(p.Name())
+			if err != nil {
+				continue // not a process
+			}
 			if st, ok := readStat(child); ok && st.parent == pid {
 				total += st.own + st.waited
 			}
 		}
 		// A child that was waited for meanwhile counts twice or not at all.
-		if after, ok := readStat(strconv.Itoa(pid)); ok && after.waited == before.waited {
-			return total, true
+		if after, ok := readStat(pid); ok && after.waited == before.waited {
+			return total
 		}
 	}
-	return 0, false
-}
-
-func childrenOf(pid int) []string {
-	var children []string
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is correct
-	for _, path := range stats {
-		child := filepath.Base(filepath.Dir(path))
-		if st, ok := readStat(child); ok && st.parent == pid {
-			children = append(children, child)
-		}
-	}
-	return children
+	return 0
 }

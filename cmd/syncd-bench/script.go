@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -52,15 +51,15 @@ SET
     modified_at = excluded.modified_at`
 
 // plainScript mirrors every page into a database that holds plainTable.
-func plainScript(ctx context.Context) (rows int, err error) {
-	conn, err := pgx.Connect(ctx, os.Getenv(databaseEnv))
+func (j *job) plainScript(ctx context.Context) (rows int, err error) {
+	conn, err := pgx.Connect(ctx, j.Database)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close(ctx)
 	client := &http.Client{Timeout: time.Minute}
 	for number := 1; ; number++ {
-		list, err := plainPage(ctx, client, number)
+		list, err := j.plainPage(ctx, client, number)
 		if err != nil {
 			return rows, err
 		}
@@ -79,8 +78,8 @@ func plainScript(ctx context.Context) (rows int, err error) {
 	}
 }
 
-func plainPage(ctx context.Context, client *http.Client, number int) (*sdkList, error) {
-	body, err := getPage(ctx, client, number)
+func (j *job) plainPage(ctx context.Context, client *http.Client, number int) (*sdkList, error) {
+	body, err := j.getPage(ctx, client, number)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,52 +18,55 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// The baselines are processes of this program, told what to do by their
-// environment: arguments are visible to everybody on the machine.
-const (
-	workerEnv       = "SYNCD_BENCH_WORKER" // download, copy or script
-	polarEnv        = "SYNCD_BENCH_POLAR"
-	tokenEnv        = "SYNCD_BENCH_TOKEN"
-	organizationEnv = "SYNCD_BENCH_ORGANIZATION"
-	rowsEnv         = "SYNCD_BENCH_ROWS"
-	databaseEnv     = "SYNCD_BENCH_DATABASE"
-	filesEnv        = "SYNCD_BENCH_FILES" // folder of a dump
-)
+// workerEnv makes a process of this program a baseline's: it holds the job as
+// JSON. Arguments would be visible to everybody on the machine.
+const workerEnv = "SYNCD_BENCH_WORKER"
+
+// A job is what a baseline does.
+type job struct {
+	Kind                       string // download, copy or script
+	Polar, Token, Organization string
+	Rows                       int
+	Database                   string
+	Files                      string // folder of a dump
+}
 
 // work is the process of a baseline. It writes how many rows it handled.
-func work(ctx context.Context, kind string, stdout io.Writer) error {
+func work(ctx context.Context, text string, stdout io.Writer) error {
+	var j job
+	err := json.Unmarshal([]byte(text), &j)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", workerEnv, err)
+	}
 	var rows int
-	var err error
-	switch kind {
+	switch j.Kind {
 	case "download":
-		rows, err = download(ctx)
+		rows, err = j.download(ctx)
 	case "copy":
-		rows, err = copyIn(ctx)
+		rows, err = j.copyIn(ctx)
 	case "script":
-		rows, err = plainScript(ctx)
-	default:
-		err = errors.New("no such baseline")
+		rows, err = j.plainScript(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", kind, err)
+		return fmt.Errorf("%s: %w", j.Kind, err)
 	}
 	_, err = fmt.Fprintln(stdout, rows)
 	return err
 }
 
 // getPage asks for a page. The caller closes it.
-func getPage(ctx context.Context, client *http.Client, number int) (io.ReadCloser, error) {
+func (j *job) getPage(ctx context.Context, client *http.Client, number int) (io.ReadCloser, error) {
 	query := url.Values{
-		"organization_id": {os.Getenv(organizationEnv)},
+		"organization_id": {j.Organization},
 		"page":            {strconv.Itoa(number)},
 		"limit":           {strconv.Itoa(pageSize)},
 		"sorting":         strings.Split(oldestFirst, ","),
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv(polarEnv)+listPath+"?"+query.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, j.Polar+listPath+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Authorization", "Bearer "+os.Getenv(tokenEnv))
+	r.Header.Set("Authorization", "Bearer "+j.Token)
 	res, err := client.Do(r)
 	if err != nil {
 		return nil, err
@@ -76,17 +80,13 @@ func getPage(ctx context.Context, client *http.Client, number int) (io.ReadClose
 
 // download reads every page over as many connections as syncd has, and throws it
 // away: no mirror can be faster.
-func download(ctx context.Context) (int, error) {
-	rows, err := strconv.Atoi(os.Getenv(rowsEnv))
-	if err != nil {
-		return 0, err
-	}
+func (j *job) download(ctx context.Context) (int, error) {
 	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(connections)
-	for number := 1; (number-1)*pageSize < rows; number++ {
+	for number := 1; (number-1)*pageSize < j.Rows; number++ {
 		group.Go(func() error {
-			body, err := getPage(ctx, client, number)
+			body, err := j.getPage(ctx, client, number)
 			if err != nil {
 				return err
 			}
@@ -95,20 +95,20 @@ func download(ctx context.Context) (int, error) {
 			return err
 		})
 	}
-	return rows, group.Wait()
+	return j.Rows, group.Wait()
 }
 
 // copyIn loads a dump into a migrated database, one plain COPY a table on one
 // connection, with every key and index in place: no mirror that stores these
 // rows can be faster.
-func copyIn(ctx context.Context) (rows int, err error) {
-	conn, err := pgx.Connect(ctx, os.Getenv(databaseEnv))
+func (j *job) copyIn(ctx context.Context) (rows int, err error) {
+	conn, err := pgx.Connect(ctx, j.Database)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close(ctx)
 	for _, table := range copiedTables() {
-		file, err := os.Open(filepath.Join(os.Getenv(filesEnv), table))
+		file, err := os.Open(filepath.Join(j.Files, table))
 		if err != nil {
 			return 0, err
 		}

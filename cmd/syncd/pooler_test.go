@@ -33,7 +33,7 @@ func TestTransactionPoolingProxyIsOneErrorAndExitCode3(t *testing.T) {
 func TestServiceWorksBehindAProxyThatPoolsBySession(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 300, 40)
-	address := pgtest.NewPooler(t, f.db.URL, pgtest.PoolerOptions{Size: 10, BySession: true})
+	address := pgtest.NewSessionPooler(t, f.db.URL, 10)
 	path := f.write(t, strings.Replace(f.yaml(nil), f.db.URL, address, 1))
 	if r := call(t, nil, "--backfill", "--config", path); r.code != exitDone {
 		t.Fatalf("exit code %d, stderr:\n%s", r.code, r.stderr)

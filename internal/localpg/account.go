@@ -37,14 +37,10 @@ func accountFor(data string) (account, error) {
 		return account{}, fmt.Errorf("look at the data folder: %w", err)
 	}
 	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, uidErr := strconv.Atoi(u.Uid)
-		gid, gidErr := strconv.Atoi(u.Gid)
-		if uidErr == nil && gidErr == nil && uid > 0 {
-			return account{drop: true, uid: uid, gid: gid}, nil
+		if u, err := user.Lookup(name); err == nil {
+			uid, uidErr := strconv.Atoi(u.Uid)
+			gid, gidErr := strconv.Atoi(u.Gid)
+			return account{drop: true, uid: uid, gid: gid}, errors.Join(uidErr, gidErr)
 		}
 	}
 	return account{}, errors.New("postgres refuses to run as root and this system has neither a user postgres nor nobody: run as another user, or set database.url")

@@ -48,7 +48,10 @@ func lastLine(text string) string {
 // explain adds the cure to errors that have one.
 func explain(err error) error {
 	text := strings.ToLower(err.Error())
+	const damaged = "the data is damaged: put a backup in its place, or remove it to begin with an empty database"
 	for _, known := range []struct{ sign, cure string }{
+		{"is not a database cluster directory", damaged},
+		{"is not a valid data directory", damaged},
 		{"no space left on device", "free some space, or set database.data_dir to a folder on another disk"},
 		{"read-only file system", "set database.data_dir to a folder you may write"},
 		{"permission denied", "set database.data_dir to a folder you may write"},

@@ -204,13 +204,12 @@ func TestNewestUsableVersionWins(t *testing.T) {
 	t.Parallel()
 	found := []Binaries{
 		{Dir: "a", Major: 13, Version: "13.21"},
-		{Dir: "b", Major: 15, Version: "15.9"},
-		{Dir: "c", Major: 15, Version: "15.18"},
+		{Dir: "b", Major: 15, Version: "15.18"},
+		{Dir: "c", Major: 16, Version: "16.1"},
 		{Dir: "d", Major: 16, Version: "16.1"},
-		{Dir: "e", Major: 16, Version: "16.1"},
-		{Dir: "f", Major: 19, Version: "19devel"},
+		{Dir: "e", Major: 19, Version: "19devel"},
 	}
-	for major, want := range map[int]string{0: "d", 13: "", 14: "", 15: "c", 16: "d"} {
+	for major, want := range map[int]string{0: "c", 13: "", 14: "", 15: "b", 16: "c"} {
 		var best Binaries
 		for _, b := range found {
 			if b.better(best, major) {

@@ -93,10 +93,8 @@ func candidateDirs() []string {
 		"/Applications/Postgres.app/Contents/Versions/*/bin",
 		"/usr/local/pgsql/bin", // built from source
 	} {
-		matches, err := filepath.Glob(pattern)
-		if err == nil { // the patterns are constants, none is malformed
-			dirs = append(dirs, matches...)
-		}
+		matches, _ := filepath.Glob(pattern) // the patterns are well formed
+		dirs = append(dirs, matches...)
 	}
 	return dirs
 }
@@ -121,34 +119,20 @@ func probe(ctx context.Context, acct account, dir string) (Binaries, error) {
 	if _, err := fmt.Sscanf(string(out), "postgres (PostgreSQL) %s", &b.Version); err != nil {
 		return Binaries{}, fmt.Errorf("%s --version said %.80q", b.path("postgres"), out)
 	}
-	b.Major, _ = numbers(b.Version)
-	return b, nil
-}
-
-// numbers are those of a version; "18beta1" has one.
-func numbers(version string) (major, minor int) {
-	_, _ = fmt.Sscanf(version, "%d.%d", &major, &minor)
-	return major, minor
+	_, err = fmt.Sscanf(b.Version, "%d", &b.Major) // of 15.18, and of 18beta1
+	return b, err
 }
 
 // better reports whether b is supported, of the major version unless that is 0,
 // and newer than other.
 func (b Binaries) better(other Binaries, major int) bool {
-	if b.Major < oldestMajor || b.Major > newestMajor || major != 0 && b.Major != major {
-		return false
-	}
-	_, minor := numbers(b.Version)
-	_, otherMinor := numbers(other.Version)
-	return b.Major > other.Major || b.Major == other.Major && minor > otherMinor
+	return b.Major >= oldestMajor && b.Major <= newestMajor && (major == 0 || b.Major == major) && b.Major > other.Major
 }
 
 // resolve finds the binaries for the data folder: of the version that wrote it,
 // which is the only one that can read it, or the newest if it is new.
 func (s *Server) resolve(ctx context.Context) (Binaries, error) {
-	major, err := dataMajor(s.home.path(dataName))
-	if err != nil {
-		return Binaries{}, err
-	}
+	major := dataMajor(s.home.path(dataName))
 	if !s.opts.ignoreInstalled {
 		if b, err := installed(ctx, s.account, s.opts.BinDir, major); err != nil || b.Major != 0 {
 			return b, err
@@ -172,21 +156,10 @@ func cure(major int) string {
 	return fmt.Sprintf("install it (apt-get install postgresql-%[1]d, or brew install postgresql@%[1]d), or set database.url", major)
 }
 
-// dataMajor is the major version of the data folder, 0 if there is none yet.
-func dataMajor(data string) (int, error) {
-	raw, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
-	if errors.Is(err, os.ErrNotExist) {
-		if _, err := os.Stat(data); err == nil {
-			return 0, fmt.Errorf("%s holds no database: remove it to begin with an empty one", data)
-		}
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read the version of the data: %w", err)
-	}
-	major, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-	if err != nil {
-		return 0, fmt.Errorf("%s/PG_VERSION says %.20q: the data can't be used", data, raw)
-	}
-	return major, nil
+// dataMajor is the major version that wrote the data folder, 0 if there is none
+// yet, or if Postgres will say what is wrong with it.
+func dataMajor(data string) int {
+	raw, _ := os.ReadFile(filepath.Join(data, "PG_VERSION"))
+	major, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
+	return major
 }

@@ -51,27 +51,34 @@ func TestFolderOfProgramsWithoutPostgresIsNamed(t *testing.T) {
 	}
 }
 
-func TestDataOfAnotherVersionSaysWhichToInstall(t *testing.T) {
+// The steps share a folder, each with a further fault.
+func TestFolderThatCannotBeUsedSaysWhatToDo(t *testing.T) {
 	t.Parallel()
 	dir := madeDir(t)
-	if err := os.WriteFile(filepath.Join(dir, "data", "PG_VERSION"), []byte("13\n"), 0o600); err != nil {
-		t.Fatal(err)
+	version := filepath.Join(dir, "data", "PG_VERSION")
+	write := func(text string) func() error {
+		return func() error { return os.WriteFile(version, []byte(text), 0o600) }
 	}
-	_, err := localpg.Start(t.Context(), options(dir))
-	if !errors.Is(err, localpg.ErrNoPostgres) {
-		t.Errorf("not ErrNoPostgres: %v", err)
+	for _, step := range []struct {
+		name  string
+		fault func() error
+		says  []string
+	}{
+		{"another version", write("13\n"), []string{"Postgres 13", "postgresql-13", dir}},
+		{"no version", write("none\n"), []string{dir, "the data is damaged", "remove it"}},
+		{"no file of the version", func() error { return os.Remove(version) }, []string{dir, "the data is damaged", "remove it"}},
+		{"lost password", func() error { return os.Remove(filepath.Join(dir, "password")) }, []string{"password", "remove the folder"}},
+	} {
+		if err := step.fault(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := localpg.Start(t.Context(), options(dir))
+		t.Logf("%s: %v", step.name, err)
+		assertSays(t, err, step.says...)
+		if got, want := errors.Is(err, localpg.ErrNoPostgres), step.name == "another version"; got != want {
+			t.Errorf("%s: ErrNoPostgres: %v", step.name, got)
+		}
 	}
-	assertSays(t, err, "Postgres 13", "postgresql-13", dir)
-}
-
-func TestLostPasswordIsExplained(t *testing.T) {
-	t.Parallel()
-	dir := madeDir(t)
-	if err := os.Remove(filepath.Join(dir, "password")); err != nil {
-		t.Fatal(err)
-	}
-	_, err := localpg.Start(t.Context(), options(dir))
-	assertSays(t, err, "password", "remove the folder")
 }
 
 func TestServerThatCannotStartSaysWhy(t *testing.T) {

@@ -109,7 +109,7 @@ func TestUsersComingAndGoingNeverPullTheServerFromUnderEachOther(t *testing.T) {
 	var group errgroup.Group
 	for range 3 {
 		group.Go(func() error {
-			for range 4 {
+			for range 2 {
 				s, err := localpg.Start(t.Context(), options(dir))
 				if err != nil {
 					return err
@@ -124,7 +124,7 @@ func TestUsersComingAndGoingNeverPullTheServerFromUnderEachOther(t *testing.T) {
 			return nil
 		})
 	}
-	for range 3 {
+	for range 2 {
 		h := startHelper(t, dir, nil)
 		query(t, h.URL, `SELECT 'up'`)
 		h.leave(t)

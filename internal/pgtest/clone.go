@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,8 +15,8 @@ import (
 
 const (
 	testPrefix     = "pgtest_db_"       // pgtest_db_<process id>_<random>
-	templatePrefix = "pgtest_template_" // pgtest_template_<key>: complete
-	buildPrefix    = "pgtest_build_"    // pgtest_build_<key>: not yet a template
+	templatePrefix = "pgtest_template_" // pgtest_template_<month>_<key>: complete
+	buildPrefix    = "pgtest_build_"    // pgtest_build_<month>_<key>: not yet a template
 
 	// https://www.postgresql.org/docs/current/errcodes-appendix.html
 	noSuchDatabase = "3D000"
@@ -35,7 +34,7 @@ func (c *cluster) clone(ctx context.Context, migrate func(context.Context, strin
 	name := testPrefix + c.id + "_" + randomID()
 	template := "template0"
 	if migrate != nil {
-		template = templatePrefix + key
+		template = templateName(templatePrefix, key)
 	}
 	err := c.createFrom(ctx, name, template)
 	if migrate != nil && isCode(err, noSuchDatabase) {
@@ -88,7 +87,7 @@ func (c *cluster) buildTemplate(ctx context.Context, migrate func(context.Contex
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) // unlocks
-	build, template := buildPrefix+key, templatePrefix+key
+	build, template := templateName(buildPrefix, key), templateName(templatePrefix, key)
 	if _, err := conn.Exec(ctx, lockName, build); err != nil {
 		return fmt.Errorf("lock template %s: %w", template, err)
 	}
@@ -112,7 +111,13 @@ func (c *cluster) buildTemplate(ctx context.Context, migrate func(context.Contex
 	if err := c.retryInUse(ctx, "ALTER DATABASE "+quote(build)+" RENAME TO "+quote(template)); err != nil {
 		return fmt.Errorf("finish template %s (does migrate close its connections?): %w", template, err)
 	}
-	return c.sweepTemplates(ctx)
+	return nil
+}
+
+// templateName names the month too: what is migrated belongs to it, and sweep
+// sees by it which templates are old.
+func templateName(prefix, key string) string {
+	return prefix + time.Now().UTC().Format("200601") + "_" + key
 }
 
 func (c *cluster) drop(ctx context.Context, name string) error {
@@ -124,11 +129,7 @@ func (c *cluster) drop(ctx context.Context, name string) error {
 
 // url is the address of a database of the server.
 func (c *cluster) url(database string) string {
-	base := c.config.ConnString()
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme == "" { // "host=... user=...": the last dbname counts
-		return base + " dbname=" + database
-	}
+	u := c.address
 	u.Path = "/" + database
 	return u.String()
 }

@@ -1,15 +1,14 @@
 package pgtest
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -54,7 +53,9 @@ func useCluster(t testing.TB) *cluster {
 type cluster struct {
 	server *localpg.Server // nil if the environment names a server
 	config *pgxpool.Config // of the maintenance database
-	admin  *pgxpool.Pool
+	// address is that of any of the server's databases; see url.
+	address url.URL
+	admin   *pgxpool.Pool
 	// owner holds the advisory lock that says that the databases named after
 	// this process's id are in use.
 	owner *pgx.Conn
@@ -71,14 +72,19 @@ func openCluster(ctx context.Context) (_ *cluster, err error) {
 			_ = c.close(context.WithoutCancel(ctx))
 		}
 	}()
-	url := cmp.Or(os.Getenv("SYNCD_TEST_DATABASE_URL"), os.Getenv("POSTGRES_TEST_URL"))
-	if url == "" {
+	address := os.Getenv("SYNCD_TEST_DATABASE_URL")
+	if address == "" {
 		if c.server, err = startServer(ctx, os.Getenv("SYNCD_TEST_POSTGRES")); err != nil {
 			return nil, err
 		}
-		url = c.server.URL()
+		address = c.server.URL()
 	}
-	if c.config, err = pgxpool.ParseConfig(url); err != nil {
+	parsed, err := url.Parse(address)
+	if err != nil || parsed.Scheme == "" {
+		return nil, errors.New("SYNCD_TEST_DATABASE_URL is not a URL, such as postgres://user@host/database")
+	}
+	c.address = *parsed
+	if c.config, err = pgxpool.ParseConfig(address); err != nil {
 		return nil, fmt.Errorf("address of the test server: %w", err)
 	}
 	c.config.MaxConns = 4
@@ -112,20 +118,12 @@ func startServer(ctx context.Context, binDir string) (*localpg.Server, error) {
 		return nil, err
 	}
 	// Without one, localpg fetches one.
-	dir := filepath.Join(os.TempDir(), folderName(postgres))
-	// The name can be guessed and the folder above is everybody's.
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, err
-	}
-	info, err := os.Lstat(dir)
+	cache, err := os.UserCacheDir()
 	if err != nil {
 		return nil, err
 	}
-	if st, ok := info.Sys().(*syscall.Stat_t); !ok || !info.IsDir() || int(st.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("%s is somebody else's: remove it", dir)
-	}
 	return localpg.Start(ctx, localpg.Options{
-		DataDir: dir,
+		DataDir: filepath.Join(cache, "syncd-test", folderName(postgres)),
 		BinDir:  postgres.Dir,
 		Settings: map[string]string{
 			"fsync":              "off",
@@ -141,7 +139,7 @@ func startServer(ctx context.Context, binDir string) (*localpg.Server, error) {
 // folderName names the folder of the server's data, which only the major
 // version that wrote it can read, and only if it was built alike.
 func folderName(postgres localpg.Binaries) string {
-	return fmt.Sprintf("syncd-test-%d-%d-%s", os.Geteuid(), postgres.Major, digest(postgres.Dir)[:8])
+	return fmt.Sprintf("%d-%s", postgres.Major, digest(postgres.Dir)[:8])
 }
 
 func (c *cluster) close(ctx context.Context) error {

@@ -123,10 +123,10 @@ func TestTemplateOfAKilledRunIsBuiltAgain(t *testing.T) {
 	c := useCluster(t)
 	key := randomID()
 	// What a kill in the middle of migrate leaves.
-	if err := c.createFrom(t.Context(), buildPrefix+key, "template0"); err != nil {
+	if err := c.createFrom(t.Context(), templateName(buildPrefix, key), "template0"); err != nil {
 		t.Fatal(err)
 	}
-	half, err := pgx.Connect(t.Context(), c.url(buildPrefix+key))
+	half, err := pgx.Connect(t.Context(), c.url(templateName(buildPrefix, key)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func dropTemplateAfter(t testing.TB, c *cluster, key string) {
 	t.Helper()
 	t.Cleanup(func() {
 		for _, prefix := range []string{templatePrefix, buildPrefix} {
-			if err := c.drop(context.Background(), prefix+key); err != nil {
+			if err := c.drop(context.Background(), templateName(prefix, key)); err != nil {
 				t.Error(err)
 			}
 		}

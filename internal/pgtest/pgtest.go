@@ -1,13 +1,13 @@
 // Package pgtest gives each test a Postgres database of its own, empty or with a
 // migrated mirror in it, and holds what may stand between syncd and Postgres: a
-// pooler ([NewPooler]), and a [Wire] that can be cut. All of it ends with its test.
+// pooler ([NewPooler], [NewSessionPooler]), and a [Wire] that can be cut. All of it ends with its test.
 //
 // All test processes of `go test ./...` share one server, with the durability
 // that tests do not need switched off. A test's database is a clone of a
 // migrated template, so that the migrations run once and not once a test.
 //
-// The server is internal/localpg's. Its data is in the temporary folder, in a
-// folder for each major version and place of the programs. It runs while any test
+// The server is internal/localpg's. Its data is in the user's cache, in a folder
+// for each major version and place of the programs. It runs while any test
 // process holds it, and stops with the last; each package that uses it has a
 //
 //	func TestMain(m *testing.M) {
@@ -19,9 +19,9 @@
 // removes what it left.
 //
 // SYNCD_TEST_POSTGRES names the folder of the Postgres programs to use, instead
-// of the newest installed. SYNCD_TEST_DATABASE_URL, or else POSTGRES_TEST_URL,
-// names another server to use: version 14 or later, a role that may create
-// databases. Without any Postgres the test fails and says what to install.
+// of the newest installed. SYNCD_TEST_DATABASE_URL is the address of another
+// server to use: version 14 or later, a role that may create databases. Without
+// any Postgres the test fails and says what to install.
 package pgtest
 
 import (

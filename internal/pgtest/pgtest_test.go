@@ -67,3 +67,18 @@ func TestDigestTellsPartsApart(t *testing.T) {
 		t.Errorf("a key changes: %s", diff)
 	}
 }
+
+func TestTemplatesOfEarlierMonthsAreDropped(t *testing.T) {
+	t.Parallel()
+	c := useCluster(t)
+	old := templatePrefix + "202001_" + randomID()
+	if err := c.createFrom(t.Context(), old, "template0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if exists(t, c, old) {
+		t.Error("it is still there")
+	}
+}

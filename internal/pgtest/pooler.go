@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -16,13 +17,13 @@ import (
 // PoolerOptions say how a pooler lends.
 type PoolerOptions struct {
 	Size      int  // server connections; the next client waits
-	BySession bool // lend for as long as the client stays, instead of for a transaction
 	TakeTurns bool // lend the connection that has rested longest, instead of the one used last
 	SameKeys  bool // greet clients with a server connection's keys, instead of with keys of its own
 }
 
-// A pooler lends a few server connections to any number of clients, as
-// PgBouncer does. It lets everybody in who names the user that it knows.
+// A pooler lends a few server connections to any number of clients, for one
+// transaction at a time, as PgBouncer does. It lets everybody in who names the
+// user that it knows. It knows no COPY: syncd refuses it before it would copy.
 type pooler struct {
 	opts     PoolerOptions
 	greeting *pgconn.HijackedConn   // whose parameters clients are told
@@ -37,26 +38,57 @@ func NewPooler(t testing.TB, address string, opts PoolerOptions) string {
 	t.Helper()
 	p := &pooler{opts: opts, returned: make(chan struct{}, opts.Size)}
 	for range opts.Size {
-		p.greeting = connect(t, address)
+		p.greeting = hijackForTest(t, address)
 		p.put(p.greeting)
 	}
-	u := proxy(t, address, p.serve)
+	return withoutTLS(proxy(t, address, p.serve))
+}
+
+// NewSessionPooler starts a pooler that lends a server connection for as long as
+// its client stays. As one that resets what a client leaves behind, it has a
+// fresh connection for each; the client that comes after size others waits.
+func NewSessionPooler(t testing.TB, address string, size int) string {
+	t.Helper()
+	greeting := hijackForTest(t, address)
+	lent := make(chan struct{}, size)
+	return withoutTLS(proxy(t, address, func(ctx context.Context, client net.Conn) {
+		if !greet(pgproto3.NewBackend(client, client), greeting, ownKeys()) {
+			return
+		}
+		select {
+		case lent <- struct{}{}:
+			defer func() { <-lent }()
+		case <-ctx.Done():
+			return
+		}
+		if server, err := hijack(ctx, address); err == nil {
+			pipe(client, server.Conn, func(error) {})
+		}
+	}))
+}
+
+func withoutTLS(u *url.URL) string {
 	u.RawQuery = "sslmode=disable"
 	return u.String()
 }
 
-func connect(t testing.TB, address string) *pgconn.HijackedConn {
+func hijack(ctx context.Context, address string) (*pgconn.HijackedConn, error) {
+	conn, err := pgconn.Connect(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return conn.Hijack()
+}
+
+// hijackForTest is closed with the test.
+func hijackForTest(t testing.TB, address string) *pgconn.HijackedConn {
 	t.Helper()
-	conn, err := pgconn.Connect(t.Context(), address)
+	conn, err := hijack(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := conn.Hijack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = raw.Conn.Close() })
-	return raw
+	t.Cleanup(func() { _ = conn.Conn.Close() })
+	return conn
 }
 
 func (p *pooler) put(conn *pgconn.HijackedConn) {
@@ -87,25 +119,25 @@ func (p *pooler) take(ctx context.Context) *pgconn.HijackedConn {
 // serve speaks with one client until it leaves.
 func (p *pooler) serve(ctx context.Context, conn net.Conn) {
 	client := pgproto3.NewBackend(conn, conn)
-	if !p.greet(conn, client) {
+	keys := ownKeys()
+	if p.opts.SameKeys {
+		keys = &pgproto3.BackendKeyData{ProcessID: p.greeting.PID, SecretKey: p.greeting.SecretKey}
+	}
+	if !greet(client, p.greeting, keys) {
 		return
 	}
 	var lent *pgconn.HijackedConn
-	copying := false // the server awaits rows
 	defer func() {
 		if lent != nil {
 			// What the client has left open ends. Nobody hears the answer.
 			lent.Frontend.Send(&pgproto3.Query{String: `ROLLBACK`})
-			_, _, _ = relay(pgproto3.NewBackend(nil, io.Discard), lent.Frontend)
+			_, _ = relay(pgproto3.NewBackend(nil, io.Discard), lent.Frontend)
 			p.put(lent)
 		}
 	}()
 	for {
 		message, err := client.Receive()
-		if err != nil {
-			return
-		}
-		if _, leaving := message.(*pgproto3.Terminate); leaving {
+		if _, leaving := message.(*pgproto3.Terminate); leaving || err != nil {
 			return
 		}
 		if lent == nil {
@@ -116,55 +148,34 @@ func (p *pooler) serve(ctx context.Context, conn net.Conn) {
 		lent.Frontend.Send(message)
 		switch message.(type) {
 		case *pgproto3.Query, *pgproto3.Sync:
-		case *pgproto3.CopyData:
-			if lent.Frontend.Flush() != nil {
+			status, ok := relay(client, lent.Frontend)
+			if !ok {
 				return
 			}
-			continue
-		case *pgproto3.CopyDone, *pgproto3.CopyFail:
-			if !copying { // the COPY has failed, the server ignores what was on the way
-				continue
+			if status == 'I' {
+				p.put(lent)
+				lent = nil
 			}
-		default:
-			continue
-		}
-		var status byte
-		var ok bool
-		if status, copying, ok = relay(client, lent.Frontend); !ok {
-			return
-		}
-		if status == 'I' && !p.opts.BySession {
-			p.put(lent)
-			lent = nil
 		}
 	}
 }
 
-// greet lets a client in. It offers no TLS.
-func (p *pooler) greet(conn net.Conn, client *pgproto3.Backend) bool {
-	for {
-		message, err := client.ReceiveStartupMessage()
-		if err != nil {
-			return false
-		}
-		if _, tls := message.(*pgproto3.SSLRequest); tls {
-			if _, err := conn.Write([]byte{'N'}); err != nil {
-				return false
-			}
-			continue
-		}
-		if _, start := message.(*pgproto3.StartupMessage); !start {
-			return false
-		}
-		break
+func ownKeys() *pgproto3.BackendKeyData {
+	return &pgproto3.BackendKeyData{ProcessID: rand.Uint32(), SecretKey: []byte("0000")}
+}
+
+// greet lets a client in, and tells it the parameters of a server connection.
+func greet(client *pgproto3.Backend, server *pgconn.HijackedConn, keys *pgproto3.BackendKeyData) bool {
+	message, err := client.ReceiveStartupMessage()
+	if err != nil {
+		return false
+	}
+	if _, start := message.(*pgproto3.StartupMessage); !start { // a request to cancel
+		return false
 	}
 	client.Send(&pgproto3.AuthenticationOk{})
-	for name, value := range p.greeting.ParameterStatuses {
+	for name, value := range server.ParameterStatuses {
 		client.Send(&pgproto3.ParameterStatus{Name: name, Value: value})
-	}
-	keys := &pgproto3.BackendKeyData{ProcessID: rand.Uint32(), SecretKey: []byte("0000")}
-	if p.opts.SameKeys {
-		keys = &pgproto3.BackendKeyData{ProcessID: p.greeting.PID, SecretKey: p.greeting.SecretKey}
 	}
 	client.Send(keys)
 	client.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
@@ -172,22 +183,19 @@ func (p *pooler) greet(conn net.Conn, client *pgproto3.Backend) bool {
 }
 
 // relay passes the server's answer on, and returns the state of the transaction
-// that it ends with or that the server awaits the rows of a COPY.
-func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, copying, ok bool) {
+// that it ends with.
+func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, ok bool) {
 	if server.Flush() != nil {
-		return 0, false, false
+		return 0, false
 	}
 	for {
 		answer, err := server.Receive()
 		if err != nil {
-			return 0, false, false
+			return 0, false
 		}
 		client.Send(answer)
-		switch answer := answer.(type) {
-		case *pgproto3.ReadyForQuery:
-			return answer.TxStatus, false, client.Flush() == nil
-		case *pgproto3.CopyInResponse:
-			return 0, true, client.Flush() == nil
+		if ready, ok := answer.(*pgproto3.ReadyForQuery); ok {
+			return ready.TxStatus, client.Flush() == nil
 		}
 	}
 }

@@ -50,23 +50,17 @@ func TestRefusedProxyIsLeftWithoutOurSettings(t *testing.T) {
 
 func TestProxyThatPoolsBySessionIsUsed(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	for _, opts := range []pgtest.PoolerOptions{{Size: 4, BySession: true}, {Size: 4, BySession: true, TakeTurns: true}} {
-		t.Run(fmt.Sprintf("%+v", opts), func(t *testing.T) {
-			t.Parallel()
-			st, err := store.Open(t.Context(), store.Options{URL: secret.New(pgtest.NewPooler(t, db.URL, opts)), MaxConnections: 3})
-			if err != nil {
-				t.Fatal(err)
-			}
-			st.Close()
-		})
+	address := pgtest.NewSessionPooler(t, pgtest.New(t).URL, 4)
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(address), MaxConnections: 3})
+	if err != nil {
+		t.Fatal(err)
 	}
+	st.Close()
 }
 
 func TestProxyWithOneSessionIsNotTakenForOneThatPoolsByTransaction(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	address := pgtest.NewPooler(t, db.URL, pgtest.PoolerOptions{Size: 1, BySession: true})
+	address := pgtest.NewSessionPooler(t, pgtest.New(t).URL, 1)
 	_, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
 	var unreachable *store.UnusableError
 	if !errors.As(err, &unreachable) || !strings.Contains(unreachable.Problem, "a second connection got no answer") {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -65,13 +66,13 @@ func drop(t testing.TB, db *pgtest.Database, names ...string) {
 	}
 }
 
-// TestServerThatGrantsEveryLockIsRefused: the server hears an expression that is
-// always true where syncd asks for a lock.
+// TestServerThatGrantsEveryLockIsRefused: as some that only speak Postgres's
+// protocol do.
 func TestServerThatGrantsEveryLockIsRefused(t *testing.T) {
 	t.Parallel()
-	wire, address := pgtest.NewWire(t, pgtest.New(t).URL)
-	wire.Replace("pg_try_advisory_lock", "true OR 0::bigint IN")
-	if text := unsuitable(t, address); !strings.Contains(text, "advisory locks do not exclude") {
+	db := pgtest.New(t)
+	exec(t, db, `CREATE OR REPLACE FUNCTION pg_catalog.pg_try_advisory_lock(bigint) RETURNS boolean LANGUAGE sql AS 'SELECT true'`)
+	if text := unsuitable(t, db.URL); !strings.Contains(text, "advisory locks do not exclude") {
 		t.Errorf("got %s", text)
 	}
 }
@@ -154,17 +155,10 @@ func TestPoolWaitsForAConnectionThatTheServerRefuses(t *testing.T) {
 	}
 }
 
-// TestCanceledBlockNamesTheCure: a proxy makes another value of what syncd sets.
+// TestCanceledBlockNamesTheCure: somebody cancels a statement that waits.
 func TestCanceledBlockNamesTheCure(t *testing.T) {
 	t.Parallel()
-	_, db := pgtest.NewStore(t)
-	wire, address := pgtest.NewWire(t, db.URL)
-	wire.Replace("('statement_timeout', '0')", "('statement_timeout','1s')")
-	st, err := store.Open(t.Context(), store.Options{URL: secret.New(address)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(st.Close)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	tx, err := db.Pool.Begin(t.Context())
@@ -175,7 +169,16 @@ func TestCanceledBlockNamesTheCure(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `LOCK TABLE polar.customers`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = s.SaveBlock(t.Context(), run, whole(samples(t, 3))); err == nil || !strings.Contains(err.Error(), "57014") || !strings.Contains(err.Error(), "lift the limit for this role") {
+	block, saved := whole(samples(t, 3)), make(chan error, 1)
+	go func() {
+		_, err := s.SaveBlock(t.Context(), run, block)
+		saved <- err
+	}()
+	for len(saved) == 0 {
+		lookup(t, db, `SELECT count(pg_cancel_backend(pid))::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := <-saved; err == nil || !strings.Contains(err.Error(), "57014") || !strings.Contains(err.Error(), "lift the limit for this role") {
 		t.Errorf("got %v", err)
 	}
 }
