@@ -27,6 +27,10 @@ func TestQueriesGiveTheResultsShown(t *testing.T) {
 		if b.Language != "sql" {
 			continue
 		}
+		if strings.HasPrefix(b.Text, "CREATE ") { // an administrator's, and shows nothing
+			mustExec(t, w.db.Pool, strings.ReplaceAll(b.Text, " analyst;", " "+role+";"))
+			continue
+		}
 		questions++
 		got, err := ask(t, conn, b.Text)
 		if err != nil {
