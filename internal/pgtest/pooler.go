@@ -49,22 +49,19 @@ func NewPooler(t testing.TB, address string, opts PoolerOptions) string {
 // fresh connection for each; the client that comes after size others waits.
 func NewSessionPooler(t testing.TB, address string, size int) string {
 	t.Helper()
-	greeting := hijackForTest(t, address)
+	u := parse(t, address)
 	lent := make(chan struct{}, size)
-	return withoutTLS(proxy(t, address, func(ctx context.Context, client net.Conn) {
-		if !greet(pgproto3.NewBackend(client, client), greeting, ownKeys()) {
-			return
-		}
+	return proxy(t, address, func(ctx context.Context, client net.Conn) {
 		select {
 		case lent <- struct{}{}:
 			defer func() { <-lent }()
 		case <-ctx.Done():
 			return
 		}
-		if server, err := hijack(ctx, address); err == nil {
-			pipe(client, server.Conn, func(error) {})
+		if server, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host); err == nil {
+			pipe(client, server, func(error) {})
 		}
-	}))
+	}).String()
 }
 
 func withoutTLS(u *url.URL) string {
@@ -72,23 +69,19 @@ func withoutTLS(u *url.URL) string {
 	return u.String()
 }
 
-func hijack(ctx context.Context, address string) (*pgconn.HijackedConn, error) {
-	conn, err := pgconn.Connect(ctx, address)
-	if err != nil {
-		return nil, err
-	}
-	return conn.Hijack()
-}
-
 // hijackForTest is closed with the test.
 func hijackForTest(t testing.TB, address string) *pgconn.HijackedConn {
 	t.Helper()
-	conn, err := hijack(t.Context(), address)
+	conn, err := pgconn.Connect(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Conn.Close() })
-	return conn
+	hijacked, err := conn.Hijack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hijacked.Conn.Close() })
+	return hijacked
 }
 
 func (p *pooler) put(conn *pgconn.HijackedConn) {
