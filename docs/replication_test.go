@@ -52,11 +52,12 @@ func TestStandbyAnswersAndLogicalCopyStaysEqual(t *testing.T) {
 
 	mustExec(t, primary.Pool, scaling(t, "Readers", "sql")[0])
 	mustExec(t, primary.Pool, `ALTER ROLE replicator PASSWORD '`+testPassword+`'`)
+	queries := queriesFor(t, primary)
 	standby := w.makeStandby(dir)
 	addMonth(t, primary, "2024-01")
 	w.age("2024-01", 0)
 	second := w.makeCopy()
-	defer askUntilStopped(t, standby)()
+	defer askUntilStopped(t, standby, queries)()
 
 	w.tick()
 	w.untilReplicated()
@@ -338,19 +339,29 @@ func (w *env) tick() {
 	w.until("ticks have found the changes", func() bool { return w.text(w.db, found) == "5" })
 }
 
+// queriesFor makes the tables that queries.md has an administrator make, and returns
+// its queries.
+func queriesFor(t testing.TB, primary *pgtest.Database) (queries []doctest.Block) {
+	t.Helper()
+	for _, b := range doctest.Blocks(t, "queries.md") {
+		switch {
+		case b.Language != "sql":
+		case strings.HasPrefix(b.Text, "CREATE "):
+			mustExec(t, primary.Pool, strings.ReplaceAll(b.Text, " analyst;", " CURRENT_USER;"))
+		default:
+			queries = append(queries, b)
+		}
+	}
+	return queries
+}
+
 // askUntilStopped asks the standby what the status page and queries.md ask, again
 // and again, until the returned function is called.
-func askUntilStopped(t testing.TB, standby *pgtest.Database) (stop func()) {
+func askUntilStopped(t testing.TB, standby *pgtest.Database, queries []doctest.Block) (stop func()) {
 	t.Helper()
 	st := openMirror(t, standby)
 	if err := st.Ready(t.Context()); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("a standby is taken for a primary: %v", err)
-	}
-	var queries []doctest.Block
-	for _, b := range doctest.Blocks(t, "queries.md") {
-		if b.Language == "sql" {
-			queries = append(queries, b)
-		}
 	}
 	var asking sync.WaitGroup
 	stopped := make(chan struct{})
