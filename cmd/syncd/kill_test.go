@@ -24,8 +24,8 @@ var (
 
 // TestBackfillKilledAtRandomMomentsEndsEqualToTheSource kills syncd with
 // SIGKILL again and again while it backfills the customer meters of three
-// organizations, of which the first is swept, after a random number of requests each time. The last call is
-// left alone.
+// organizations, of which the first is swept, after a random number of requests
+// each time. The last call is left alone.
 func TestBackfillKilledAtRandomMomentsEndsEqualToTheSource(t *testing.T) {
 	t.Parallel()
 	large(t)

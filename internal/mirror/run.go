@@ -139,8 +139,9 @@ func (r *Run) markDeleted(ctx context.Context, gone []uuid.UUID) error {
 	return nil
 }
 
-// finish records how the run ended, logs its closing line and tells the observer. It returns
-// outcome.Err, or [ErrStopped] if a run that can be gone on with ended because ctx did.
+// finish records how the run ended, logs its closing line and tells the observer. It
+// returns outcome.Err, or [ErrStopped] if a run that can be gone on with ended because
+// ctx did.
 func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 	if outcome.Err != nil && ctx.Err() != nil {
 		outcome.Stopped = true

@@ -159,8 +159,8 @@ func sessionsKept(ctx context.Context, first, second *pgx.Conn) (found string, e
 }
 
 // locksExclude says what shows that not just the first of two connections gets an
-// advisory lock; "" if nothing does. The key is new at each call, so that the probes of two processes do not
-// collide.
+// advisory lock; "" if nothing does. The key is new at each call, so that the probes
+// of two processes do not collide.
 func locksExclude(ctx context.Context, first, second *pgx.Conn) (found string, err error) {
 	lock := `SELECT pg_try_advisory_lock(` + strconv.FormatInt(rand.Int64(), 10) + `)`
 	mine, err := ask(ctx, first, lock)

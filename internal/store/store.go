@@ -32,8 +32,7 @@ type Options struct {
 
 // Open connects to the database and checks that it answers, that its encoding is
 // UTF8, that a connection keeps its session, and that locks exclude. It neither
-// creates nor migrates anything. An error is an
-// [*UnusableError].
+// creates nor migrates anything. An error is an [*UnusableError].
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	cfg, err := pgxpool.ParseConfig(opts.URL.Reveal())
 	if err != nil {
