@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"flag"
@@ -163,6 +164,7 @@ func first(text string, lines int) string {
 func (w *env) listed(org uuid.UUID) map[string]string {
 	w.Helper()
 	rows := make(map[string]string)
+	form := canonical(w)
 	for _, r := range w.sim.Listed(org) {
 		var item struct {
 			Customer, Meter json.RawMessage
@@ -173,7 +175,7 @@ func (w *env) listed(org uuid.UUID) map[string]string {
 			}
 		}
 		rows[r.ID.String()] = describe(w, r.CustomerID.String(), r.MeterID.String(), r.Units.Consumed, r.Units.Credited, r.Units.Balance,
-			r.CreatedAt, r.ModifiedAt, item.Customer, item.Meter)
+			r.CreatedAt, r.ModifiedAt, form(item.Customer), form(item.Meter))
 	}
 	return rows
 }
@@ -189,6 +191,7 @@ SELECT m.id::text, m.customer_id::text, m.meter_id::text, m.consumed_units::text
   JOIN polar.meters t ON t.id = m.meter_id
  WHERE m.organization_id = $1 AND m.deleted_at IS NULL AND m.out_of_scope_at IS NULL`
 	found := make(map[string]string)
+	form := canonical(w)
 	rows, err := w.db.Pool.Query(w.Context(), sql, org)
 	if err != nil {
 		w.Fatal(err)
@@ -198,7 +201,7 @@ SELECT m.id::text, m.customer_id::text, m.meter_id::text, m.consumed_units::text
 	var rawCustomer, rawMeter []byte
 	into := []any{&id, &customer, &meter, &consumed, &credited, &balance, &created, &modified, &rawCustomer, &rawMeter}
 	_, err = pgx.ForEachRow(rows, into, func() error {
-		found[id] = describe(w, customer, meter, consumed, credited, balance, created, modified, rawCustomer, rawMeter)
+		found[id] = describe(w, customer, meter, consumed, credited, balance, created, modified, form(rawCustomer), form(rawMeter))
 		return nil
 	})
 	if err != nil {
@@ -207,10 +210,10 @@ SELECT m.id::text, m.customer_id::text, m.meter_id::text, m.consumed_units::text
 	return found
 }
 
-func describe(t testing.TB, customer, meter, consumed, credited, balance string, created, modified time.Time, rawCustomer, rawMeter []byte) string {
+func describe(t testing.TB, customer, meter, consumed, credited, balance string, created, modified time.Time, rawCustomer, rawMeter string) string {
 	t.Helper()
 	return fmt.Sprintf("%s %s %s %s %s %s %s %s %s", customer, meter, digits(t, consumed), digits(t, credited), digits(t, balance),
-		created.UTC().Format(time.RFC3339Nano), modified.UTC().Format(time.RFC3339Nano), canonical(t, rawCustomer), canonical(t, rawMeter))
+		created.UTC().Format(time.RFC3339Nano), modified.UTC().Format(time.RFC3339Nano), rawCustomer, rawMeter)
 }
 
 // digits is a number as a fraction: equal exactly if the numbers are.
@@ -223,23 +226,25 @@ func digits(t testing.TB, s string) string {
 	return r.RatString()
 }
 
-// canonical is JSON with sorted names and no spaces.
-func canonical(t testing.TB, raw []byte) string {
-	t.Helper()
-	if len(raw) == 0 {
-		return ""
+// canonical returns a function that brings JSON into one form, with sorted names and
+// no spaces. Many rows have the same customer or meter.
+func canonical(t testing.TB) func(raw []byte) string {
+	known := map[string]string{"": ""}
+	return func(raw []byte) string {
+		t.Helper()
+		if form, ok := known[string(raw)]; ok {
+			return form
+		}
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.UseNumber()
+		var v any
+		if err := dec.Decode(&v); err != nil {
+			t.Fatalf("%s: %v", raw, err)
+		}
+		form := string(must1(json.Marshal(v)))
+		known[string(raw)] = form
+		return form
 	}
-	dec := json.NewDecoder(strings.NewReader(string(raw)))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		t.Fatalf("%s: %v", raw, err)
-	}
-	out, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
 }
 
 // runs returns the status, kind and exactness of all runs, oldest first.

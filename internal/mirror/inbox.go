@@ -159,6 +159,7 @@ func (w *inboxWorker) report(d store.Delivery, result store.DeliveryResult) {
 // Serve applies deliveries until ctx ends, and then waits for those that are
 // being applied.
 func (i *Inbox) Serve(ctx context.Context) error {
+	defer i.mirror.notices.start(ctx)()
 	var work sync.WaitGroup
 	for _, w := range i.workers {
 		work.Go(func() { w.serve(ctx) })

@@ -117,6 +117,7 @@ func (m *Mirror) Backfill(ctx context.Context) error {
 // order, and then waits until listeners were told of it. The error joins those of all
 // organizations.
 func (m *Mirror) forEach(ctx context.Context, atATime int, do func(*worker) error) error {
+	defer m.notices.start(ctx)()
 	errs := make([]error, len(m.opts.Organizations))
 	var group errgroup.Group
 	group.SetLimit(atATime)
@@ -129,7 +130,6 @@ func (m *Mirror) forEach(ctx context.Context, atATime int, do func(*worker) erro
 		})
 	}
 	_ = group.Wait() // the functions return nil
-	m.notices.flush(ctx)
 	return errors.Join(errs...)
 }
 

@@ -59,38 +59,63 @@ func (m *Mirror) reportAbandoned(dead []store.Abandoned) {
 }
 
 // notices are the notifications that are still to be sent, one for each
-// organization, which sums up its changes. A goroutine sends them as long as there
-// are some. A crash loses them; whoever abandons the dead process's runs notifies
-// listeners of what they wrote.
+// organization, which sums up its changes. They are sent while work is under way,
+// between start and stop. A crash loses them; whoever abandons the dead process's runs
+// notifies listeners of what they wrote.
 type notices struct {
 	store *store.Store
 	log   *zap.Logger
+	added chan struct{} // holds one: there is something to send
 
 	mu      sync.Mutex
 	pending map[uuid.UUID]*store.Notification
-	sending chan struct{}      // closed when the sender ends; nil if there is none
-	stop    context.CancelFunc // has the sender drop what is pending
 }
 
 func newNotices(st *store.Store, log *zap.Logger) *notices {
-	return &notices{store: st, log: log, pending: map[uuid.UUID]*store.Notification{}}
+	return &notices{store: st, log: log, added: make(chan struct{}, 1), pending: map[uuid.UUID]*store.Notification{}}
 }
 
-// add has a notification of a new change sent.
-func (n *notices) add(notice *store.Notification) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.combine(notice)
-	if n.sending == nil {
-		n.sending = make(chan struct{})
-		var ctx context.Context
-		ctx, n.stop = context.WithCancel(context.Background())
-		go n.send(ctx, n.sending)
+// start sends notifications in the background. stop ends that, waits until listeners
+// were told of everything, not for long once ctx has ended, and drops the rest.
+func (n *notices) start(ctx context.Context) (stop func()) {
+	if n == nil {
+		return func() {}
+	}
+	sending, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	background.Go(func() {
+		for {
+			select {
+			case <-sending.Done():
+				return
+			case <-n.added:
+				n.send(sending)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		background.Wait()
+		n.flush(ctx)
 	}
 }
 
-// combine adds a notification to that of its organization that is pending.
-func (n *notices) combine(notice *store.Notification) {
+// flush sends what is pending, and drops what cannot be sent in time.
+func (n *notices) flush(ctx context.Context) {
+	limit := noticeTime
+	if ctx.Err() != nil {
+		limit = noticeStopTime
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	n.send(ctx)
+	n.take()
+}
+
+// add has a notification sent, together with that of its organization that is pending.
+func (n *notices) add(notice *store.Notification) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	both := *notice
 	if other := n.pending[notice.OrganizationID]; other != nil {
 		both.RunID = cmp.Or(both.RunID, other.RunID)
@@ -112,68 +137,45 @@ func (n *notices) combine(notice *store.Notification) {
 	}
 	both.CustomerIDs = ids
 	n.pending[notice.OrganizationID] = &both
+	select {
+	case n.added <- struct{}{}:
+	default:
+	}
 }
 
-// send sends notifications until there are no more. Once ctx has ended it drops them.
-func (n *notices) send(ctx context.Context, done chan<- struct{}) {
-	defer close(done)
-	for {
-		n.mu.Lock()
-		batch := n.pending
-		n.pending = map[uuid.UUID]*store.Notification{}
+// take returns what is pending, which then is no longer.
+func (n *notices) take() map[uuid.UUID]*store.Notification {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	taken := n.pending
+	n.pending = map[uuid.UUID]*store.Notification{}
+	return taken
+}
+
+// send sends notifications until none is pending or ctx has ended.
+func (n *notices) send(ctx context.Context) {
+	for ctx.Err() == nil {
+		batch := n.take()
 		if len(batch) == 0 {
-			n.stop()
-			n.sending = nil
-			n.mu.Unlock()
 			return
 		}
-		n.mu.Unlock()
 		wait := time.Duration(0)
 		for _, notice := range batch {
 			sent, err := n.store.Notify(ctx, *notice)
 			switch {
-			case ctx.Err() != nil || sent:
+			case sent:
 				continue
 			case err == nil: // listeners were told within the last second
 				wait = max(wait, noticePoll)
+			case ctx.Err() != nil:
 			case store.Broken(err):
 				wait = noticeRetry
 			default:
 				n.log.Warn("listeners not told", zap.String("organization", notice.Organization), zap.Error(err))
 				continue
 			}
-			n.mu.Lock() // for the next try
-			newer := n.pending[notice.OrganizationID]
-			n.pending[notice.OrganizationID] = notice
-			if newer != nil {
-				n.combine(newer)
-			}
-			n.mu.Unlock()
+			n.add(notice) // for the next try
 		}
-		_ = sleep(ctx, wait) // if it is cut short, the next try fails at once
-	}
-}
-
-// flush waits until listeners were told of all changes, not for long once ctx has
-// ended, and drops what they were not told of by then.
-func (n *notices) flush(ctx context.Context) {
-	if n == nil {
-		return
-	}
-	limit := noticeTime
-	if ctx.Err() != nil {
-		limit = noticeStopTime
-	}
-	n.mu.Lock()
-	sending, stop := n.sending, n.stop
-	n.mu.Unlock()
-	if sending == nil {
-		return
-	}
-	select {
-	case <-sending:
-	case <-time.After(limit):
-		stop()
-		<-sending
+		_ = sleep(ctx, wait) // if it is cut short, ctx has ended
 	}
 }

@@ -233,7 +233,11 @@ func TestNotificationThatCannotBeSentDoesNotHoldUpTheEnd(t *testing.T) {
 	}
 	updated(2)
 	m.notices.flush(t.Context())
-	if h := l.next(); h.RowsUpdated != 2 {
+	h := l.next()
+	if h.RowsUpdated == 1 { // the server may have gone on with what was given up
+		h = l.next()
+	}
+	if h.RowsUpdated != 2 {
 		t.Errorf("told %+v, want the two rows that were updated last", h)
 	}
 	l.none()

@@ -38,6 +38,7 @@ type Schedules struct {
 // waits for the runs under way to save their blocks. Any number of processes
 // may serve one database.
 func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
+	defer m.notices.start(ctx)()
 	m.serving = time.Now()
 	turns := make(chan struct{}, m.opts.Concurrency)
 	var working sync.WaitGroup
@@ -47,7 +48,6 @@ func (m *Mirror) Serve(ctx context.Context, schedules Schedules) error {
 	}
 	working.Go(func() { m.maintain(ctx) })
 	working.Wait()
-	m.notices.flush(ctx)
 	return nil
 }
 
