@@ -63,6 +63,7 @@ type cluster struct {
 	// strategy makes clones by copying files, as Postgres 14 always does. Newer
 	// versions write each page to the WAL instead, which takes three times as long.
 	strategy string
+	spares   spares
 }
 
 func openCluster(ctx context.Context) (_ *cluster, err error) {
@@ -143,6 +144,9 @@ func folderName(postgres localpg.Binaries) string {
 }
 
 func (c *cluster) close(ctx context.Context) error {
+	for db := c.spares.take(); db != nil; db = c.spares.take() {
+		_ = c.discard(ctx, db) // the next run's sweep drops it otherwise
+	}
 	if c.owner != nil {
 		_ = c.owner.Close(ctx)
 	}

@@ -4,7 +4,8 @@
 //
 // All test processes of `go test ./...` share one server, with the durability
 // that tests do not need switched off. A test's database is a clone of a
-// migrated template, so that the migrations run once and not once a test.
+// migrated template, so that the migrations run once and not once a test, or such a
+// clone that an earlier test has left and that was emptied (reuse.go).
 //
 // The server is internal/localpg's. Its data is in the user's cache, in a folder
 // for each major version and place of the programs. It runs while any test

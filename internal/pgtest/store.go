@@ -13,14 +13,14 @@ import (
 // NewMigrated returns a migrated database.
 func NewMigrated(t testing.TB) *Database {
 	t.Helper()
-	return newDatabase(t, migrate, migrationsKey(t))
+	return newMirrorDatabase(t).Database
 }
 
 // NewStore returns a store on a migrated database of its own, and that database.
 func NewStore(t testing.TB) (*store.Store, *Database) {
 	t.Helper()
-	db := NewMigrated(t)
-	return OpenStore(t, db), db
+	db := newMirrorDatabase(t)
+	return db.openStore(t), db.Database
 }
 
 // OpenStore returns another store on db, as another process would have.
