@@ -14,7 +14,7 @@ func storeURL(db *pgtest.Database) secret.Secret { return secret.New(db.URL) }
 // been taken out of the configuration.
 func TestRunsOfTheDeadAreAbandonedThoughNobodyWorksOnTheirOrganization(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	dying := openOn(t, st)
 	dead := start(t, dying, store.Full)
 	save(t, dying, dead, &store.Block{CustomerMeters: rows(sample(t, 1), sample(t, 2))})

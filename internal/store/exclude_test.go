@@ -2,13 +2,15 @@ package store_test
 
 import (
 	"testing"
+
+	"polarmirror/internal/pgtest"
 )
 
 // TestExcludingRemovesWhatIsStoredOnceAndNothingElse, and switched off and on again
 // it removes what came meanwhile.
 func TestExcludingRemovesWhatIsStoredOnceAndNothingElse(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	exec(t, db, `
 INSERT INTO polar.organizations (id, name) VALUES ('00000000-0000-4000-8000-00000000000a', 'acme')`)
 	fill := func() {

@@ -32,7 +32,7 @@ func listen(t testing.TB, db *pgtest.Database) *pgx.Conn {
 
 func TestListenerGetsASmallJSON(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	conn := listen(t, db)
 	told, err := st.Notify(t.Context(), store.Notification{Organization: "acme", OrganizationID: organization, RunID: 7, Kind: store.Full, RowsUpdated: 3, CustomerIDs: []uuid.UUID{numbered('c', 1)}})
@@ -59,7 +59,7 @@ func TestListenerGetsASmallJSON(t *testing.T) {
 // as often as they can, and counts by the database's clock.
 func TestListenersAreToldAtMostOnceASecondByAllReplicas(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	conn := listen(t, db)
 	other := numbered('o', 2)

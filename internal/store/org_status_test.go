@@ -21,7 +21,7 @@ import (
 // are made, one after the other: their dates decide nothing.
 func TestOrgStatusFollowsTheOrderOfTheRuns(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	random := rand.New(rand.NewPCG(5, 2026))
 	var want []store.OrgStatus
 	failing, undated, last := 0, 0, int64(0)
@@ -135,7 +135,7 @@ OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, nullif($8, ''), $9)`
 }
 func TestOrgStatusFindsTheConfiguredOrganization(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	now := time.Now().UTC().Truncate(time.Second)
 	for i, ago := range []time.Duration{2 * time.Hour, time.Minute, time.Hour} { // one label, three organizations
 		id := numbered('o', i)
@@ -176,7 +176,7 @@ INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished
 
 func TestOrgStatusTellsTheFailuresSinceTheLastSuccess(t *testing.T) {
 	t.Parallel()
-	st, _ := mirror(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := func(kind store.Kind, err error) {
 		t.Helper()
@@ -244,7 +244,7 @@ SELECT
 
 func TestOrgStatusCountsLiveSuspectAndRejectedRows(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1), sample(t, 2), sample(t, 3), sample(t, 4), sample(t, 5))})

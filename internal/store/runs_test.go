@@ -15,7 +15,7 @@ import (
 
 func TestOneSessionPerOrganization(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	first := openOn(t, st)
 	other := pgtest.OpenStore(t, db)
 	if second, err := other.Acquire(t.Context(), organization, false); !errors.Is(err, store.ErrBusy) {
@@ -46,7 +46,7 @@ func TestOneSessionPerOrganization(t *testing.T) {
 
 func TestLosingTheConnectionLosesLockAndWrites(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	session := openOn(t, st)
 	run := start(t, session, store.Full)
 	lookup(t, db, `

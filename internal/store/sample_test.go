@@ -1,11 +1,8 @@
 package store_test
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,81 +15,7 @@ import (
 
 func TestMain(m *testing.M) {
 	defer pgtest.Keep()()
-	defer spare.close()
 	m.Run()
-}
-
-// spare are empty mirrors that one test leaves to the next: a database costs half a
-// second of processor time, and what a test has written much less.
-var spare mirrors
-
-type mirrors struct {
-	mu       sync.Mutex
-	left     []emptied
-	cleanups []func()
-}
-
-type emptied struct {
-	st *store.Store
-	db *pgtest.Database
-}
-
-func (m *mirrors) close() {
-	for _, f := range slices.Backward(m.cleanups) {
-		f()
-	}
-}
-
-// An outlasting test is one whose database lasts until the process ends.
-type outlasting struct{ testing.TB }
-
-func (outlasting) Context() context.Context { return context.Background() }
-
-func (outlasting) Cleanup(f func()) {
-	spare.mu.Lock()
-	defer spare.mu.Unlock()
-	spare.cleanups = append(spare.cleanups, f)
-}
-
-// mirror returns an empty mirror that other tests use before and after. A test that
-// changes the schema or settings, or has many rows, takes [pgtest.NewStore].
-func mirror(t testing.TB) (*store.Store, *pgtest.Database) {
-	t.Helper()
-	spare.mu.Lock()
-	var m emptied
-	if n := len(spare.left); n > 0 {
-		m, spare.left = spare.left[n-1], spare.left[:n-1]
-	}
-	spare.mu.Unlock()
-	if m.st == nil {
-		m.st, m.db = pgtest.NewStore(outlasting{t})
-	}
-	t.Cleanup(func() {
-		const empty = `
-DELETE FROM polar.webhook_events;
-DELETE FROM polar.excluded_fields;
-DELETE FROM polar.notifications;
-DELETE FROM polar.backfills;
-DELETE FROM polar.rejected_rows;
-DELETE FROM polar.tick_floors;
-DELETE FROM polar.walk_suspects;
-DELETE FROM polar.walk_cursors;
-DELETE FROM polar.sync_runs;
-DELETE FROM polar.customer_meter_history;
-DELETE FROM polar.customer_meters;
-DELETE FROM polar.meters;
-DELETE FROM polar.customers;
-DELETE FROM polar.organizations`
-		if _, err := m.db.Pool.Exec(context.WithoutCancel(t.Context()), empty); err != nil {
-			t.Errorf("empty the mirror for the next test: %v", err)
-		}
-		if !t.Failed() {
-			spare.mu.Lock()
-			defer spare.mu.Unlock()
-			spare.left = append(spare.left, m)
-		}
-	})
-	return m.st, m.db
 }
 
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -151,7 +74,7 @@ func consumed(t testing.TB, s string) func(*polar.CustomerMeter) {
 // open returns a session on an empty mirror, and its database; see mirror.
 func open(t testing.TB) (*store.Session, *pgtest.Database) {
 	t.Helper()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	return openOn(t, st), db
 }
 

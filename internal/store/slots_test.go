@@ -15,7 +15,7 @@ func minute(n int) time.Time { return epoch.Add(time.Duration(n) * time.Minute) 
 
 func TestSlotIsAskedForWithoutTheLockOnceAnswered(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	session := openOn(t, st)
 	run, err := session.StartRun(t.Context(), store.Incremental, minute(1))
 	if err != nil {
@@ -62,7 +62,7 @@ SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interv
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			st, db := mirror(t)
+			st, db := pgtest.NewStore(t)
 			session := openOn(t, st)
 			answer := func() error {
 				run, err := session.StartRun(t.Context(), store.Incremental, minute(1))
@@ -100,7 +100,7 @@ SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interv
 
 func TestLosersOfALockGiveTheirConnectionsBackAtOnce(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	one, err := store.Open(t.Context(), store.Options{URL: storeURL(db), MaxConnections: 1})
 	if err != nil {

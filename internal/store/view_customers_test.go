@@ -8,13 +8,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
 
 func TestCustomersComeOnceEach(t *testing.T) {
 	t.Parallel()
-	st, _ := mirror(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	names := []*string{nil, new(""), new("Ada"), new("ada"), new("Ada"), new("Zoë"), new("_%"), new("Émile")}
@@ -45,7 +46,7 @@ func TestCustomersComeOnceEach(t *testing.T) {
 
 func TestSearchTakesPatternsLiterally(t *testing.T) {
 	t.Parallel()
-	st, _ := mirror(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{CustomerMeters: rows(

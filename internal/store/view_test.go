@@ -60,7 +60,7 @@ func exec(t testing.TB, db *pgtest.Database, sql string, args ...any) {
 
 func TestActivityTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 	t.Parallel()
-	st, _ := mirror(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{
@@ -90,7 +90,7 @@ func TestActivityTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 
 func TestOrgStatusForgetsAFailureOnceItIsMadeGood(t *testing.T) {
 	t.Parallel()
-	st, _ := mirror(t)
+	st, _ := pgtest.NewStore(t)
 	s := openOn(t, st)
 	exact := true
 	finish := func(kind store.Kind, o store.Outcome) {
@@ -123,7 +123,7 @@ func TestOrgStatusForgetsAFailureOnceItIsMadeGood(t *testing.T) {
 // 1,000 requests sent 100 in the last of them.
 func TestRequestsOfALongRunCountForTheLastMinuteOnly(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	openOn(t, st)
 	exec(t, db, `
 INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, requests, kind, status)
@@ -138,7 +138,7 @@ VALUES ($1, now() - interval '10 minutes', now(), 1000, 'full', 'succeeded'),
 // all kinds of changes.
 func TestUsageIsTheDifferenceBetweenStates(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	var block []*polar.CustomerMeter
@@ -275,7 +275,7 @@ func texts(t testing.TB, db *pgtest.Database, sql string, args ...any) []string 
 
 func TestBalancesAreThoseOfBalancesAt(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	var ids []uuid.UUID

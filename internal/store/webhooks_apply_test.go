@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
@@ -51,7 +52,7 @@ func edited(m *polar.CustomerMeter, change func(*polar.Customer)) *polar.Custome
 // mirrored is a mirror with a few rows.
 func mirrored(t testing.TB, listed ...*polar.CustomerMeter) (*store.Store, func(sql string, args ...any) string) {
 	t.Helper()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	save(t, s, start(t, s, store.Full), &store.Block{CustomerMeters: listed})
 	s.Release()
@@ -117,7 +118,7 @@ func TestWebhookAboutAnUnknownMeterWritesTheRest(t *testing.T) {
 
 func TestWebhookRevivesNothingThatWasProvenGone(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1))})
@@ -170,7 +171,7 @@ func TestCustomerOfNoConcernIsNotTakenIn(t *testing.T) {
 // TestWebhookOfOneOrganizationTouchesNoOther whichever of the ids is another's.
 func TestWebhookOfOneOrganizationTouchesNoOther(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	other := numbered('o', 2)
 	for id, name := range map[uuid.UUID]string{organization: "acme", other: "globex"} {
 		if err := st.RegisterOrganization(t.Context(), id, name); err != nil {
@@ -209,7 +210,7 @@ SELECT concat_ws(' ', (SELECT count(*) FROM polar.customers), (SELECT count(*) F
 // random choice, all of them changing each time.
 func TestWalksAndWebhooksDoNotDeadlock(t *testing.T) {
 	t.Parallel()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	const customers, rounds = 40, 150

@@ -17,7 +17,7 @@ import (
 // inbox is a fresh mirror that knows the organization.
 func inbox(t testing.TB) (*store.Store, *pgtest.Database) {
 	t.Helper()
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	if err := st.RegisterOrganization(t.Context(), organization, "acme"); err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func TestWebhookCommittedAfterTheComparisonStands(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			st, db := mirror(t)
+			st, db := pgtest.NewStore(t)
 			s := openOn(t, st)
 			run := start(t, s, store.Full)
 			save(t, s, run, whole(rows(sample(t, 1))))
@@ -167,7 +167,7 @@ SELECT concat_ws(', ', consumed_units, (SELECT name FROM polar.customers), (SELE
 func TestWritersLockRowsInTheOrderOfTheirIDs(t *testing.T) {
 	t.Parallel()
 	const middle, last = 4, 8
-	st, db := mirror(t)
+	st, db := pgtest.NewStore(t)
 	s := openOn(t, st)
 	run := start(t, s, store.Full)
 	save(t, s, run, whole(samples(t, last+1)))
