@@ -86,7 +86,7 @@ func (w *env) told(sent bool) {
 	}
 }
 
-// ends books the end of a run of each organization.
+// ends reports the end of a run of each organization.
 func (w *env) ends(failing bool, names ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -319,7 +319,7 @@ func TestLateWebhookDoesNotReviveADeletedRow(t *testing.T) {
 }
 
 // Stopped while Postgres holds up the block.
-func TestStopDuringASaveKeepsTheBlockAndBooksTheRun(t *testing.T) {
+func TestStopDuringASaveKeepsTheBlockAndRecordsTheRun(t *testing.T) {
 	t.Parallel()
 	w := small(t, 1000)
 	w.backfill()
@@ -347,7 +347,7 @@ func TestStopDuringASaveKeepsTheBlockAndBooksTheRun(t *testing.T) {
 	err = <-done
 	t.Logf("backfill: %v; runs %v", err, w.runs())
 	if !errors.Is(err, ErrStopped) || strings.Contains(fmt.Sprint(w.runs()), "running") {
-		t.Errorf("the run is not booked as stopped: %v", w.runs())
+		t.Errorf("the run is not recorded as stopped: %v", w.runs())
 	}
 	if got := w.value(`SELECT count(*)::text FROM polar.customer_meter_history`); got != "2000" {
 		t.Errorf("the block in hand was lost: %s history rows", got)

@@ -51,8 +51,8 @@ func (n *notes) Skipped(_ string, why Skip) {
 	n.skips[why]++
 }
 
-// booked are the counts and ends in sync_runs.
-func (w *env) booked() (counts map[string]store.Counts, ended map[string]int) {
+// recorded are the counts and ends in sync_runs.
+func (w *env) recorded() (counts map[string]store.Counts, ended map[string]int) {
 	w.Helper()
 	counts, ended = map[string]store.Counts{}, map[string]int{}
 	rows, err := w.db.Pool.Query(w.Context(), `
@@ -82,7 +82,7 @@ SELECT o.name, r.kind, r.status, r.requests, r.pages, r.rows_seen, r.rows_insert
 	return counts, ended
 }
 
-func TestObserverIsToldWhatTheRunsAreBookedWith(t *testing.T) {
+func TestObserverCountsWhatTheRunsRecord(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, polarsim.Options{Seed: 3, Organizations: []polarsim.Organization{
 		{Name: "acme", CustomerMeters: 900, Meters: 3}, {Name: "globex", CustomerMeters: 40},
@@ -115,7 +115,7 @@ func TestObserverIsToldWhatTheRunsAreBookedWith(t *testing.T) {
 		t.Error("no error without the scope")
 	}
 
-	counts, ended := w.booked()
+	counts, ended := w.recorded()
 	if d := cmp.Diff(counts, n.counts); d != "" {
 		t.Errorf("counts (-sync_runs +observer):\n%s", d)
 	}
@@ -132,16 +132,16 @@ func TestRepairIsObserved(t *testing.T) {
 	w := small(t, 50)
 	w.backfill()
 	must1(w.sim.DeleteCustomerMeter(w.sim.Listed(w.orgs[0].ID)[7].ID))
-	before, _ := w.booked()
+	before, _ := w.recorded()
 	n := newNotes()
 	if _, err := w.mirror(func(o *Options) { o.Observer = n }).Verify(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	after, _ := w.booked()
+	after, _ := w.recorded()
 	want, got := after["acme"], n.counts["acme"]
 	want.Requests -= before["acme"].Requests
 	if n.ended["acme repair succeeded"] != 1 || got.RowsDeleted != 1 || got.Requests != want.Requests {
-		t.Errorf("observed %v and %+v, booked %+v", n.ended, got, want)
+		t.Errorf("observed %v and %+v, recorded %+v", n.ended, got, want)
 	}
 }
 

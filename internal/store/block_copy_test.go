@@ -226,7 +226,7 @@ func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 	t.Parallel()
 	st, db := pgtest.NewStore(t)
 	list := samples(t, 200) // as many as it takes to be copied
-	stopped, booked := 0, 0
+	stopped, recorded := 0, 0
 	openOn(t, st).Release()
 	for n := 1; ; n++ {
 		s := reopened(t, st)
@@ -238,12 +238,12 @@ func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 		err := s.FinishRun(t.Context(), run, store.Outcome{Err: errors.New("stopped"), Stopped: true})
 		s.Release()
 		if err != nil {
-			t.Errorf("stopped at look %d: the run's end is not booked: %v", n, err)
+			t.Errorf("stopped at look %d: the run's end is not recorded: %v", n, err)
 			continue
 		}
-		booked++
+		recorded++
 		if got := lookup(t, db, `SELECT status FROM polar.sync_runs WHERE id = $1`, run.ID); got != "abandoned" {
-			t.Errorf("stopped at look %d: the run's end was booked, and it is %s", n, got)
+			t.Errorf("stopped at look %d: the run's end was recorded, and it is %s", n, got)
 		}
 		// Stopped while it commits, the block may be stored all the same.
 		got := lookup(t, db, `SELECT count(*)::text FROM polar.customer_meters`)
@@ -254,8 +254,8 @@ func TestBlockStoppedBetweenStatementsLeavesNoTransaction(t *testing.T) {
 			break
 		}
 	}
-	if stopped < 10 || booked == 0 {
-		t.Errorf("stopped %d times, and the run's end booked %d times after it: too seldom to say anything", stopped, booked)
+	if stopped < 10 || recorded == 0 {
+		t.Errorf("stopped %d times, and the run's end recorded %d times after it: too seldom to say anything", stopped, recorded)
 	}
 }
 
