@@ -9,11 +9,9 @@ package docs
 
 import (
 	"flag"
-	"strconv"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
@@ -40,13 +38,12 @@ func TestMain(m *testing.M) {
 // passes.
 type env struct {
 	testing.TB
-	sim      *polarsim.Server
+	sim      *polarsim.Demo
 	url      string    // where sim is served; "": it is asked in memory
 	clock    time.Time // of the simulated Polar
 	store    *store.Store
 	db       *pgtest.Database
 	inScope  mirror.Filter // of initech
-	heavy    []uuid.UUID   // customer meters that will run out soon
 	prepared bool          // partitions for the simulated months are there
 }
 
@@ -64,7 +61,7 @@ func newEnv(t testing.TB) *env {
 func envOn(t testing.TB, st *store.Store, db *pgtest.Database) *env {
 	t.Helper()
 	w := &env{TB: t, store: st, db: db, clock: epoch()}
-	w.sim = polarsim.New(polarsim.Options{
+	w.sim = polarsim.NewDemo(polarsim.Options{
 		Seed: 12,
 		Organizations: []polarsim.Organization{
 			{Name: "acme", CustomerMeters: 300, Meters: 5},
@@ -90,7 +87,6 @@ func (w *env) live() {
 		if !at.Before(present()) {
 			break
 		}
-		w.sim.Advance(at)
 		w.happen(at)
 		w.look(at)
 	}
@@ -102,7 +98,7 @@ func (w *env) live() {
 	w.look(present().Add(-time.Hour))
 }
 
-// happen adds what is seldom in so short a time.
+// happen adds what a demo does not show in so short a time.
 func (w *env) happen(at time.Time) {
 	w.Helper()
 	orgs := w.sim.Organizations()
@@ -116,21 +112,11 @@ func (w *env) happen(at time.Time) {
 		for _, row := range w.sim.Listed(globex)[10:13] {
 			_, err = w.sim.DeleteCustomerMeter(row.ID)
 		}
-	case "2026-03-13":
-		for _, row := range w.sim.Listed(acme)[20:24] {
-			_, err = w.sim.SetUnits(row.ID, polarsim.Units{Credited: "5000", Consumed: "1200"})
-			w.heavy = append(w.heavy, row.ID)
-		}
 	case "2026-03-15":
 		w.inScope.MeterIDs = append(w.inScope.MeterIDs, w.sim.Meters(initech)[0].ID, w.sim.Meters(initech)[1].ID)
 	}
 	if err != nil {
 		w.Fatal(err)
-	}
-	for i, id := range w.heavy {
-		if _, err := w.sim.Consume(id, strconv.Itoa(400+70*i)); err != nil {
-			w.Fatal(err)
-		}
 	}
 }
 

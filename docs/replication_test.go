@@ -60,6 +60,7 @@ func TestStandbyAnswersAndLogicalCopyStaysEqual(t *testing.T) {
 	defer askUntilStopped(t, standby, queries)()
 
 	w.tick()
+	w.look(w.clock) // dates what the ticks found
 	w.untilReplicated()
 	// As before an update of syncd. It must make and drop no month there.
 	if _, err := openMirror(t, second).Migrate(t.Context()); err != nil {

@@ -282,8 +282,8 @@ func (b *bench) measurePaced(ctx context.Context) error {
 		return err
 	}
 	defer db.drop(ctx)
-	fmt.Fprintf(b.stderr, "%d customer meters, paced: this takes some three minutes\n", sim.Count(org.ID))
-	r, err := b.fullRun(ctx, db, sim.Count(org.ID), config)
+	fmt.Fprintf(b.stderr, "%d customer meters, paced: this takes some three minutes\n", pacedRows)
+	r, err := b.fullRun(ctx, db, pacedRows, config)
 	if err != nil {
 		return err
 	}
@@ -295,7 +295,7 @@ func (b *bench) measurePaced(ctx context.Context) error {
 	}
 	limit := time.Duration(len(requests)) * dictated
 	b.pace = fmt.Sprintf("first load of %d customer meters with %v of latency: %d requests in %.1f s, %.3f of what %d a minute dictate; %d answers 429\n",
-		sim.Count(org.ID), pacedLatency, len(requests), r.wall.Seconds(), r.wall.Seconds()/limit.Seconds(), polarLimit, refused)
+		pacedRows, pacedLatency, len(requests), r.wall.Seconds(), r.wall.Seconds()/limit.Seconds(), polarLimit, refused)
 	return nil
 }
 

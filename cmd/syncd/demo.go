@@ -21,8 +21,8 @@ import (
 const (
 	demoSeed    = 2026
 	demoLatency = 15 * time.Millisecond
-	// demoRowLatency makes deep pages slower, as they are at Polar.
-	demoRowLatency = 4 * time.Microsecond
+	// demoCostScale makes deep pages slower, as they are at Polar.
+	demoCostScale = 0.5
 	// demoStep is how often something happens at the simulated Polar.
 	demoStep = 2 * time.Second
 	// demoSource stands for the base URL, whose port is another one each time,
@@ -75,8 +75,7 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 		Organizations:     demoOrganizations(),
 		RequestsPerMinute: 2 * demoQuota,
 		Latency:           demoLatency,
-		CostModel:         polarsim.CostModel{SkippedRow: demoRowLatency},
-		CostScale:         1,
+		CostScale:         demoCostScale,
 	})
 	running, err := sim.Start()
 	if err != nil {

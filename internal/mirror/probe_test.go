@@ -20,18 +20,18 @@ func TestProbeMeasuresHowSlowDeepPagesAre(t *testing.T) {
 		fault          polarsim.Fault // of the second request
 		perRow         time.Duration
 	}{
-		{"many rows", 20_000, 2, polarsim.NoFault, 20 * time.Microsecond},
+		{"many rows", 20_000, 2, polarsim.NoFault, 21 * time.Microsecond},
 		{"few rows", 9_000, 1, polarsim.NoFault, mirror.UsualPerRow},
 		{"no answer", 20_000, 2, polarsim.Unavailable, mirror.UsualPerRow},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
+				const scale = 3 // 21 µs a row
 				sim := polarsim.New(polarsim.Options{
 					Seed:          7,
 					Latency:       150 * time.Millisecond,
-					CostModel:     polarsim.CostModel{SkippedRow: 20 * time.Microsecond},
-					CostScale:     1,
+					CostScale:     scale,
 					Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: tt.rows}},
 				})
 				org := sim.Organizations()[0]
@@ -53,7 +53,8 @@ func TestProbeMeasuresHowSlowDeepPagesAre(t *testing.T) {
 				})
 				organization := mirror.Organization{Name: org.Name, ID: org.ID, Client: client}
 				got, err := organization.Probe(t.Context())
-				if err != nil || got.Rows == 0 || got.Start.Round(time.Millisecond) != 150*time.Millisecond || got.PerRow.Round(time.Microsecond) != tt.perRow {
+				start := 150*time.Millisecond + scale*(polarsim.ListCost+time.Duration(tt.rows)*polarsim.CountedRowCost)
+				if err != nil || got.Rows == 0 || got.Start != start || got.PerRow.Round(time.Microsecond) != tt.perRow {
 					t.Errorf("%+v, %v", got, err)
 				}
 				if got := sim.RequestCount(); got != tt.requests {

@@ -62,7 +62,7 @@ func (s *Server) admit(r *http.Request) (*account, *answer) {
 
 func refusal(status int, challenge, body string) *answer {
 	a := jsonAnswer(status, body)
-	a.header.Set("WWW-Authenticate", challenge)
+	a.Header.Set("WWW-Authenticate", challenge)
 	return a
 }
 
@@ -80,6 +80,6 @@ func (w *window) charge(limit int, now time.Time) *answer {
 	}
 	a := newAnswer(http.StatusTooManyRequests, "", "")
 	seconds := (w.began.Add(time.Minute).Sub(now) + time.Second - 1) / time.Second // whole ones, rounded up
-	a.header.Set("Retry-After", strconv.Itoa(int(seconds)))
+	a.Header.Set("Retry-After", strconv.Itoa(int(seconds)))
 	return a
 }

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"testing"
-	"time"
 )
 
 func BenchmarkNew(b *testing.B) {
@@ -44,18 +43,5 @@ func BenchmarkSet(b *testing.B) {
 			query.Add("customer_id", customer.id.String())
 		}
 		c.do(b, listPath+"?"+query.Encode()).Body.Close()
-	}
-}
-
-func BenchmarkAdvance(b *testing.B) {
-	for _, n := range []int{120, 40_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := New(rows(n))
-			at := time.Now()
-			for b.Loop() {
-				at = at.Add(time.Second)
-				s.Advance(at)
-			}
-		})
 	}
 }

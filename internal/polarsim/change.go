@@ -79,7 +79,7 @@ func (s *Server) add(o *organization, c *customer, m *meter, at time.Time, u Uni
 	if r.meter == nil {
 		r.meter = s.addMeter(o, "", at, s.chance)
 	}
-	s.edit([]*row{r}, func() { s.attach(r) })
+	s.attach(r)
 	s.announce(r.customer, CustomerStateChanged)
 	return r
 }
@@ -121,6 +121,7 @@ func (s *Server) addMeter(o *organization, name string, at time.Time, chance *ra
 }
 
 func (s *Server) attach(r *row) {
+	clear(s.views)
 	s.rows[r.id] = r
 	r.customer.rows = append(r.customer.rows, r)
 }
@@ -164,10 +165,8 @@ func (s *Server) AddOldMeter(organizationID uuid.UUID, name string, createdAt ti
 
 // DeleteCustomerMeter removes a row for good: neither call shows it any more.
 // Polar has no ordinary way to do that.
-func (s *Server) DeleteCustomerMeter(id uuid.UUID) (Row, error) { return s.change(id, s.remove) }
-
-func (s *Server) remove(r *row) {
-	s.edit([]*row{r}, func() {
+func (s *Server) DeleteCustomerMeter(id uuid.UUID) (Row, error) {
+	return s.change(id, func(r *row) {
 		delete(s.rows, r.id)
 		r.customer.rows = slices.DeleteFunc(r.customer.rows, func(x *row) bool { return x == r })
 	})
@@ -181,6 +180,7 @@ func (s *Server) change(id uuid.UUID, f func(r *row)) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
+	clear(s.views)
 	f(r)
 	return snapshotOf(r), nil
 }
@@ -216,7 +216,7 @@ func (s *Server) Reset(id uuid.UUID) (Row, error) { return s.SetUnits(id, Units{
 // SetUnlisted hides a row from every list, whatever its filter, or lists it
 // again. The get call shows it all the time.
 func (s *Server) SetUnlisted(id uuid.UUID, unlisted bool) (Row, error) {
-	return s.change(id, func(r *row) { s.edit([]*row{r}, func() { r.hidden = unlisted }) })
+	return s.change(id, func(r *row) { r.hidden = unlisted })
 }
 
 // SetRaw makes the calls send text instead of the row, valid JSON or not.
@@ -239,7 +239,7 @@ func later(at time.Time, r *row) time.Time {
 // set changes what is not empty in u and calculates an empty balance.
 func (s *Server) set(r *row, u Units, modified time.Time) {
 	u.Consumed, u.Credited = cmp.Or(u.Consumed, r.units.Consumed), cmp.Or(u.Credited, r.units.Credited)
-	s.edit([]*row{r}, func() { r.units, r.modified = u.complete(), modified })
+	r.units, r.modified = u.complete(), modified
 	s.announce(r.customer, CustomerStateChanged)
 }
 
@@ -291,7 +291,8 @@ func (s *Server) editCustomer(c *customer, at time.Time, f func(c *Customer)) {
 	}
 	doc.ModifiedAt = Time{at}
 	f(doc)
-	s.edit(c.rows, func() { c.edited, c.json = doc, nil })
+	clear(s.views)
+	c.edited, c.json = doc, nil
 	event := CustomerUpdated
 	if doc.DeletedAt == doc.ModifiedAt { // it was deleted now
 		event = CustomerDeleted
@@ -323,10 +324,14 @@ func (s *Server) changeMeter(id uuid.UUID, f func(m *meter)) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	rows := m.rows()
-	s.edit(rows, func() {
-		m.ModifiedAt, m.json = Time{s.now()}, nil
-		f(m)
-	})
-	return len(rows), nil
+	clear(s.views)
+	m.ModifiedAt, m.json = Time{s.now()}, nil
+	f(m)
+	rows := 0
+	for r := range m.org.rows() {
+		if r.meter == m {
+			rows++
+		}
+	}
+	return rows, nil
 }

@@ -14,13 +14,6 @@ const (
 	CountedRowCost = 700 * time.Nanosecond
 )
 
-// A CostModel says how long the statements of a list request take.
-type CostModel struct {
-	List       time.Duration // any request
-	SkippedRow time.Duration // each row that OFFSET skips
-	CountedRow time.Duration // each row under the filter
-}
-
 // A Cost is what requests cost Polar's database. Requests that were refused or
 // went wrong before they reached it cost nothing.
 type Cost struct {
@@ -47,11 +40,10 @@ func (s *Server) ForgetCost() {
 // chargeList adds the cost of a list request and returns how long its page took,
 // without the count. The server must be locked.
 func (s *Server) chargeList(counted, skipped int) time.Duration {
-	m := s.options.CostModel
-	page := m.List + time.Duration(skipped)*m.SkippedRow
+	page := ListCost + time.Duration(skipped)*SkippedRowCost
 	s.cost.Lists++
 	s.cost.SkippedRows += int64(skipped)
-	s.cost.Statements += page + time.Duration(counted)*m.CountedRow
+	s.cost.Statements += page + time.Duration(counted)*CountedRowCost
 	return page
 }
 

@@ -40,14 +40,12 @@ func TestCostIsThatOfSkippedAndCountedRows(t *testing.T) {
 	}
 }
 
-func TestCostAddsUpUnderAnyModel(t *testing.T) {
+func TestCostOfAWalkAddsUp(t *testing.T) {
 	t.Parallel()
-	o := rows(250)
-	o.CostModel = CostModel{List: time.Second, SkippedRow: time.Minute, CountedRow: time.Hour}
-	c := read(o)
+	c := read(rows(250))
 	c.walk(t, 100, "created_at")
 	want := Cost{Lists: 4, SkippedRows: 100 + 200 + 250,
-		Statements: 4*time.Second + 550*time.Minute + 4*250*time.Hour}
+		Statements: 4*ListCost + 550*SkippedRowCost + 4*250*CountedRowCost}
 	if diff := cmp.Diff(want, c.server.Cost()); diff != "" {
 		t.Errorf("a walk (-want +got):\n%s", diff)
 	}
@@ -56,9 +54,10 @@ func TestCostAddsUpUnderAnyModel(t *testing.T) {
 func TestCostIsWaitedForOnlyAsFarAsAsked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		for scale, want := range map[float64]time.Duration{0: 0, 1: 18 * time.Second, 0.5: 9 * time.Second} {
+		whole := ListCost + 7*SkippedRowCost + 10*CountedRowCost
+		for scale, want := range map[float64]time.Duration{0: 0, 1: whole, 0.5: whole / 2} {
 			o := rows(10)
-			o.CostModel, o.CostScale = CostModel{List: time.Second, SkippedRow: time.Second, CountedRow: time.Second}, scale
+			o.CostScale = scale
 			c := read(o)
 			begun := time.Now()
 			c.list(t, "limit=7&page=2")
@@ -74,10 +73,10 @@ func TestCountIsOlderThanItsPage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		o := rows(10)
-		o.CostModel, o.CostScale = CostModel{CountedRow: time.Second}, 1
+		o.CostScale = 1e6
 		c := read(o)
 		go func() {
-			time.Sleep(9 * time.Second) // the count takes ten
+			time.Sleep(6 * time.Second) // the count takes seven
 			do[Row](t)(c.server.AddCustomerMeter(c.org.ID, NewCustomerMeter{}))
 		}()
 		if page := c.list(t, "limit=100"); len(page.Items) != 11 || page.Pagination.TotalCount != 10 {

@@ -62,6 +62,7 @@ func (d *Demo) Advance(at time.Time) {
 	}
 	for _, h := range d.habits {
 		if !h.next.After(at) {
+			clear(d.views)
 			u := h.usage(at)
 			d.set(h.row, h.text(u), u.modified)
 			h.next = h.after(at)
@@ -80,7 +81,6 @@ func (d *Demo) join(o *organization, at time.Time) {
 		}
 		chance := newRand(d.options.Seed^binary.BigEndian.Uint64(o.ID[:8]), uint64(n))
 		c := d.seedCustomer(o, joins, joins, 1+chance.IntN(len(o.meters)), chance)
-		d.edit(c.rows, func() {})
 		for _, r := range c.rows {
 			d.habits = append(d.habits, d.habitOf(r))
 		}

@@ -33,7 +33,7 @@ func (s *Server) answer(r *http.Request, f Fault) *answer {
 		return jsonAnswer(http.StatusNotFound, `{"detail":"Not Found"}`)
 	}
 	a := s.route(r, f)
-	a.header.Set(versionHeader, version)
+	a.Header.Set(versionHeader, version)
 	return a
 }
 
@@ -92,14 +92,14 @@ func (s *Server) list(account *account, r *http.Request, f Fault) *answer {
 		return page(nil, 0, q.limit)
 	}
 	v := s.view(q.filter, q.sorting)
-	count := v.rows.Len()
-	if wait := s.scaled(time.Duration(count) * s.options.CostModel.CountedRow); wait > 0 {
+	count := len(v.rows)
+	if wait := s.scaled(time.Duration(count) * CountedRowCost); wait > 0 {
 		s.mu.Unlock()
 		_ = sleep(r, wait) // should the client have left, the page finds out
 		s.mu.Lock()
 		v = s.view(q.filter, q.sorting)
 	}
-	offset := min(v.rows.Len(), (q.page-1)*q.limit)
+	offset := min(len(v.rows), (q.page-1)*q.limit)
 	rows := v.page(offset, q.limit, s.ties)
 	disorder(rows, f)
 	a := page(rows, count, q.limit)
@@ -117,7 +117,5 @@ func page(rows []*row, count, limit int) *answer {
 		b = r.appendTo(b)
 	}
 	b = fmt.Appendf(b, `],"pagination":{"total_count":%d,"max_page":%d}}`, count, (count+limit-1)/limit)
-	a := jsonAnswer(http.StatusOK, "")
-	a.body = b
-	return a
+	return jsonAnswer(http.StatusOK, string(b))
 }

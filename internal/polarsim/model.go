@@ -103,16 +103,6 @@ type meter struct {
 	json []byte    // never changed in place; nil: to be rendered
 }
 
-func (m *meter) rows() []*row {
-	var rows []*row
-	for r := range m.org.rows() {
-		if r.meter == m {
-			rows = append(rows, r)
-		}
-	}
-	return rows
-}
-
 // A Customer is the nested object of that name. Nil and zero times are null.
 type Customer struct {
 	ID                     uuid.UUID  `json:"id"`

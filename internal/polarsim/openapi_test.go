@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
@@ -143,8 +142,27 @@ func TestEveryRowIsAsDescribedAfterAnyChange(t *testing.T) {
 				d.do(t, "/v1/customer-meters/"+row.ID.String(), nil, false)
 			}
 		}
-		for range 40 {
-			s.Advance(time.Now())
+		for i, row := range s.Snapshot(org) {
+			var err error
+			switch i % 20 {
+			case 0:
+				_, err = s.RenameCustomer(row.CustomerID, "Zoë \"the fox\" 🦊")
+			case 1:
+				_, err = s.DeleteCustomer(row.CustomerID)
+			case 2:
+				_, err = s.DeleteCustomerMeter(row.ID)
+			case 3:
+				_, err = s.AddCustomerMeter(org, NewCustomerMeter{})
+			case 4:
+				_, err = s.AddCustomerMeter(org, NewCustomerMeter{CustomerID: row.CustomerID})
+			case 5:
+				_, err = s.Reset(row.ID)
+			default:
+				_, err = s.Consume(row.ID, "0.000001")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 		do[int](t)(s.changeMeter(s.Meters(org)[step/2].ID, flap))
 	}

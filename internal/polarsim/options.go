@@ -26,11 +26,8 @@ type Options struct {
 
 	Latency time.Duration // before each answer
 
-	// CostModel is what list requests cost Polar's database, see [Server.Cost].
-	// The zero value stands for what was measured: ListCost, SkippedRowCost and
-	// CountedRowCost. CostScale is the part of that time that a request really
-	// takes, besides Latency: 0 for none, 1 for all of it.
-	CostModel CostModel
+	// CostScale is the part of the time that a request costs Polar's database, see
+	// [Server.Cost], that it really takes, besides Latency: 0 for none, 1 for all of it.
 	CostScale float64
 
 	// Now is the server's clock, used for the Date header, quotas and the times
@@ -86,6 +83,5 @@ func (o Options) withDefaults() Options {
 		o.Now = time.Now
 	}
 	o.Epoch = cmp.Or(o.Epoch, o.Now().Truncate(time.Hour))
-	o.CostModel = cmp.Or(o.CostModel, CostModel{List: ListCost, SkippedRow: SkippedRowCost, CountedRow: CountedRowCost})
 	return o
 }

@@ -88,7 +88,8 @@ func seededUnits(o *organization, kind *meterKind, created, end time.Time, chanc
 	if chance.Float64() < cmp.Or(o.NeverModified, defaultNever) || !created.Before(end) {
 		return unused(), time.Time{}
 	}
-	consumed, credited := kind.some(kind.bits, chance), int64(0)
+	// Magnitudes are as likely to be small as large: few customers make most of the use.
+	consumed, credited := int64(chance.Uint64()>>(64-1-chance.IntN(kind.bits))), int64(0)
 	if kind.credit > 0 && chance.IntN(5) < 3 {
 		credited = kind.credit << chance.IntN(8)
 	}
@@ -116,12 +117,6 @@ func seededUnits(o *organization, kind *meterKind, created, end time.Time, chanc
 
 // scale is how many of the smallest unit make one.
 func (k *meterKind) scale() int64 { return int64(math.Pow10(k.places)) }
-
-// some returns a number of smallest units whose magnitude is as likely to be small
-// as large, so that few customers make most of the use.
-func (k *meterKind) some(bits int, chance *rand.Rand) int64 {
-	return int64(chance.Uint64() >> (64 - 1 - chance.IntN(bits)))
-}
 
 // number writes a number of smallest units.
 func (k *meterKind) number(n int64) string {

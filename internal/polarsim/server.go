@@ -3,6 +3,7 @@ package polarsim
 import (
 	"fmt"
 	"hash/fnv"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -23,12 +24,11 @@ type Server struct {
 	meters        map[uuid.UUID]*meter
 	rows          map[uuid.UUID]*row
 	tokens        map[string]*account
-	views         []*view // most recently used first
+	views         map[string]*view // by filter and order
 	versions      []string
 	chance        *rand.Rand
 	ties          *rand.Rand
 	webhooks      *Webhooks // nil while none are sent
-	steps         uint64    // calls of Advance so far
 	cost          Cost
 	requests      int // begun
 	log           []*Request
@@ -46,6 +46,7 @@ func New(o Options) *Server {
 		meters:    make(map[uuid.UUID]*meter),
 		rows:      make(map[uuid.UUID]*row),
 		tokens:    make(map[string]*account),
+		views:     make(map[string]*view),
 		// The deprecated version, the current one and the next are equal for the
 		// calls simulated here.
 		versions: []string{"2026-04", currentVersion, "2027-01"},
@@ -99,7 +100,7 @@ func precise(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) 
 
 // respond does everything about one request but putting the answer on a wire.
 // It returns an error if the request gets no answer.
-func (s *Server) respond(r *http.Request) (*answer, error) {
+func (s *Server) respond(r *http.Request) (*http.Response, error) {
 	line, fault := s.begin(r)
 	a := disturbed(fault)
 	if a == nil && fault != Dropped {
@@ -108,20 +109,23 @@ func (s *Server) respond(r *http.Request) (*answer, error) {
 	if a == nil {
 		return nil, errDropped
 	}
-	a.cut = fault == CutBody
+	if fault == CutBody {
+		a.Body = io.NopCloser(io.MultiReader(io.LimitReader(a.Body, a.ContentLength/2), broken{}))
+	}
 	// The delay comes after the snapshot was taken, as the slow part of a
 	// statement does: a slow answer is an old answer.
 	if err := sleep(r, s.options.Latency+s.scaled(a.took)); err != nil {
 		return nil, err
 	}
-	a.header.Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
+	a.Request = r
+	a.Header.Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line.Status = a.status
+	line.Status = a.StatusCode
 	if a.to != nil {
 		a.to.answered = s.options.Now()
 	}
-	return a, nil
+	return &a.Response, nil
 }
 
 // Running is a server that listens.

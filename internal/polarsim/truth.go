@@ -70,24 +70,18 @@ func (s *Server) Listed(organizationID uuid.UUID) []Row {
 
 // Find returns the row with an id, as the get call does.
 func (s *Server) Find(id uuid.UUID) (Row, bool) {
-	r, err := s.change(id, func(*row) {})
-	return r, err == nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.rows[id]; r != nil {
+		return snapshotOf(r), true
+	}
+	return Row{}, false
 }
 
 // look returns what f sees in an organization, nothing if there is none with the id.
 func look[T any](s *Server, organizationID uuid.UUID, f func(o *organization) T) T {
 	seen, _ := in(s, organizationID, func(o *organization) (T, error) { return f(o), nil })
 	return seen
-}
-
-// Count returns how many rows an organization has, archived ones too.
-func (s *Server) Count(organizationID uuid.UUID) int {
-	return look(s, organizationID, func(o *organization) (n int) {
-		for range o.rows() {
-			n++
-		}
-		return n
-	})
 }
 
 // Meters returns an organization's meters, oldest first.

@@ -6,29 +6,19 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/tidwall/btree"
 )
 
-const (
-	// maxViews bounds the lists kept sorted at a time.
-	maxViews = 24
-	// maxMoved is how many rows one change may move before sorting anew is
-	// cheaper than moving them.
-	maxMoved = 2000
-)
+// maxViews bounds the lists kept sorted at a time.
+const maxViews = 24
 
-// A view is one filtered and sorted list, kept up to date by [Server.edit] if it
-// is among the server's. Its rows are in a tree that finds them by their place,
-// so that a page deep in a million rows costs no more than the first.
+// A view is one filtered and sorted list. Any change of the data ends the life of
+// all views.
 type view struct {
-	key    string
-	filter filter
-	ties   func(a, b *row) int // 0 for rows that the order asked for leaves in any order
-	rows   *btree.BTreeG[*row] // by id among those
+	rows []*row              // by id where the order asked for leaves a choice
+	ties func(a, b *row) int // 0 for rows that the order asked for leaves in any order
 }
 
 // A filter says which rows a list call sees. Empty parts let everything pass;
@@ -63,118 +53,51 @@ func (f *filter) match(r *row) bool {
 // hand. Lists of chosen customers are short and many, so they are made for each
 // request, of these customers' rows alone, and not kept. The server must be locked.
 func (s *Server) view(f filter, criteria []criterion) *view {
-	if len(f.customers) > 0 {
-		var rows []*row
-		for i, id := range f.customers {
-			if c := s.customers[id]; c != nil && !slices.Contains(f.customers[:i], id) {
-				rows = append(rows, c.rows...)
-			}
-		}
-		return s.newView(f, criteria, rows)
-	}
 	key := fmt.Sprintf("%#v %v", f, criteria)
-	i := slices.IndexFunc(s.views, func(v *view) bool { return v.key == key })
-	if i < 0 {
-		var rows []*row
+	if v := s.views[key]; v != nil {
+		return v
+	}
+	var rows []*row
+	for i, id := range f.customers {
+		if c := s.customers[id]; c != nil && !slices.Contains(f.customers[:i], id) {
+			rows = append(rows, c.rows...)
+		}
+	}
+	if len(f.customers) == 0 {
 		for _, o := range f.organizations {
 			rows = slices.AppendSeq(rows, o.rows())
 		}
-		v := s.newView(f, criteria, rows)
-		v.key = key
-		i = min(len(s.views), maxViews-1)
-		s.views = append(s.views[:i], v)
 	}
-	v := s.views[i]
-	copy(s.views[1:i+1], s.views[:i]) // most recently used first
-	s.views[0] = v
-	return v
-}
-
-func (s *Server) newView(f filter, criteria []criterion, rows []*row) *view {
-	v := &view{filter: f, ties: comparison(criteria, s.options.NullsSmallest)}
-	rows = slices.DeleteFunc(rows, func(r *row) bool { return !f.match(r) })
-	total := func(a, b *row) int { return cmp.Or(v.ties(a, b), bytes.Compare(a.id[:], b.id[:])) }
-	slices.SortFunc(rows, total)
-	v.rows = btree.NewBTreeGOptions(func(a, b *row) bool { return total(a, b) < 0 }, btree.Options{NoLocks: true})
-	for _, r := range rows {
-		v.rows.Load(r)
+	v := &view{slices.DeleteFunc(rows, func(r *row) bool { return !f.match(r) }), comparison(criteria, s.options.NullsSmallest)}
+	slices.SortFunc(v.rows, func(a, b *row) int { return cmp.Or(v.ties(a, b), bytes.Compare(a.id[:], b.id[:])) })
+	if len(f.customers) == 0 {
+		if len(s.views) == maxViews {
+			clear(s.views)
+		}
+		s.views[key] = v
 	}
 	return v
-}
-
-// edit runs change, which may alter the given rows, or put them in or take them
-// out, and nothing else that a filter or an order looks at, and moves them to
-// their new places in every view. The server must be locked.
-func (s *Server) edit(rows []*row, change func()) {
-	if len(rows) > maxMoved {
-		s.views = nil
-	}
-	for _, v := range s.views {
-		for _, r := range rows {
-			v.rows.Delete(r)
-		}
-	}
-	change()
-	for _, v := range s.views {
-		for _, r := range rows {
-			if s.rows[r.id] == r && v.filter.match(r) {
-				v.rows.Set(r)
-			}
-		}
-	}
-}
-
-// at returns the row at a place, counted from 0.
-func (v *view) at(i int) *row {
-	r, _ := v.rows.GetAt(i)
-	return r
 }
 
 // page returns up to limit rows from an offset, and those that tie in an order
 // that chance draws for this page.
 func (v *view) page(offset, limit int, chance *rand.Rand) []*row {
 	var page []*row
-	end := min(offset+limit, v.rows.Len())
+	end := min(offset+limit, len(v.rows))
 	for i := offset; i < end; {
-		first, last := v.tied(i)
-		place := permutation(last-first, chance)
-		for ; i < min(last, end); i++ {
-			page = append(page, v.at(first+place(i-first)))
+		first, last := i, i+1 // of the rows that tie with this one
+		for first > 0 && v.ties(v.rows[first-1], v.rows[i]) == 0 {
+			first--
 		}
+		for last < len(v.rows) && v.ties(v.rows[last], v.rows[i]) == 0 {
+			last++
+		}
+		tied := slices.Clone(v.rows[first:last])
+		chance.Shuffle(len(tied), func(i, j int) { tied[i], tied[j] = tied[j], tied[i] })
+		page = append(page, tied[i-first:min(last, end)-first]...)
+		i = last
 	}
 	return page
-}
-
-// tied returns the stretch of rows that tie with the one at a place.
-func (v *view) tied(i int) (first, end int) {
-	r, first, end := v.at(i), i, i+1
-	if i > 0 && v.ties(v.at(i-1), r) == 0 {
-		first = sort.Search(i, func(i int) bool { return v.ties(v.at(i), r) >= 0 })
-	}
-	if end < v.rows.Len() && v.ties(v.at(end), r) == 0 {
-		end += sort.Search(v.rows.Len()-end, func(i int) bool { return v.ties(v.at(end+i), r) > 0 })
-	}
-	return first, end
-}
-
-// permutation draws where each of n places goes. It needs no memory, so that a
-// page out of a million ties costs as much as any.
-func permutation(n int, chance *rand.Rand) func(i int) int {
-	shift, factor := chance.IntN(n), 1
-	for range 10 { // a factor that shares a divisor with n would not reach every place
-		if f := 1 + chance.IntN(n); gcd(f, n) == 1 {
-			factor = f
-			break
-		}
-	}
-	return func(i int) int { return (i*factor + shift) % n }
-}
-
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
 
 // A criterion is one value of the sorting parameter.

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -50,7 +49,9 @@ func TestRunsTableHoldsWhatSQLSays(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 300}, polarsim.Organization{Name: "globex", CustomerMeters: 120})
 	e.backfill()
-	e.sim.Advance(time.Now())
+	for _, row := range e.sim.Listed(e.orgs[0].ID)[:20] {
+		must(e.sim.Consume(row.ID, "1"))
+	}
 	e.backfill()
 	e.exec(`
 INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status, error, retries, rate_limited, rows_deleted, rows_rejected)
