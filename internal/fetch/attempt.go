@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -30,44 +29,34 @@ type call struct {
 	decode  func(body []byte) error // keeps nothing of body; a *polar.ShapeError if it is no answer
 }
 
-// An exchange says when an answer came.
-type exchange struct {
-	began      time.Time
-	elapsed    time.Duration
-	took       time.Duration // of the whole call, less the waits for the limiter
-	serverTime time.Time
-}
-
 // attempt sends one request and reads its answer to the end.
-func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (exchange, *failure) {
+func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (Timing, *failure) {
 	ctx, cancel := context.WithTimeoutCause(ctx, call.timeout, errTimeout{call.timeout})
 	defer cancel()
 	c.counters.Requests.Add(1)
 	request, err := c.request(withClient(ctx, c), call, token)
 	if err != nil {
-		return exchange{}, &failure{err: err}
+		return Timing{}, &failure{err: err}
 	}
-	x := exchange{began: time.Now()}
+	x := Timing{Began: time.Now()}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return x, c.noAnswer(ctx, call, token, err)
 	}
 	defer response.Body.Close() //nolint:errcheck // nothing is lost by it
-	buffer := c.buffer()
-	defer c.release(buffer)
-	err = readBody(buffer, response)
-	x.elapsed = time.Since(x.began)
-	x.serverTime, _ = http.ParseTime(response.Header.Get("Date"))
+	body, err := readBody(response)
+	x.Elapsed = time.Since(x.Began)
+	x.ServerTime, _ = http.ParseTime(response.Header.Get("Date"))
 	if err != nil && !errors.Is(err, errTooLarge) {
 		return x, c.noAnswer(ctx, call, token, fmt.Errorf("status %d, but the body was cut: %w", response.StatusCode, err))
 	}
 	if response.StatusCode != http.StatusOK {
 		err = nil // what is too large is not shown, and the status says enough
 	} else if err == nil {
-		err = call.decode(buffer.Bytes())
+		err = call.decode(body)
 	}
 	if err != nil || response.StatusCode != http.StatusOK {
-		return x, c.badAnswer(call, token, response, buffer.Bytes(), x.serverTime, err)
+		return x, c.badAnswer(call, token, response, body, x.ServerTime, err)
 	}
 	return x, nil
 }
@@ -88,37 +77,19 @@ func (c *Client) request(ctx context.Context, call *call, token secret.Secret) (
 	return request, nil
 }
 
-func (c *Client) buffer() *bytes.Buffer {
-	if b, ok := c.buffers.Get().(*bytes.Buffer); ok {
-		b.Reset()
-		return b
-	}
-	return new(bytes.Buffer)
-}
-
-// release keeps a buffer of ordinary size for the next body.
-func (c *Client) release(b *bytes.Buffer) {
-	if b.Cap() <= 4<<20 {
-		c.buffers.Put(b)
-	}
-}
-
 // readBody reads the whole body. An error means that it was cut or is too
 // large.
-func readBody(into *bytes.Buffer, response *http.Response) error {
-	if n := response.ContentLength; n > 0 && n <= maxBody {
-		into.Grow(int(n) + bytes.MinRead) // spares reading its end from growing it
-	}
-	n, err := into.ReadFrom(io.LimitReader(response.Body, maxBody+1))
-	switch {
+func readBody(response *http.Response) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+	switch n := int64(len(body)); {
 	case err != nil:
-		return err
+		return nil, err
 	case n > maxBody:
-		return errTooLarge
+		return body, errTooLarge
 	case response.ContentLength >= 0 && n != response.ContentLength:
-		return fmt.Errorf("%d of %d bytes: %w", n, response.ContentLength, io.ErrUnexpectedEOF)
+		return nil, fmt.Errorf("%d of %d bytes: %w", n, response.ContentLength, io.ErrUnexpectedEOF)
 	}
-	return nil
+	return body, nil
 }
 
 // noAnswer makes the failure of a request without a whole answer.

@@ -1,13 +1,10 @@
 package fetch
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,10 +24,10 @@ const (
 // required.
 type Options struct {
 	Organization string        // label for errors and logs
-	BaseURL      string        // such as https://api.polar.sh; http only on loopback
+	BaseURL      string        // such as https://api.polar.sh
 	APIVersion   string        // sent as Polar-Version
 	UserAgent    string        // names the program and its version
-	Token        TokenSource   // the organization's access token
+	Token        *Token        // the organization's access token
 	Exclude      []string      // members of customers that are not decoded, nor shown in errors
 	Timeout      time.Duration // one request, from sending it to the end of its answer; 0 is 30 s
 	Retry        Retry
@@ -47,13 +44,12 @@ type Client struct {
 	base         *url.URL
 	version      string
 	agent        string
-	token        TokenSource
+	token        *Token
 	timeout      time.Duration
 	retry        Retry
 	limiters     *Limiters
 	log          *zap.Logger
 	http         *http.Client
-	buffers      *sync.Pool // of *bytes.Buffer, for bodies
 	exclude      []string
 	decoder      *polar.Decoder
 	counters     *Counters
@@ -67,30 +63,22 @@ type Counters struct {
 	RateLimited atomic.Int64 // answers 429
 }
 
-// New checks the options. It sends nothing.
+// New sends nothing.
 func New(o Options) (*Client, error) {
-	base, err := parseBaseURL(o.BaseURL)
+	base, err := url.Parse(o.BaseURL)
 	if err != nil {
-		return nil, fmt.Errorf("organization %s: base_url: %w", o.Organization, err)
-	}
-	if o.Token == nil {
-		return nil, fmt.Errorf("organization %s: no access token", o.Organization)
-	}
-	retry, err := o.Retry.withDefaults()
-	if err != nil {
-		return nil, fmt.Errorf("organization %s: retry: %w", o.Organization, err)
+		return nil, fmt.Errorf("organization %s: base_url is no URL", o.Organization) // err quotes it
 	}
 	c := &Client{
 		organization: o.Organization,
 		base:         base,
-		version:      orDefault(o.APIVersion, defaultAPIVersion),
-		agent:        orDefault(o.UserAgent, defaultUserAgent),
+		version:      cmp.Or(o.APIVersion, defaultAPIVersion),
+		agent:        cmp.Or(o.UserAgent, defaultUserAgent),
 		token:        o.Token,
-		timeout:      orDefault(o.Timeout, defaultTimeout),
-		retry:        retry,
-		limiters:     orDefault(o.Limiters, NewLimiters(0)),
-		log:          orDefault(o.Log, zap.NewNop()),
-		buffers:      new(sync.Pool),
+		timeout:      cmp.Or(o.Timeout, defaultTimeout),
+		retry:        o.Retry.withDefaults(),
+		limiters:     cmp.Or(o.Limiters, NewLimiters(0)),
+		log:          cmp.Or(o.Log, zap.NewNop()),
 		exclude:      o.Exclude,
 		decoder:      polar.NewDecoder(o.Exclude...),
 		counters:     new(Counters),
@@ -118,36 +106,3 @@ func (c *Client) Counting(n *Counters) *Client {
 // Interval is how far apart the client's requests are sent if no other client
 // shares its token; 0 if there is no limit.
 func (c *Client) Interval() time.Duration { return c.limiters.Interval() }
-
-func orDefault[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
-}
-
-// parseBaseURL refuses what would send a token in the clear or to an address
-// that nobody meant.
-func parseBaseURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		// The parser's error quotes the whole URL, which may hold a password.
-		return nil, errors.New("no URL; it should look like https://api.polar.sh")
-	}
-	switch {
-	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
-		return nil, errors.New("should look like https://api.polar.sh")
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("must have no user, query or fragment")
-	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return nil, errors.New("http would send the access token in the clear; use https (http is for loopback)")
-	}
-	u.Path = strings.TrimRight(u.Path, "/")
-	return u, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}

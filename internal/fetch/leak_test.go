@@ -85,7 +85,7 @@ func TestPrintingAClientShowsNoToken(t *testing.T) {
 	t.Parallel()
 	o := options(roundTrip(ok))
 	o.Limiters = NewLimiters(0)
-	for _, source := range []TokenSource{o.Token, RereadToken(func() (secret.Secret, error) { return secret.New(testToken), nil })} {
+	for _, source := range []*Token{o.Token, RereadToken(func() (secret.Secret, error) { return secret.New(testToken), nil })} {
 		o.Token = source
 		c := newClient(t, o)
 		if _, err := c.List(t.Context(), ListParams{}); err != nil {

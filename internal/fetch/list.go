@@ -28,22 +28,25 @@ type ListParams struct {
 	Timeout time.Duration // of the first attempt, if longer than Options.Timeout: deep pages are slow
 }
 
-// A Listing is one page and when it came.
-type Listing struct {
-	Page       *polar.Page
+// A Timing says when an answer came.
+type Timing struct {
 	ServerTime time.Time     // Polar's Date header, to the second; zero if there was none
 	Began      time.Time     // by our clock, when the request that was answered was sent
 	Elapsed    time.Duration // from then to the end of the body
 	Took       time.Duration // of all attempts and the waits between them, less the waits for the limiter
 }
 
-// A Single is one customer meter and when it came.
+// A Listing is one page.
+type Listing struct {
+	Page *polar.Page
+	Timing
+}
+
+// A Single is one customer meter.
 type Single struct {
 	CustomerMeter *polar.CustomerMeter // nil if Rejected is set
 	Rejected      *polar.RejectedRow   // it is there, but can't be used
-	ServerTime    time.Time            // Polar's Date header, to the second; zero if there was none
-	Began         time.Time            // by our clock, when the request that was answered was sent
-	Elapsed       time.Duration        // from then to the end of the body
+	Timing
 }
 
 const listPath = "/v1/customer-meters/" // without the slash at its end Polar redirects
@@ -77,7 +80,7 @@ func (c *Client) List(ctx context.Context, p ListParams) (*Listing, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list customer meters, page %d: %w", max(p.Page, 1), err)
 	}
-	return &Listing{Page: page, ServerTime: x.serverTime, Began: x.began, Elapsed: x.elapsed, Took: x.took}, nil
+	return &Listing{Page: page, Timing: x}, nil
 }
 
 // Get returns one customer meter. ErrNotFound is Polar's own word that there is
@@ -98,7 +101,7 @@ func (c *Client) Get(ctx context.Context, id uuid.UUID) (*Single, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get customer meter %s: %w", id, err)
 	}
-	got.ServerTime, got.Began, got.Elapsed = x.serverTime, x.began, x.elapsed
+	got.Timing = x
 	return &got, nil
 }
 

@@ -1,7 +1,7 @@
 package fetch
 
 import (
-	"errors"
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -19,18 +19,12 @@ type Retry struct {
 	RetryConnectionErrors bool // also when no answer came at all
 }
 
-func (r Retry) withDefaults() (Retry, error) {
-	r.InitialInterval = orDefault(r.InitialInterval, 500*time.Millisecond)
-	r.MaxInterval = max(orDefault(r.MaxInterval, time.Minute), r.InitialInterval)
-	r.Exponent = orDefault(r.Exponent, 1.5)
-	r.MaxElapsedTime = orDefault(r.MaxElapsedTime, time.Hour)
-	if r.InitialInterval < 0 || r.MaxInterval < 0 || r.MaxElapsedTime < 0 {
-		return r, errors.New("intervals must not be negative")
-	}
-	if !(r.Exponent >= 1) || math.IsInf(r.Exponent, 1) {
-		return r, errors.New("exponent must be at least 1")
-	}
-	return r, nil
+func (r Retry) withDefaults() Retry {
+	r.InitialInterval = cmp.Or(r.InitialInterval, 500*time.Millisecond)
+	r.MaxInterval = max(cmp.Or(r.MaxInterval, time.Minute), r.InitialInterval)
+	r.Exponent = cmp.Or(r.Exponent, 1.5)
+	r.MaxElapsedTime = cmp.Or(r.MaxElapsedTime, time.Hour)
+	return r
 }
 
 // backoff is the wait after n failures: full jitter, which spreads those who

@@ -16,13 +16,13 @@ import (
 //
 // A failure is retried as its class says (see the constants). The answer 429 is
 // none: everybody with the token waits as long as Polar asks and goes on.
-func (c *Client) send(ctx context.Context, call *call) (exchange, error) {
-	token, err := c.token.Token(ctx)
+func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
+	token, err := c.token.get()
 	if err == nil && token.IsZero() {
 		err = errors.New("empty")
 	}
 	if err != nil {
-		return exchange{}, fmt.Errorf("organization %s: access token: %w", c.organization, err)
+		return Timing{}, fmt.Errorf("organization %s: access token: %w", c.organization, err)
 	}
 	a := attempts{retry: c.retry}
 	began, paced := time.Now(), time.Duration(0)
@@ -33,7 +33,7 @@ func (c *Client) send(ctx context.Context, call *call) (exchange, error) {
 			return x, fmt.Errorf("organization %s: %w", c.organization, err)
 		}
 		if f == nil {
-			x.took = time.Since(began) - paced
+			x.Took = time.Since(began) - paced
 			return x, nil
 		}
 		a.sent++
@@ -44,9 +44,11 @@ func (c *Client) send(ctx context.Context, call *call) (exchange, error) {
 		wait, again := a.next(*f, time.Now())
 		if f.class == unauthorized && !a.refreshed {
 			a.refreshed = true
-			if token, again, err = c.refresh(ctx, token); err != nil {
+			newer, err := c.token.reread()
+			if err != nil {
 				return x, fmt.Errorf("%w (reading the access token again: %w)", give(f, a.sent), err)
 			}
+			token, again = newer, !newer.Equal(token)
 		}
 		if !again {
 			return x, give(f, a.sent)
@@ -78,31 +80,25 @@ func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duratio
 
 // once waits for the limiter, adding that wait to paced, and makes one attempt;
 // err is the end of ctx.
-func (c *Client) once(ctx context.Context, limiter *Limiter, call *call, token secret.Secret, paced *time.Duration) (exchange, *failure, error) {
+func (c *Client) once(ctx context.Context, limiter *Limiter, call *call, token secret.Secret, paced *time.Duration) (Timing, *failure, error) {
 	came := time.Now()
 	first, err := limiter.wait(ctx)
 	waited := time.Since(came)
 	*paced += waited
 	c.observer.Waited(c.organization, waited)
 	if err != nil {
-		return exchange{}, nil, context.Cause(ctx)
+		return Timing{}, nil, context.Cause(ctx)
 	}
 	answered := false
 	defer func() { limiter.done(first, answered) }()
 	x, f := c.attempt(ctx, call, token)
-	c.observer.Requested(c.organization, classify(ctx, f), x.elapsed)
+	c.observer.Requested(c.organization, classify(ctx, f), x.Elapsed)
 	if f != nil && ctx.Err() != nil {
 		return x, nil, context.Cause(ctx)
 	}
 	// 429 may come from before the token was looked at.
 	answered = f == nil || f.status != 0 && f.class != rateLimited && f.class != transient
 	return x, f, nil
-}
-
-// refresh looks for a token other than the one refused.
-func (c *Client) refresh(ctx context.Context, refused secret.Secret) (token secret.Secret, changed bool, err error) {
-	token, err = c.token.Refresh(ctx)
-	return token, err == nil && !token.Equal(refused), err
 }
 
 // give returns the error of a failure after which no attempt follows.

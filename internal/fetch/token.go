@@ -1,58 +1,49 @@
 package fetch
 
 import (
-	"context"
 	"sync"
 
 	"polarmirror/internal/secret"
 )
 
-// A TokenSource holds an organization's access token.
-type TokenSource interface {
-	// Token returns the token to use now.
-	Token(ctx context.Context) (secret.Secret, error)
-	// Refresh looks for a newer token, since Polar refused one, and returns
-	// what Token returns from now on. It may be the same.
-	Refresh(ctx context.Context) (secret.Secret, error)
-}
-
-// StaticToken is a token that never changes.
-func StaticToken(token secret.Secret) TokenSource { return staticToken{token} }
-
-type staticToken struct{ token secret.Secret }
-
-func (s staticToken) Token(context.Context) (secret.Secret, error)   { return s.token, nil }
-func (s staticToken) Refresh(context.Context) (secret.Secret, error) { return s.token, nil }
-
-// RereadToken is a token that is read when first used, and again whenever Polar
-// refuses it, so that one replaced on disk is taken up without a restart. The
-// function read is called by one caller at a time.
-func RereadToken(read func() (secret.Secret, error)) TokenSource { return &rereadToken{read: read} }
-
-type rereadToken struct {
+// A Token is an organization's access token. It is read when first used, and again
+// whenever Polar refuses it, so that one replaced on disk is taken up without a
+// restart.
+type Token struct {
 	read func() (secret.Secret, error)
 
 	mu    sync.Mutex
-	token secret.Secret // zero until first read
+	known secret.Secret // zero until first read
 }
 
-func (r *rereadToken) Token(ctx context.Context) (secret.Secret, error) {
-	r.mu.Lock()
-	known := r.token
-	r.mu.Unlock()
+// StaticToken is a token that never changes.
+func StaticToken(token secret.Secret) *Token {
+	return RereadToken(func() (secret.Secret, error) { return token, nil })
+}
+
+// RereadToken is a token that read returns, which is called by one caller at a time.
+func RereadToken(read func() (secret.Secret, error)) *Token { return &Token{read: read} }
+
+// get returns the token to use now.
+func (t *Token) get() (secret.Secret, error) {
+	t.mu.Lock()
+	known := t.known
+	t.mu.Unlock()
 	if !known.IsZero() {
 		return known, nil
 	}
-	return r.Refresh(ctx)
+	return t.reread()
 }
 
-func (r *rereadToken) Refresh(context.Context) (secret.Secret, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	token, err := r.read()
+// reread looks for a newer token, since Polar refused one, and returns what get
+// returns from now on. It may be the same.
+func (t *Token) reread() (secret.Secret, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	token, err := t.read()
 	if err != nil {
 		return secret.Secret{}, err
 	}
-	r.token = token
+	t.known = token
 	return token, nil
 }

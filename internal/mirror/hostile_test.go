@@ -134,7 +134,7 @@ func TestForcedAnswerDoesNotOverwriteAWebhookThatCameAfterIt(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := j.saveSingles(t.Context(), []*fetch.Single{{CustomerMeter: old, Began: time.Now()}}, false); err != nil {
+		if err := j.saveSingles(t.Context(), []*fetch.Single{{CustomerMeter: old, Timing: fetch.Timing{Began: time.Now()}}}, false); err != nil {
 			return err
 		}
 		began := time.Now()
@@ -147,7 +147,7 @@ func TestForcedAnswerDoesNotOverwriteAWebhookThatCameAfterIt(t *testing.T) {
 			return err
 		}
 		before := w.value(`SELECT balance::text FROM polar.customer_meters WHERE id=$1`, row.ID)
-		if err := j.saveSingles(t.Context(), []*fetch.Single{{CustomerMeter: old, Began: began}}, false); err != nil {
+		if err := j.saveSingles(t.Context(), []*fetch.Single{{CustomerMeter: old, Timing: fetch.Timing{Began: began}}}, false); err != nil {
 			return err
 		}
 		after := w.value(`SELECT balance::text FROM polar.customer_meters WHERE id=$1`, row.ID)

@@ -280,7 +280,7 @@ func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 			page.Rejected = []polar.RejectedRow{*s.Rejected}
 		}
 		r.reader.rejectForeign(page)
-		b.add(listedPage{Listing: &fetch.Listing{Page: page, Began: s.Began}}, nil)
+		b.add(listedPage{Listing: &fetch.Listing{Page: page, Timing: s.Timing}}, nil)
 	}
 	b.Force, b.Rewrite = true, rewrite
 	_, err := r.save(ctx, b.take())
