@@ -7,24 +7,23 @@ import (
 )
 
 const (
-	cacheSize   = 512      // objects of one generation
+	cacheSize   = 1024     // objects
 	cachedBytes = 16 << 10 // larger objects are not kept
 )
 
 // A cache holds nested objects by their bytes: a customer has several customer
 // meters, there are few meters, and most pages repeat what an earlier one
-// showed. The younger of two generations becomes the older when it is full, so
-// that memory is bounded and what is met again and again stays.
+// showed. When it is full it begins anew, so that memory is bounded.
 type cache[T any] struct {
 	seed maphash.Seed
 	raw  func(*T) []byte
 
-	mu         sync.Mutex
-	young, old map[uint64]*T
+	mu     sync.Mutex
+	byHash map[uint64]*T
 }
 
 func newCache[T any](raw func(*T) []byte) *cache[T] {
-	return &cache[T]{seed: maphash.MakeSeed(), raw: raw, young: make(map[uint64]*T)}
+	return &cache[T]{seed: maphash.MakeSeed(), raw: raw, byHash: make(map[uint64]*T)}
 }
 
 // get returns the object of these bytes, nil if it is not there.
@@ -32,15 +31,10 @@ func (c *cache[T]) get(raw []byte) *T {
 	hash := maphash.Bytes(c.seed, raw)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if v := c.young[hash]; v != nil && bytes.Equal(c.raw(v), raw) {
+	if v := c.byHash[hash]; v != nil && bytes.Equal(c.raw(v), raw) {
 		return v
 	}
-	v := c.old[hash]
-	if v == nil || !bytes.Equal(c.raw(v), raw) {
-		return nil
-	}
-	c.insert(hash, v)
-	return v
+	return nil
 }
 
 func (c *cache[T]) put(v *T) {
@@ -50,12 +44,8 @@ func (c *cache[T]) put(v *T) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.insert(maphash.Bytes(c.seed, raw), v)
-}
-
-func (c *cache[T]) insert(hash uint64, v *T) {
-	if len(c.young) >= cacheSize {
-		c.young, c.old = make(map[uint64]*T), c.young
+	if len(c.byHash) >= cacheSize {
+		clear(c.byHash)
 	}
-	c.young[hash] = v
+	c.byHash[maphash.Bytes(c.seed, raw)] = v
 }

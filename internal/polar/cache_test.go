@@ -88,8 +88,8 @@ func TestDecoderRemembersABoundedNumberOfObjects(t *testing.T) {
 		}
 		decodeOnly(t, d, pageOf(items...))
 	}
-	if n := len(d.customers.young) + len(d.customers.old); n > 2*cacheSize {
-		t.Errorf("%d customers remembered, want at most %d", n, 2*cacheSize)
+	if n := len(d.customers.byHash); n > cacheSize {
+		t.Errorf("%d customers remembered, want at most %d", n, cacheSize)
 	}
 	first := decodeOnly(t, d, pageOf(sampleItem().String())).CustomerMeters[0].Customer
 	if again := decodeOnly(t, d, pageOf(sampleItem().String())).CustomerMeters[0].Customer; again != first {
