@@ -121,7 +121,6 @@ func (c *Client) noAnswer(ctx context.Context, call *call, token secret.Secret, 
 	return &failure{class: class, err: &RequestError{
 		Organization: c.organization,
 		BaseURL:      c.base.String(),
-		Method:       http.MethodGet,
 		Path:         call.path,
 		Err:          &shownError{text: sanitize(withoutToken(err.Error(), token), maxDetail), err: err},
 	}}
@@ -151,7 +150,6 @@ func (c *Client) badAnswer(call *call, token secret.Secret, response *http.Respo
 		Organization: c.organization,
 		BaseURL:      c.base.String(),
 		APIVersion:   c.version,
-		Method:       http.MethodGet,
 		Path:         call.path,
 		Status:       response.StatusCode,
 		ContentType:  response.Header.Get("Content-Type"),
@@ -223,9 +221,6 @@ func (call *call) widen(f *failure) {
 type errTimeout struct{ after time.Duration }
 
 func (e errTimeout) Error() string { return fmt.Sprintf("no whole answer within %s", e.after) }
-
-// Timeout marks it as what it is for those who ask with net.Error.
-func (errTimeout) Timeout() bool { return true }
 
 // A shownError shows a text fit for logs instead of its cause's own.
 type shownError struct {

@@ -17,7 +17,6 @@ import (
 const (
 	defaultTimeout    = 30 * time.Second
 	defaultAPIVersion = "2026-10"
-	defaultUserAgent  = "syncd"
 )
 
 // Options says whom to ask and how. Organization, BaseURL and Token are
@@ -73,7 +72,7 @@ func New(o Options) (*Client, error) {
 		organization: o.Organization,
 		base:         base,
 		version:      cmp.Or(o.APIVersion, defaultAPIVersion),
-		agent:        cmp.Or(o.UserAgent, defaultUserAgent),
+		agent:        o.UserAgent,
 		token:        o.Token,
 		timeout:      cmp.Or(o.Timeout, defaultTimeout),
 		retry:        o.Retry.withDefaults(),

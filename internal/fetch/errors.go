@@ -28,7 +28,6 @@ type StatusError struct {
 	Organization string // label
 	BaseURL      string
 	APIVersion   string
-	Method       string
 	Path         string // without the query
 	Status       int
 	Code         string // Polar's "error", such as invalid_token; "" if there is none
@@ -43,7 +42,7 @@ type StatusError struct {
 // Error says what happened, then what to do.
 func (e *StatusError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "organization %s: %s %s: status %d", e.Organization, e.Method, e.Path, e.Status)
+	fmt.Fprintf(&b, "organization %s: GET %s: status %d", e.Organization, e.Path, e.Status)
 	if text := http.StatusText(e.Status); text != "" && e.Err == nil {
 		b.WriteString(" " + text)
 	}
@@ -145,7 +144,6 @@ func (e *StatusError) Unwrap() error { return e.Err }
 type RequestError struct {
 	Organization string // label
 	BaseURL      string
-	Method       string
 	Path         string // without the query
 	Attempts     int    // requests sent, this one included
 	Err          error
@@ -157,7 +155,7 @@ func (e *RequestError) Error() string {
 	if e.Attempts > 1 {
 		after = fmt.Sprintf(", after %d attempts", e.Attempts)
 	}
-	return fmt.Sprintf("organization %s: %s %s%s: %v%s", e.Organization, e.Method, e.BaseURL, e.Path, e.Err, after)
+	return fmt.Sprintf("organization %s: GET %s%s: %v%s", e.Organization, e.BaseURL, e.Path, e.Err, after)
 }
 
 // Is reports whether target is ErrNoAnswer; a redirect is an answer.

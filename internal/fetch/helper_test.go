@@ -110,6 +110,7 @@ func slow(d time.Duration, step roundTrip) roundTrip {
 func options(transport http.RoundTripper) Options {
 	return Options{
 		Organization: "acme",
+		UserAgent:    "syncd",
 		BaseURL:      "https://api.polar.sh",
 		Token:        StaticToken(secret.New(testToken)),
 		Retry:        Retry{RetryConnectionErrors: true},
