@@ -268,10 +268,7 @@ func (p *program) beginDemo(e *env, server *web.Server) error {
 	if err != nil {
 		return err
 	}
-	p.onClose(func(context.Context) error {
-		e.demo.StopWebhooks()
-		return sending.Close()
-	})
+	p.onClose(func(context.Context) error { return sending.Close() })
 	p.background(e.demo.live)
 	return nil
 }

@@ -71,6 +71,7 @@ type WebhookStats struct {
 
 // Webhooks send what happens at a simulated Polar.
 type Webhooks struct {
+	server  *Server
 	options WebhookOptions
 	client  *http.Client
 	keys    map[uuid.UUID]string // of the endpoints, by organization
@@ -103,6 +104,7 @@ func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
 	o.FirstRetry = cmp.Or(o.FirstRetry, time.Second)
 	o.MaxDelay = cmp.Or(o.MaxDelay, time.Second)
 	w := &Webhooks{
+		server:  s,
 		options: o,
 		client: &http.Client{
 			Transport:     o.Transport,
@@ -135,13 +137,6 @@ func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
 	return w, nil
 }
 
-// StopWebhooks sends no more about changes. What waits is still sent.
-func (s *Server) StopWebhooks() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.webhooks = nil
-}
-
 // Drain waits until everything has been delivered or given up.
 func (w *Webhooks) Drain(ctx context.Context) error {
 	defer context.AfterFunc(ctx, w.wake)()
@@ -170,8 +165,12 @@ func (w *Webhooks) Stats() WebhookStats {
 	return w.stats
 }
 
-// Close forgets what was not delivered yet, and waits for what is under way.
+// Close sends nothing about further changes, forgets what was not delivered yet, and
+// waits for what is under way.
 func (w *Webhooks) Close() error {
+	w.server.mu.Lock()
+	w.server.webhooks = nil
+	w.server.mu.Unlock()
 	w.stop()
 	w.sending.Wait()
 	w.client.CloseIdleConnections()

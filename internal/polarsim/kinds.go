@@ -44,16 +44,6 @@ func meterKinds() []meterKind {
 	}
 }
 
-// oddConsumption are decimals that a binary float can't hold or writes oddly.
-func oddConsumption() []string {
-	return []string{"0.1", "1e-7", "12345678901234.123456", "0.30000000000000004", "1e+21", "-0.5", "2.50", "9007199254740993"}
-}
-
-// oddCredits are integers that a binary float can't hold.
-func oddCredits() []string {
-	return []string{"9223372036854775807", "9223372036854775806", "9007199254740993", "4611686018427387905"}
-}
-
 func personName(chance *rand.Rand) string {
 	given := []string{"Amara", "Björn", "Chiara", "Dmitri", "Élodie", "Fatima", "Gonçalo", "Hana", "Ines", "Jürgen",
 		"Kwame", "Łukasz", "Mei", "Nguyễn", "Oisín", "Priya", "Quentin", "Rania", "Søren", "Thandiwe",

@@ -97,10 +97,10 @@ func seededUnits(o *organization, kind *meterKind, created, end time.Time, chanc
 		Balance: kind.number(credited*kind.scale() - consumed)}
 	odd := chance.IntN(oddOneIn)
 	switch odd {
-	case 0:
-		u.Consumed = pick(chance, oddConsumption())
+	case 0: // what a binary float can't hold or writes oddly
+		u.Consumed = pick(chance, strings.Fields("0.1 1e-7 12345678901234.123456 0.30000000000000004 1e+21 -0.5 2.50 9007199254740993"))
 	case 1:
-		u.Credited = pick(chance, oddCredits())
+		u.Credited = pick(chance, strings.Fields("9223372036854775807 9223372036854775806 9007199254740993 4611686018427387905"))
 	}
 	if odd < 2 {
 		u.Balance = ""

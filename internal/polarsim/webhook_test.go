@@ -252,7 +252,6 @@ func TestWebhooksThatAreClosedForgetWhatWaits(t *testing.T) {
 		if err := hooks.Drain(ctx); err == nil {
 			t.Error("drained, although the receiver takes nothing")
 		}
-		s.StopWebhooks()
 		if err := hooks.Close(); err != nil {
 			t.Error(err)
 		}
