@@ -45,9 +45,13 @@ func (l *Limiters) For(token secret.Secret) *Limiter {
 	key := token.Sum()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limiter, ok := l.byToken[key]
-	if !ok {
-		limiter = newLimiter(l.perMinute)
+	limiter := l.byToken[key]
+	if limiter == nil {
+		limiter = &Limiter{rate: rate.NewLimiter(rate.Inf, 1), probe: make(chan struct{}, 1)}
+		if l.perMinute > 0 {
+			perSecond, burst := spread(l.perMinute)
+			limiter.rate = rate.NewLimiter(rate.Limit(perSecond), burst)
+		}
 		l.byToken[key] = limiter
 	}
 	return limiter
@@ -62,17 +66,6 @@ type Limiter struct {
 	mu         sync.Mutex
 	paused     time.Time // until then
 	lastAnswer time.Time
-}
-
-func newLimiter(perMinute int) *Limiter {
-	l := &Limiter{probe: make(chan struct{}, 1)}
-	if perMinute <= 0 {
-		l.rate = rate.NewLimiter(rate.Inf, 1)
-		return l
-	}
-	perSecond, burst := spread(perMinute)
-	l.rate = rate.NewLimiter(rate.Limit(perSecond), burst)
-	return l
 }
 
 // spread spaces the requests so that no 60 seconds hold more than perMinute. A
@@ -126,7 +119,7 @@ func (l *Limiter) enter(ctx context.Context) (first bool, err error) {
 // pace waits for the end of a pause and for the request's turn.
 func (l *Limiter) pace(ctx context.Context) error {
 	for {
-		if err := sleepUntil(ctx, l.pausedUntil()); err != nil {
+		if err := sleep(ctx, time.Until(l.pausedUntil())); err != nil {
 			return err
 		}
 		turn := l.rate.Reserve()
@@ -165,8 +158,6 @@ func (l *Limiter) pausedUntil() time.Time {
 	defer l.mu.Unlock()
 	return l.paused
 }
-
-func sleepUntil(ctx context.Context, t time.Time) error { return sleep(ctx, time.Until(t)) }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {

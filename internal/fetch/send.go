@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-
-	"polarmirror/internal/secret"
 )
 
 // send makes the attempts of one call until one succeeds or no other is worth
@@ -28,13 +26,24 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 	began, paced := time.Now(), time.Duration(0)
 	for {
 		limiter := c.limiters.For(token)
-		x, f, err := c.once(ctx, limiter, call, token, &paced)
+		came := time.Now()
+		first, err := limiter.wait(ctx)
+		waited := time.Since(came)
+		paced += waited
+		c.observer.Waited(c.organization, waited)
 		if err != nil {
-			return x, fmt.Errorf("organization %s: %w", c.organization, err)
+			return Timing{}, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
 		}
-		if f == nil {
+		x, f := c.attempt(ctx, call, token)
+		// 429 may come from before the token was looked at.
+		limiter.done(first, f == nil || f.status != 0 && f.class != rateLimited && f.class != transient)
+		c.observer.Requested(c.organization, classify(ctx, f), x.Elapsed)
+		switch {
+		case f == nil:
 			x.Took = time.Since(began) - paced
 			return x, nil
+		case ctx.Err() != nil:
+			return x, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
 		}
 		a.sent++
 		call.widen(f)
@@ -76,29 +85,6 @@ func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duratio
 		zap.Int("attempt", attempt),
 		zap.Duration("wait", wait),
 		zap.Error(f.err))
-}
-
-// once waits for the limiter, adding that wait to paced, and makes one attempt;
-// err is the end of ctx.
-func (c *Client) once(ctx context.Context, limiter *Limiter, call *call, token secret.Secret, paced *time.Duration) (Timing, *failure, error) {
-	came := time.Now()
-	first, err := limiter.wait(ctx)
-	waited := time.Since(came)
-	*paced += waited
-	c.observer.Waited(c.organization, waited)
-	if err != nil {
-		return Timing{}, nil, context.Cause(ctx)
-	}
-	answered := false
-	defer func() { limiter.done(first, answered) }()
-	x, f := c.attempt(ctx, call, token)
-	c.observer.Requested(c.organization, classify(ctx, f), x.Elapsed)
-	if f != nil && ctx.Err() != nil {
-		return x, nil, context.Cause(ctx)
-	}
-	// 429 may come from before the token was looked at.
-	answered = f == nil || f.status != 0 && f.class != rateLimited && f.class != transient
-	return x, f, nil
 }
 
 // give returns the error of a failure after which no attempt follows.

@@ -114,6 +114,22 @@ func properties() []string {
 
 // comparison turns criteria into one comparison, which is 0 for ties.
 func comparison(criteria []criterion, nullsSmallest bool) func(a, b *row) int {
+	return func(a, b *row) int {
+		for _, c := range criteria {
+			x, y := a, b
+			if c.descending {
+				x, y = b, a
+			}
+			if order := compare(c.property, x, y, nullsSmallest); order != 0 {
+				return order
+			}
+		}
+		return 0
+	}
+}
+
+// compare compares by one property as Postgres does under the collation "C".
+func compare(property string, a, b *row, nullsSmallest bool) int {
 	nulls := func(a, b bool) int { // by whether they are null
 		switch {
 		case a == b:
@@ -123,54 +139,28 @@ func comparison(criteria []criterion, nullsSmallest bool) func(a, b *row) int {
 		}
 		return 1
 	}
-	var steps []func(a, b *row) int
-	for _, c := range criteria {
-		step := ascending(c.property, nulls)
-		if c.descending {
-			up := step
-			step = func(a, b *row) int { return up(b, a) }
-		}
-		steps = append(steps, step)
-	}
-	return func(a, b *row) int {
-		for _, step := range steps {
-			if c := step(a, b); c != 0 {
-				return c
-			}
-		}
-		return 0
-	}
-}
-
-// ascending compares by one property as Postgres does under the collation "C", and
-// first whether it is null.
-func ascending(property string, nulls func(a, b bool) int) func(a, b *row) int {
 	switch property {
 	case "created_at":
-		return func(a, b *row) int { return a.created.Compare(b.created) }
+		return a.created.Compare(b.created)
 	case "modified_at":
-		return func(a, b *row) int {
-			return cmp.Or(nulls(a.modified.IsZero(), b.modified.IsZero()), a.modified.Compare(b.modified))
-		}
+		return cmp.Or(nulls(a.modified.IsZero(), b.modified.IsZero()), a.modified.Compare(b.modified))
 	case "customer_id":
-		return func(a, b *row) int { return bytes.Compare(a.customer.id[:], b.customer.id[:]) }
+		return bytes.Compare(a.customer.id[:], b.customer.id[:])
 	case "customer_name":
-		return func(a, b *row) int {
-			x, y := a.customer.load().name, b.customer.load().name
-			if x == nil || y == nil {
-				return nulls(x == nil, y == nil)
-			}
-			return strings.Compare(*x, *y)
+		x, y := a.customer.load().name, b.customer.load().name
+		if x == nil || y == nil {
+			return nulls(x == nil, y == nil)
 		}
+		return strings.Compare(*x, *y)
 	case "meter_id":
-		return func(a, b *row) int { return bytes.Compare(a.meter.ID[:], b.meter.ID[:]) }
+		return bytes.Compare(a.meter.ID[:], b.meter.ID[:])
 	case "meter_name":
-		return func(a, b *row) int { return strings.Compare(a.meter.Name, b.meter.Name) }
+		return strings.Compare(a.meter.Name, b.meter.Name)
 	case "consumed_units":
-		return func(a, b *row) int { return compareNumbers(a.units.Consumed, b.units.Consumed) }
+		return compareNumbers(a.units.Consumed, b.units.Consumed)
 	case "credited_units":
-		return func(a, b *row) int { return compareNumbers(a.units.Credited, b.units.Credited) }
+		return compareNumbers(a.units.Credited, b.units.Credited)
 	default: // balance
-		return func(a, b *row) int { return compareNumbers(a.units.Balance, b.units.Balance) }
+		return compareNumbers(a.units.Balance, b.units.Balance)
 	}
 }
