@@ -112,8 +112,7 @@ func (d *doctor) checkConfiguration() {
 	}
 }
 
-// checkSchedule says when the next runs are, and which of them a change of the
-// clocks skips or repeats.
+// checkSchedule says when the next runs are.
 func (d *doctor) checkSchedule(key string, schedule config.Cron, now time.Time) {
 	loc := d.cfg.Schedule.Location
 	times, err := schedule.In(loc)
@@ -127,14 +126,6 @@ func (d *doctor) checkSchedule(key string, schedule config.Cron, now time.Time) 
 		next[i] = at.Format("2006-01-02 15:04:05 MST")
 	}
 	d.good("%s: the next times are %s", key, strings.Join(next, ", "))
-	const wall = "15:04 on 2006-01-02"
-	skipped, repeated := schedule.Shifts(loc, now)
-	if !skipped.IsZero() {
-		d.doubt("%s: no run at %s, because the clocks in %s skip that time: choose another hour, or set schedule.timezone to UTC", key, skipped.Format(wall), loc)
-	}
-	if !repeated.IsZero() {
-		d.doubt("%s: two runs at %s, because the clocks in %s show that time twice: choose another hour, or set schedule.timezone to UTC", key, repeated.Format(wall), loc)
-	}
 }
 
 // checkWebhooks says who receives webhooks, where, and how they may be signed.

@@ -16,7 +16,7 @@ func TestWrongConfigurationIsOneLineThatNamesTheCure(t *testing.T) {
 	tests := []struct{ name, yaml, want string }{
 		{"unset variable", strings.Replace(minimal, "polar_oat_"+canary, "${SYNCD_TEST_UNSET}", 1),
 			":4:19: organizations[0].access_token: environment variable SYNCD_TEST_UNSET is not set; set it"},
-		{"unknown key", minimal + "polar:\n  concurency: 8\n", ":6:3: polar: unknown key concurency; did you mean concurrency?"},
+		{"unknown key", minimal + "polar:\n  concurency: 8\n", ":6:3: polar: unknown key concurency; known here: api_version, base_url, concurrency"},
 		{"plain http", minimal + "polar:\n  base_url: http://api.polar.sh\n", ":6:13: polar.base_url: http:// would send the token in the clear; write https://"},
 		{"bad cron", minimal + "schedule:\n  full: every hour\n", ":6:9: schedule.full: want five fields"},
 	}

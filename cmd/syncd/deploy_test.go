@@ -18,19 +18,15 @@ import (
 
 // lookedUp are the variables that a configuration reads: that of a file with
 // text, or without one that of the environment alone.
-func lookedUp(text string) []string {
+func lookedUp(t testing.TB, text string) []string {
+	path := ""
+	if text != "" {
+		path = writeFile(t, "config.yaml", text)
+	}
 	var names []string
-	_, _ = config.Load(config.LoadOptions{
-		LookupEnv: func(name string) (string, bool) {
-			names = append(names, name)
-			return "value", true
-		},
-		ReadFile: func(string) ([]byte, error) {
-			if text == "" {
-				return nil, os.ErrNotExist
-			}
-			return []byte(text), nil
-		},
+	_, _ = config.Load(path, func(name string) (string, bool) {
+		names = append(names, name)
+		return "value", true
 	}) // what they hold is wrong and beside the point
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -67,12 +63,12 @@ func TestEveryDeploymentFindsTheSameConfigurationFile(t *testing.T) {
 
 func TestEveryVariableOfADeploymentIsRead(t *testing.T) {
 	t.Parallel()
-	alone := lookedUp("")
+	alone := lookedUp(t, "")
 	if want := []string{"DATABASE_URL", "POLAR_ACCESS_TOKEN", "POLAR_ORGANIZATION_ID", "POLAR_SERVER"}; !cmp.Equal(alone, want) {
 		t.Errorf("without a file: %s", cmp.Diff(want, alone))
 	}
 	for name, d := range deployments(t) {
-		known := append(lookedUp(d.text), "GOTRACEBACK") // of every Go program
+		known := append(lookedUp(t, d.text), "GOTRACEBACK") // of every Go program
 		for _, variable := range d.environment {
 			if !slices.Contains(known, variable) {
 				t.Errorf("%s: nothing reads %s", name, variable)
@@ -100,7 +96,7 @@ func TestConfigurationOfADeploymentIsValidWhereItRuns(t *testing.T) {
 	for _, d := range deployments(t) {
 		if d.text == "" {
 			d.text = readDocument(t, "config.example.yaml")
-			d.environment = lookedUp(d.text)
+			d.environment = lookedUp(t, d.text)
 		}
 		dir := t.TempDir()
 		text := strings.ReplaceAll(d.text, "/run/secrets/syncd", dir)

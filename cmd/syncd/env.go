@@ -25,11 +25,7 @@ func (p *program) loadConfig() (*config.Config, error) {
 	if p.flags.demo {
 		return demoConfig().Only(p.flags.organizations...)
 	}
-	cfg, err := config.Load(config.LoadOptions{
-		Path:      p.flags.config,
-		PathGiven: p.flags.config != "",
-		LookupEnv: p.lookupEnv,
-	})
+	cfg, err := config.Load(p.flags.config, p.lookupEnv)
 	if err != nil {
 		return nil, err
 	}

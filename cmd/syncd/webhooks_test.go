@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +39,7 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 		"file":  "webhook_secret_file: " + strconv.Quote(writeFile(t, "secret", "polar_whs_"+canary+"\n")),
 	} {
 		text := minimal + "    " + line + "\n" + strings.NewReplacer("organizations:\n", "", "acme", "globex", "1dbf", "2dbf").Replace(minimal)
-		cfg, err := config.Load(config.LoadOptions{Path: writeFile(t, "config.yaml", text), PathGiven: true})
+		cfg, err := config.Load(writeFile(t, "config.yaml", text), os.LookupEnv)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,41 +71,6 @@ func (z *zoned) Next(t time.Time) time.Time {
 	}
 }
 
-// shiftsWithin is how far ahead Shifts looks, in years.
-const shiftsWithin = 2
-
-// Shifts returns the first time after t that a change of the clocks in loc skips,
-// and the first that it repeats, as the clock shows them; zero if there is none
-// in the next two years. Times that another follows within the hour don't count:
-// then there is no gap worth knowing about.
-func (c Cron) Shifts(loc *time.Location, t time.Time) (skipped, repeated time.Time) {
-	clock, err := c.In(time.UTC) // which nothing skips or repeats
-	if _, ok := clock.(*zoned); !ok || err != nil {
-		return skipped, repeated
-	}
-	for last := t.AddDate(shiftsWithin, 0, 0); ; {
-		_, change := t.In(loc).ZoneBounds()
-		if change.IsZero() || change.After(last) {
-			return skipped, repeated
-		}
-		_, before := change.Add(-1).In(loc).Zone()
-		_, after := change.In(loc).Zone()
-		found := &skipped
-		if after < before {
-			found = &repeated
-		}
-		// What the clock shows between these comes never, or twice.
-		from := change.UTC().Add(time.Duration(min(before, after)) * time.Second)
-		to := change.UTC().Add(time.Duration(max(before, after)) * time.Second)
-		for at := clock.Next(from.Add(-1)); !at.IsZero() && at.Before(to); at = clock.Next(at) {
-			if found.IsZero() && clock.Next(at).Sub(at) > time.Hour {
-				*found = at
-			}
-		}
-		t = change
-	}
-}
-
 var errCronShape = errors.New(`want five fields, each within its range (minute 0-59, hour 0-23, day 1-31, month 1-12 or JAN-DEC, weekday 0-6 or SUN-SAT), ` +
 	`a descriptor such as "@hourly", or "@every 30s"`)
 

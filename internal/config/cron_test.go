@@ -63,50 +63,6 @@ func TestCronFiresInItsTimeZone(t *testing.T) {
 	}
 }
 
-func TestShiftsAreTheTimesThatAChangeOfTheClocksSkipsOrRepeats(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		expression              Cron
-		zone, skipped, repeated string
-	}{
-		{"30 2 * * *", "Europe/Berlin", "2027-03-28 02:30", "2027-10-31 02:30"},
-		{"30 2 * * SUN", "Europe/Berlin", "2027-03-28 02:30", "2027-10-31 02:30"},
-		{"30 2 * * MON", "Europe/Berlin", "", ""},
-		{"0 3 * * *", "Europe/Berlin", "", ""},
-		{"0 */2 * * *", "Europe/Berlin", "2027-03-28 02:00", "2027-10-31 02:00"},
-		{"*/20 1,2 * * *", "Europe/Berlin", "2027-03-28 02:40", "2027-10-31 02:40"},
-		{"0 0 * * *", "Asia/Beirut", "2027-03-28 00:00", ""},
-		{"0 12 * * SUN", "Asia/Beirut", "", ""},
-		{"@daily", "America/Santiago", "2027-09-05 00:00", ""},
-		{"0 0 * * *", "Africa/Cairo", "2027-04-30 00:00", ""},
-		{"30 23 * * *", "Africa/Cairo", "", "2027-10-28 23:30"},
-		{"0 0 * * *", "Asia/Tokyo", "", ""},
-		{"30 2 * * *", "UTC", "", ""},
-		{"17 * * * *", "Europe/Berlin", "", ""},
-		{"* * * * *", "Europe/Berlin", "", ""},
-		{"@hourly", "Europe/Berlin", "", ""},
-		{"@every 24h", "Europe/Berlin", "", ""},
-		{"0 0 29 2 *", "Europe/Berlin", "", ""},
-		{"", "Europe/Berlin", "", ""},
-	}
-	show := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return t.Format("2006-01-02 15:04")
-	}
-	for _, tt := range tests {
-		location, err := time.LoadLocation(tt.zone)
-		if err != nil {
-			t.Fatal(err)
-		}
-		skipped, repeated := tt.expression.Shifts(location, time.Date(2027, time.January, 1, 0, 0, 0, 0, time.UTC))
-		if show(skipped) != tt.skipped || show(repeated) != tt.repeated {
-			t.Errorf("%q in %s: skipped %q and repeated %q, want %q and %q", tt.expression, tt.zone, show(skipped), show(repeated), tt.skipped, tt.repeated)
-		}
-	}
-}
-
 // Replicas start at different moments and must agree on every slot.
 func TestEveryFiresAtMultiplesOfTheEpochWheneverItStarts(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 // collects what is wrong. goccy's own decoder reports one mistake and quotes the
 // lines around it, secrets included.
 type decoder struct {
-	LoadOptions
+	source
 	at       map[string]position // where each path was given
 	literal  bool                // a secret stands in the file itself
 	exposed  []string
@@ -43,7 +44,7 @@ func (d *decoder) report(at position, path, format string, args ...any) {
 	if path != "" {
 		message = path + ": " + message
 	}
-	d.problems = append(d.problems, Problem{File: d.Path, Line: at.line, Column: at.column, Message: message})
+	d.problems = append(d.problems, Problem{File: d.path, Line: at.line, Column: at.column, Message: message})
 }
 
 // given reports whether the file has path, even if with a wrong value.
@@ -194,14 +195,14 @@ func homes(t reflect.Type, path string, into map[string][]string) {
 	}
 }
 
-// unknown words the complaint about a key, with the likeliest cure.
+// keyShape is what may be repeated in an error: any key of ours, any typing
+// error in one, but no token or secret, which are longer.
+var keyShape = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,25}$`)
+
+// unknown words the complaint about a key, with the cure.
 func unknown(section, name string, known map[string]key) string {
 	if !keyShape.MatchString(name) {
 		return `this is not a known key; is the space behind a ":" missing?`
-	}
-	names := slices.Sorted(maps.Keys(known))
-	if near := nearest(name, names); near != "" {
-		return fmt.Sprintf("unknown key %s; did you mean %s?", name, near)
 	}
 	all := map[string][]string{}
 	homes(reflect.TypeFor[Config](), "", all)
@@ -209,7 +210,7 @@ func unknown(section, name string, known map[string]key) string {
 	case section == "database" && (name == "user" || name == "password"):
 		return fmt.Sprintf("unknown key %s; it is part of database.url", name)
 	case len(home) == 0:
-		return fmt.Sprintf("unknown key %s; known here: %s", name, strings.Join(names, ", "))
+		return fmt.Sprintf("unknown key %s; known here: %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 	case home[0] == "":
 		return fmt.Sprintf("unknown key %s; it belongs at the left margin", name)
 	default:
@@ -249,9 +250,9 @@ func (d *decoder) scalar(v value, into reflect.Value) {
 	var err error
 	switch n := v.node.(type) {
 	case *ast.StringNode:
-		text, vars, err = expand(n.Value, d.LookupEnv)
+		text, vars, err = expand(n.Value, d.lookupEnv)
 	case *ast.LiteralNode:
-		text, vars, err = expand(n.Value.Value, d.LookupEnv)
+		text, vars, err = expand(n.Value.Value, d.lookupEnv)
 	case *ast.NullNode, nil:
 		d.report(v.at, v.path, `has no value; give it one, write "" for an empty one, or leave the line out`)
 		return

@@ -15,7 +15,7 @@ func TestEnvironmentAloneIsAConfiguration(t *testing.T) {
 		w := newEnv("")
 		delete(w.files, "config.yaml")
 		w.env = env
-		return Load(w.options())
+		return w.load()
 	}
 	want := Default()
 	want.Source = "environment"
@@ -64,7 +64,7 @@ func TestDatabaseURLComesFromTheEnvironmentUnlessTheFileSaysOtherwise(t *testing
 	} {
 		w := newEnv(minimal + text)
 		w.env["DATABASE_URL"] = fromEnv
-		c, err := Load(w.options())
+		c, err := w.load()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,12 +74,12 @@ func TestDatabaseURLComesFromTheEnvironmentUnlessTheFileSaysOtherwise(t *testing
 	}
 }
 
-// TestVariablesOfPostgresAreNamed: the address is right, and what the environment
+// TestVariablesOfPostgresAreThoughtOf: the address is right, and what the environment
 // adds to it is not.
-func TestVariablesOfPostgresAreNamed(t *testing.T) {
+func TestVariablesOfPostgresAreThoughtOf(t *testing.T) {
 	t.Setenv("PGCONNECT_TIMEOUT", "abc")
 	problems := problemsOf(t, newEnv(minimal+"\ndatabase:\n  url: postgres://u@h/db\n"))
-	if len(problems) != 1 || !strings.Contains(problems[0], "PGCONNECT_TIMEOUT") {
-		t.Errorf("problems %q, want one that names the variable", problems)
+	if len(problems) != 1 || !strings.Contains(problems[0], "the variables PG... of the environment") {
+		t.Errorf("problems %q, want one that speaks of the variables", problems)
 	}
 }

@@ -58,7 +58,7 @@ func TestExampleStatesTheDefaults(t *testing.T) {
 	t.Parallel()
 	w := newEnv(readExample(t))
 	w.env = map[string]string{"POLAR_ACCESS_TOKEN": canary}
-	got, err := Load(w.options())
+	got, err := w.load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestExampleLoadsWithoutAnySection(t *testing.T) {
 		}
 		w := newEnv(strings.Join(kept, ""))
 		w.env["POLAR_ACCESS_TOKEN"] = canary
-		got, err := Load(w.options())
+		got, err := w.load()
 		if err != nil {
 			t.Fatalf("without %s: %v", section, err)
 		}
@@ -177,7 +177,7 @@ func TestWarningsNameWhatIsProbablyNotMeant(t *testing.T) {
 	for _, tt := range tests {
 		w := newEnv(tt.text)
 		w.files["config.yaml"].Mode, w.files["token"].Mode = tt.mode, tt.mode
-		c, err := Load(w.options())
+		c, err := w.load()
 		if err != nil {
 			t.Fatalf("%q: %v", tt.text, err)
 		}

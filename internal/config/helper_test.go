@@ -48,18 +48,18 @@ func newEnv(text string) env {
 	}
 }
 
-func (w env) options() LoadOptions {
-	return LoadOptions{
-		LookupEnv: func(name string) (string, bool) { text, ok := w.env[name]; return text, ok },
-		ReadFile:  w.files.ReadFile,
-		Stat:      func(name string) (fs.FileInfo, error) { return w.files.Stat(name) },
-	}
+func (w env) load() (*Config, error) {
+	return source{
+		lookupEnv: func(name string) (string, bool) { text, ok := w.env[name]; return text, ok },
+		readFile:  w.files.ReadFile,
+		stat:      func(name string) (fs.FileInfo, error) { return w.files.Stat(name) },
+	}.load()
 }
 
 // mustLoad loads text as config.yaml.
 func mustLoad(t testing.TB, text string) *Config {
 	t.Helper()
-	c, err := Load(newEnv(text).options())
+	c, err := newEnv(text).load()
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
@@ -69,7 +69,7 @@ func mustLoad(t testing.TB, text string) *Config {
 // problemsOf returns what Load says about w, one string a problem.
 func problemsOf(t testing.TB, w env) []string {
 	t.Helper()
-	c, err := Load(w.options())
+	c, err := w.load()
 	if err == nil {
 		return nil
 	}

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"polarmirror/internal/secret"
@@ -17,99 +20,85 @@ const DefaultPath = "config.yaml"
 // environment stands as File in a problem that is about a variable.
 const environment = "environment"
 
-// LoadOptions says where a configuration comes from. Nil functions are those of
-// the operating system.
-type LoadOptions struct {
-	Path      string // "" = DefaultPath
-	PathGiven bool   // the user asked for Path: it must exist
-
-	LookupEnv func(string) (string, bool)
-	ReadFile  func(string) ([]byte, error)
-	Stat      func(string) (fs.FileInfo, error)
+// A source is where a configuration comes from.
+type source struct {
+	path      string
+	lookupEnv func(string) (string, bool)
+	readFile  func(string) ([]byte, error)
+	stat      func(string) (fs.FileInfo, error)
 }
 
-// Load reads the configuration: the file, or, where none is there, the
-// environment alone. Its errors are of type [*Error].
+// Load reads the configuration: the file at path, or, where none was asked for and
+// none is at [DefaultPath], the environment alone. Its errors are of type [*Error].
 //
 // A file that does not name database.url takes it from DATABASE_URL. Without a
 // file, POLAR_ACCESS_TOKEN is the one organization, "default", with the id from
 // POLAR_ORGANIZATION_ID or none; POLAR_SERVER is production or sandbox.
-func Load(opts LoadOptions) (*Config, error) {
-	opts = opts.withDefaults()
-	source, err := opts.ReadFile(opts.Path)
-	switch {
-	case err == nil && len(source) > maxFile:
-		return nil, complain(opts.Path, "%v", errTooLong)
-	case err == nil:
-		return fromFile(opts, source)
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, complain(opts.Path, "read the configuration: %v", fileReason(err))
-	case opts.PathGiven:
-		return nil, complain(opts.Path, "there is no such file; copy config.example.yaml there, or leave --config out")
-	}
-	return fromEnvironment(opts)
+func Load(path string, lookupEnv func(string) (string, bool)) (*Config, error) {
+	return source{path, lookupEnv, readFile, os.Stat}.load()
 }
 
-func (o LoadOptions) withDefaults() LoadOptions {
-	if o.Path == "" {
-		o.Path = DefaultPath
+func (s source) load() (*Config, error) {
+	asked := s.path != ""
+	s.path = cmp.Or(s.path, DefaultPath)
+	text, err := s.readFile(s.path)
+	switch {
+	case err == nil && len(text) > maxFile:
+		return nil, complain(s.path, "%v", errTooLong)
+	case err == nil:
+		return s.fromFile(text)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, complain(s.path, "read the configuration: %v", fileReason(err))
+	case asked:
+		return nil, complain(s.path, "there is no such file; copy config.example.yaml there, or leave --config out")
 	}
-	if o.LookupEnv == nil {
-		o.LookupEnv = os.LookupEnv
-	}
-	if o.ReadFile == nil {
-		o.ReadFile = readFile
-	}
-	if o.Stat == nil {
-		o.Stat = os.Stat
-	}
-	return o
+	return s.fromEnvironment()
 }
 
 // readable reports whether everyone on the machine can read a file.
-func (o LoadOptions) readable(name string) bool {
-	info, err := o.Stat(name)
+func (s source) readable(name string) bool {
+	info, err := s.stat(name)
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0
 }
 
-func fromFile(opts LoadOptions, source []byte) (*Config, error) {
+func (s source) fromFile(text []byte) (*Config, error) {
 	// Editors of some systems begin a file with this mark; in YAML it is nothing.
-	body, problem := parse([]byte(strings.TrimPrefix(string(source), "\ufeff")))
+	body, problem := parse(bytes.TrimPrefix(text, []byte("\ufeff")))
 	if problem != nil {
-		problem.File = opts.Path
+		problem.File = s.path
 		return nil, &Error{Problems: []Problem{*problem}}
 	}
 	c := Default()
-	c.Source = opts.Path
-	d := &decoder{LoadOptions: opts, at: map[string]position{}}
+	c.Source = s.path
+	d := &decoder{source: s, at: map[string]position{}}
 	d.decode(value{node: body}, position{1, 1}, reflect.ValueOf(c).Elem())
 	d.validate(c)
 	if !d.given("database.url") {
-		d.problems = append(d.problems, databaseFromEnvironment(c, opts.LookupEnv)...)
+		d.problems = append(d.problems, s.databaseFromEnvironment(c)...)
 	}
 	if err := errorOf(d.problems); err != nil {
 		return nil, err
 	}
 	c.exposed = d.exposed
-	if d.literal && opts.readable(opts.Path) {
-		c.exposed = append(c.exposed, opts.Path+" holds secrets and everyone on this machine can read it; run chmod o-r on it, or keep them in the environment")
+	if d.literal && s.readable(s.path) {
+		c.exposed = append(c.exposed, s.path+" holds secrets and everyone on this machine can read it; run chmod o-r on it, or keep them in the environment")
 	}
 	return c, nil
 }
 
 // fromEnvironment makes the configuration of a user who has a token and no file.
-func fromEnvironment(opts LoadOptions) (*Config, error) {
+func (s source) fromEnvironment() (*Config, error) {
 	get := func(name string) string {
-		text, _ := opts.LookupEnv(name)
+		text, _ := s.lookupEnv(name)
 		return text
 	}
 	token := get("POLAR_ACCESS_TOKEN")
 	if token == "" {
-		return nil, complain("", "there is nothing to mirror yet: set POLAR_ACCESS_TOKEN, or write a %s (see config.example.yaml), or try syncd --demo, which needs neither", opts.Path)
+		return nil, complain("", "there is nothing to mirror yet: set POLAR_ACCESS_TOKEN, or write a %s (see config.example.yaml), or try syncd --demo, which needs neither", s.path)
 	}
 	c := Default()
 	c.Source = environment
-	problems := databaseFromEnvironment(c, opts.LookupEnv)
+	problems := s.databaseFromEnvironment(c)
 	check := func(name string, err error) {
 		if err != nil {
 			problems = append(problems, Problem{File: environment, Message: fmt.Sprintf("%s: %v", name, err)})
@@ -145,8 +134,8 @@ func (p *Polar) choose(server string) error {
 	return nil
 }
 
-func databaseFromEnvironment(c *Config, lookup func(string) (string, bool)) []Problem {
-	text, _ := lookup("DATABASE_URL")
+func (s source) databaseFromEnvironment(c *Config) []Problem {
+	text, _ := s.lookupEnv("DATABASE_URL")
 	if text == "" {
 		return nil
 	}
@@ -163,22 +152,17 @@ func (c *Config) Only(names ...string) (*Config, error) {
 	if len(names) == 0 {
 		return c, nil
 	}
-	wanted := make(map[string]bool, len(names))
-	for _, name := range names {
-		wanted[name] = true
-	}
 	only := *c
 	only.Organizations = nil
 	var known []string
 	for _, o := range c.Organizations {
 		known = append(known, o.Name)
-		if wanted[o.Name] {
+		if slices.Contains(names, o.Name) {
 			only.Organizations = append(only.Organizations, o)
-			delete(wanted, o.Name)
 		}
 	}
 	for _, name := range names {
-		if wanted[name] {
+		if !slices.Contains(known, name) {
 			return nil, complain(c.Source, "there is no organization %.64q; configured: %s", name, strings.Join(known, ", "))
 		}
 	}

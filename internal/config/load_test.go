@@ -111,7 +111,7 @@ sync:
   max_delete_fraction: ${FRACTION}
 `)
 	w.env["TIMEOUT"], w.env["FRACTION"], w.env["FULL"] = "5s", "0.5", "@daily"
-	got, err := Load(w.options())
+	got, err := w.load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestVariableStaysOneScalar(t *testing.T) {
 		})).Draw(t, "env")
 		w := newEnv(minimal + "    filter:\n      external_customer_id:\n        - a${X}b\n        - ${X}\nhistory: {keep: 1h}\n")
 		w.env["X"] = env
-		c, err := Load(w.options())
+		c, err := w.load()
 		if err != nil {
 			t.Fatalf("%q: %v", env, err)
 		}
@@ -186,7 +186,7 @@ func TestLoadReadsTheRealFileSystem(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err := Load(LoadOptions{Path: path, PathGiven: true})
+	c, err := Load(path, os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(minimal + more)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		c, err := Load(newEnv(text).options())
+		c, err := newEnv(text).load()
 		if err == nil {
 			usable(t, c)
 			return

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -95,7 +94,7 @@ func (d *decoder) setCredential(c *Credential, v value, text string, fromEnv boo
 	if !fromEnv && keepsNoSecret(text) {
 		name = text
 	}
-	if _, err := readSecret(d.ReadFile, text, name, secrets[rule]); err != nil {
+	if _, err := readSecret(d.readFile, text, name, secrets[rule]); err != nil {
 		return err
 	}
 	if d.readable(text) {
@@ -178,13 +177,11 @@ func parseDuration(text string, tag reflect.StructTag) (time.Duration, error) {
 }
 
 func parseBool(text string) (bool, error) {
-	switch text {
-	case "true", "True", "TRUE":
-		return true, nil
-	case "false", "False", "FALSE":
-		return false, nil
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, errors.New("want true or false")
 	}
-	return false, errors.New("want true or false")
+	return b, nil
 }
 
 func parseLocation(text string) (*time.Location, error) {
@@ -340,25 +337,9 @@ func databaseURL(text string) error {
 	case u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return errors.New("not a Postgres address; write one " + form)
 	case refused != nil:
-		return errors.New("no Postgres client accepts it; check the port, sslmode, the certificate files and the parameters after '?'" + postgresVariables() + "; write one " + form)
+		return errors.New("no Postgres client accepts it; check the port, sslmode, the certificate files, the parameters after '?' and the variables PG... of the environment; write one " + form)
 	}
 	return nil
-}
-
-// postgresVariables names the variables of the environment that Postgres clients
-// read beside the address, and that may be what is wrong.
-func postgresVariables() string {
-	var names []string
-	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		return ""
-	}
-	slices.Sort(names)
-	return ", and what these variables of the environment add to it: " + strings.Join(names, ", ")
 }
 
 // severalAts reports whether more than one @ stands before the path. Of a
