@@ -21,9 +21,8 @@ type Block struct {
 }
 
 // Blocks returns the fenced blocks of the Markdown file at path, in their order.
-// Fences are three or more backticks or tildes; as CommonMark has it, a block
-// ends at a fence of the same sign that is at least as long. A fence that is
-// indented, in a list for one, takes its indentation from the lines in it.
+// Fences are three backticks. A fence that is indented, in a list for one, takes its
+// indentation from the lines in it.
 func Blocks(t testing.TB, path string) []Block {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -37,34 +36,30 @@ func Blocks(t testing.TB, path string) []Block {
 	return blocks
 }
 
-var (
-	fenceLine   = regexp.MustCompile("^( *)(`{3,}|~{3,}) *([^` ]*)([^`]*)$") // indentation, fence, first word, rest
-	headingLine = regexp.MustCompile(`^#{1,6} +(.*?) *$`)
-)
+var headingLine = regexp.MustCompile(`^#{1,6} +(.*?)\s*$`)
 
 // parse returns the blocks of text, and the line of a fence left open, else 0.
 func parse(text string) (blocks []Block, open int) {
-	var heading, fence string
+	var heading, margin string
 	var block Block
-	number, indent := 0, 0
+	number := 0
 	for line := range strings.Lines(text) {
 		number++
-		line = strings.TrimRight(line, "\r\n")
-		m := fenceLine.FindStringSubmatch(line)
+		indent, language, fence := strings.Cut(line, "```")
+		fence = fence && strings.TrimSpace(indent) == ""
 		switch {
-		case open == 0 && m != nil:
-			open, indent, fence = number, len(m[1]), m[2]
-			block = Block{Line: number + 1, Heading: heading, Language: m[3]}
-		case open == 0:
+		case fence && open > 0:
+			blocks = append(blocks, block)
+			open = 0
+		case fence:
+			open, margin = number, indent
+			block = Block{Line: number + 1, Heading: heading, Language: strings.TrimSpace(language)}
+		case open > 0:
+			block.Text += strings.TrimPrefix(line, margin)
+		default:
 			if title := headingLine.FindStringSubmatch(line); title != nil {
 				heading = title[1]
 			}
-		case m != nil && strings.HasPrefix(m[2], fence) && m[3]+strings.TrimSpace(m[4]) == "":
-			blocks = append(blocks, block)
-			open = 0
-		default:
-			cut := min(indent, len(line))
-			block.Text += strings.TrimLeft(line[:cut], " ") + line[cut:] + "\n"
 		}
 	}
 	return blocks, open

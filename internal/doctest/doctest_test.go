@@ -15,18 +15,16 @@ const document = "# First\n" +
 	"# not a heading\n" +
 	"```\n" +
 	"\n" +
-	"```inline``` is no fence\n" +
 	"#nor a heading\n" +
 	"\n" +
 	"## Second one\n" +
 	"\n" +
 	"1. A list:\n" +
 	"\n" +
-	"   ~~~~ sh more words\n" +
+	"   ```sh\n" +
 	"   echo\n" +
-	"     ~~~\n" +
+	"     two\n" +
 	"   ```\n" +
-	"   ~~~~\n" +
 	"\n" +
 	"```\n" +
 	"\n" +
@@ -40,8 +38,8 @@ func TestEveryBlockIsFoundWithItsPlace(t *testing.T) {
 	}
 	want := []Block{
 		{Line: 4, Language: "sql", Text: "SELECT 1\n# not a heading\n", Heading: "First"},
-		{Line: 16, Language: "sh", Text: "echo\n  ~~~\n```\n", Heading: "Second one"},
-		{Line: 22, Text: "\n", Heading: "Second one"},
+		{Line: 15, Language: "sh", Text: "echo\n  two\n", Heading: "Second one"},
+		{Line: 20, Text: "\n", Heading: "Second one"},
 	}
 	if diff := cmp.Diff(want, Blocks(t, path)); diff != "" {
 		t.Error(diff)
