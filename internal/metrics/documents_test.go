@@ -78,9 +78,12 @@ func TestEveryMetricIsDocumentedAsItIs(t *testing.T) {
 			t.Errorf("docs/operations.md speaks of %s, which does not exist", name)
 		}
 	}
-	for name, outcomes := range map[string][]string{"syncd_webhook_deliveries_total": deliveryOutcomes(), "syncd_webhook_events_total": processingOutcomes()} {
+	for name, outcomes := range map[string][]string{
+		"syncd_webhook_deliveries_total": {"accepted", "duplicate", "forged", "too_old", "malformed", "too_large", "wrong_method", "unavailable"},
+		"syncd_webhook_events_total":     processingOutcomes(),
+	} {
 		row := regexp.MustCompile("(?m)^\\| `" + name + "` .*$").FindString(text)
-		for _, outcome := range append(outcomes, "other") {
+		for _, outcome := range outcomes {
 			if !strings.Contains(row, "`"+outcome+"`") {
 				t.Errorf("outcome %s of %s is not documented", outcome, name)
 			}

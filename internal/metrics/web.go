@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"slices"
 	"strconv"
 	"time"
 
@@ -38,25 +37,11 @@ func (m *Metrics) Beat(sent bool) {
 	m.beats.WithLabelValues(outcome).Inc()
 }
 
-// deliveryOutcomes are what can be answered to a webhook delivery; what is none
-// of them counts as "other".
-func deliveryOutcomes() []string {
-	return []string{
-		"accepted",     // kept, to be applied
-		"duplicate",    // kept before
-		"forged",       // not signed by who may sign it, or for nobody
-		"too_old",      // genuine, but sent too long ago or ahead
-		"malformed",    // genuine, but not to be understood
-		"too_large",    // the body is over the limit
-		"wrong_method", // no POST
-		"unavailable",  // the database could not keep it; Polar sends it again
-	}
-}
-
-// WebhookReceived says what was answered to a webhook delivery. An organization
-// that is not configured, which anyone may write into a URL, counts as another.
+// WebhookReceived says what was answered to a webhook delivery: the outcome is one
+// of few. An organization that is not configured, which anyone may write into a URL,
+// counts as another.
 func (m *Metrics) WebhookReceived(organization, outcome string) {
-	m.deliveries.WithLabelValues(m.label(organization), known(outcome, deliveryOutcomes())).Inc()
+	m.deliveries.WithLabelValues(m.label(organization), outcome).Inc()
 }
 
 // processingOutcomes are what an attempt to apply a delivery may lead to.
@@ -76,11 +61,4 @@ func (m *Metrics) WebhookProcessed(organization string, result store.DeliveryRes
 	if result.Status == store.DeliveryApplied {
 		m.applyTime.Observe(max(0, delay.Seconds()))
 	}
-}
-
-func known(outcome string, outcomes []string) string {
-	if slices.Contains(outcomes, outcome) {
-		return outcome
-	}
-	return "other"
 }
