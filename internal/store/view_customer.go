@@ -115,8 +115,8 @@ type HistoryRow struct {
 }
 
 // Changes returns what changed on some customer meters before a moment (zero:
-// now), the newest first, at most limit. States carried over from a month that
-// was dropped are no changes.
+// now), the newest first, at most limit. States that differ in nothing shown here, and
+// those carried over from a month that was dropped, are no changes.
 func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]HistoryRow, error) {
 	const sql = `
 SELECT
@@ -127,9 +127,9 @@ SELECT
     h.consumed_units::text,
     h.credited_units,
     h.balance::text,
-    coalesce((h.consumed_units - p.consumed_units)::text, ''),
-    coalesce((h.credited_units::numeric - p.credited_units)::text, ''),
-    coalesce((h.balance - p.balance)::text, '')
+    coalesce(h.consumed_by::text, ''),
+    coalesce(h.credited_by::text, ''),
+    coalesce(h.balance_by::text, '')
   FROM unnest($1::uuid[]) AS w (id)
  CROSS JOIN LATERAL (
       SELECT
@@ -139,25 +139,31 @@ SELECT
           c.deleted,
           c.consumed_units,
           c.credited_units,
-          c.balance
+          c.balance,
+          c.consumed_units - p.consumed_units AS consumed_by,
+          c.credited_units::numeric - p.credited_units AS credited_by,
+          c.balance - p.balance AS balance_by
         FROM polar.customer_meter_history c
+        LEFT JOIN LATERAL (
+            SELECT
+                s.consumed_units,
+                s.credited_units,
+                s.balance,
+                s.deleted
+              FROM polar.customer_meter_history s
+             WHERE s.customer_meter_id = c.customer_meter_id
+               AND s.observed_at < c.observed_at
+             ORDER BY s.observed_at DESC
+             LIMIT 1
+        ) p ON true
        WHERE c.customer_meter_id = w.id
          AND c.source <> 'carried'
          AND c.observed_at < coalesce($2, 'infinity'::timestamptz)
+         AND (c.consumed_units, c.credited_units, c.balance, c.deleted)
+             IS DISTINCT FROM (p.consumed_units, p.credited_units, p.balance, p.deleted)
        ORDER BY c.observed_at DESC
        LIMIT $3
   ) h
-  LEFT JOIN LATERAL (
-      SELECT
-          s.consumed_units,
-          s.credited_units,
-          s.balance
-        FROM polar.customer_meter_history s
-       WHERE s.customer_meter_id = h.customer_meter_id
-         AND s.observed_at < h.observed_at
-       ORDER BY s.observed_at DESC
-       LIMIT 1
-  ) p ON true
  ORDER BY h.observed_at DESC, h.customer_meter_id
  LIMIT $3`
 	return collect(ctx, v.tx, "read changes", pgx.RowToStructByPos[HistoryRow], sql, column(customerMeters, id), timestamp(before), limit)
