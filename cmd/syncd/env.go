@@ -133,7 +133,7 @@ func (p *program) openMirror(ctx context.Context, quiet bool) (*env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e, p.join(e, nil, nil, p.screen)
+	return e, p.join(e, nil, nil)
 }
 
 // openEnv opens the database, with its schema brought up to date, and the demo's
@@ -161,7 +161,7 @@ func (p *program) openEnv(ctx context.Context, cfg *config.Config) (*env, error)
 }
 
 // join makes the mirror of the configured organizations. Observers may be nil.
-func (p *program) join(e *env, requests fetch.Observer, runs mirror.Observer, progress ...mirror.Progress) (err error) {
+func (p *program) join(e *env, requests fetch.Observer, runs mirror.Observer) (err error) {
 	organizations, err := p.organizations(e.cfg, requests)
 	if err != nil {
 		return err
@@ -174,7 +174,7 @@ func (p *program) join(e *env, requests fetch.Observer, runs mirror.Observer, pr
 		Organizations:     organizations,
 		Store:             e.db.Store,
 		Log:               p.log,
-		Progress:          progress,
+		Progress:          []mirror.Progress{p.screen},
 		Observer:          runs,
 		Source:            source,
 		Concurrency:       e.cfg.Sync.Concurrency,

@@ -37,7 +37,7 @@ func TestLongWalkIsLoggedWithItsTimeLeft(t *testing.T) {
 		}
 		want := []map[string]any{
 			{"organization": "acme", "pages": int64(1), "rows": int64(100), "remaining": int64(900)},
-			{"organization": "acme", "pages": int64(2), "rows": int64(200), "remaining": int64(800), "time_left": 81 * time.Second},
+			{"organization": "acme", "pages": int64(2), "rows": int64(200), "remaining": int64(800), "time_left": 90 * time.Second},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

@@ -62,16 +62,15 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		return err
 	}
 	pulse := newPulse(cfg, e.db, observed.Beat, p.log)
-	walks := new(web.Walks)
 	p.showProgress(false)
-	if err := p.join(e, observed, runObserver{observed, pulse}, p.screen, walks); err != nil {
+	if err := p.join(e, observed, runObserver{observed, pulse}); err != nil {
 		return err
 	}
 	inbox := e.mirror.Inbox(mirror.InboxOptions{Observe: observed.WebhookProcessed})
 	page := web.NewPage(web.PageOptions{
 		Store:    e.db.Store,
 		Settings: pageSettings(cfg, schedules),
-		Walks:    walks,
+		Walk:     p.screen.Walk,
 		Version:  thisBuild().version,
 		Log:      p.log,
 	})

@@ -15,63 +15,33 @@ import (
 	"polarmirror/internal/mirror"
 )
 
-var noon = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
-
-func TestSpeedIsThatOfTheLastSeconds(t *testing.T) {
-	t.Parallel()
-	var s Speed
-	// Ten times slower after a minute: what came before must be forgotten.
-	rows, got := 0, 0.0
-	for second := range 120 {
-		step := 1000
-		if second >= 60 {
-			step = 100
-		}
-		rows += step
-		got = s.Add(noon.Add(time.Duration(second)*time.Second), rows)
-	}
-	if got != 100 {
-		t.Errorf("%v rows a second, want 100", got)
-	}
-}
-
-func TestSpeedOfWhatHasNotMovedIsZero(t *testing.T) {
-	t.Parallel()
-	var s Speed
-	for second, rows := range []int{0, 0, 0} {
-		if got := s.Add(noon.Add(time.Duration(second)*time.Second), rows); got != 0 {
-			t.Errorf("%v rows a second after %d s", got, second)
-		}
-	}
-	if got := s.Add(noon.Add(-time.Second), 10); got != 0 { // a clock set back
-		t.Errorf("%v rows a second", got)
-	}
-}
-
-func TestTimeLeftRunsDownBetweenTwoPages(t *testing.T) {
+func TestWalkTellsItsPaceAndTheTimeLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := NewScreen(nil) // without bars, nothing is drawn
-		var w *walk
 		var got []string
-		note := func() {
-			text := (*w.text.Load())()
-			got = append(got, text[strings.LastIndex(text, "  ")+2:])
-		}
-		set := func(left time.Duration) {
-			s.Walking("acme", mirror.Position{Left: left})
+		var w *walk
+		note := func() { got = append(got, (*w.text.Load())[19:]) }
+		for i, left := range []time.Duration{-1, 90 * time.Second, 0} {
+			s.Walking("acme", mirror.Position{Rows: 1000 * i, Left: left})
 			w = s.walks["acme"]
 			note()
+			time.Sleep(10 * time.Second)
 		}
-		set(-1)
-		set(90 * time.Second)
-		time.Sleep(patience)
+		if at, ok := s.Walk("acme"); !ok || at.Rows != 2000 {
+			t.Errorf("it is at %+v (there: %t)", at, ok)
+		}
+		s.Walked("acme", mirror.Position{Rows: 3000}, nil)
 		note()
-		time.Sleep(5 * time.Minute)
-		note()
-		s.Walked("acme", mirror.Position{}, nil)
-		note()
-		want := []string{"time left unknown", "1m 30s left", "1m 29s left", "0s left", "done after 5m 1s"}
+		if at, ok := s.Walk("acme"); ok {
+			t.Errorf("after its end it is at %+v", at)
+		}
+		want := []string{
+			"          0 rows         0 rows/s  time left unknown",
+			"      1,000 rows       100 rows/s  1m 30s left",
+			"      2,000 rows       100 rows/s  0s left",
+			"      3,000 rows       100 rows/s  done after 30s",
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}

@@ -69,46 +69,39 @@ func (s *Screen) Write(lines []byte) (int, error) {
 // Sync is for loggers: nothing is held back.
 func (s *Screen) Sync() error { return nil }
 
-// A walk is one that goes on.
-type walk struct {
-	began, since time.Time // since when it is where it is
-	at           mirror.Position
-	speed        Speed
-	rate         float64  // rows a second
-	bar          *mpb.Bar // nil until it is shown
+// A Walk is where a walk is that goes on.
+type Walk struct {
+	Organization string
+	mirror.Position
+	Rate float64 // rows a second, since it began in this process
+}
 
-	// text returns what stands behind the bar. The goroutine that draws asks for
-	// it, so it reads nothing that may change.
-	text atomic.Pointer[func() string]
+type walk struct {
+	Walk
+	began time.Time
+	bar   *mpb.Bar               // nil until it is shown
+	text  atomic.Pointer[string] // what stands behind the bar, for the goroutine that draws
 }
 
 // Walking implements [mirror.Progress].
 func (s *Screen) Walking(organization string, at mirror.Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
 	w := s.walks[organization]
 	if w == nil {
-		w = &walk{began: now}
+		w = &walk{began: time.Now()}
+		w.Organization = organization
 		s.walks[organization] = w
 	}
-	w.at, w.since, w.rate = at, now, w.speed.Add(now, at.Rows)
-	w.describe(func() string {
-		if at.Left < 0 {
-			return "time left unknown"
-		}
-		return Span(timeLeft(at, now)) + " left"
-	})
-	if s.visible && w.bar == nil && (s.keep || now.Sub(w.began) > patience) {
-		s.show(organization, w)
+	left := "time left unknown"
+	if at.Left >= 0 {
+		left = Span(at.Left.Round(time.Second)) + " left"
+	}
+	w.move(at, left)
+	if s.visible && w.bar == nil && (s.keep || time.Since(w.began) > patience) {
+		s.show(w)
 	}
 	w.draw()
-}
-
-// timeLeft is how long a walk will take from now on that was at a position some time
-// ago: pages may be seconds apart.
-func timeLeft(at mirror.Position, since time.Time) time.Duration {
-	return max(at.Left-time.Since(since), 0).Round(time.Second)
 }
 
 // Walked implements [mirror.Progress].
@@ -123,16 +116,18 @@ func (s *Screen) Walked(organization string, at mirror.Position, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if w := s.walks[organization]; w != nil {
-		w.at = at
-		s.end(organization, w, outcome)
+		s.end(w, at, outcome)
 	}
 }
 
-// A Walk is where a walk is, with the time that is left now.
-type Walk struct {
-	Organization string
-	mirror.Position
-	Rate float64 // rows a second
+// Walk returns where the organization's walk is, if one goes on.
+func (s *Screen) Walk(organization string) (at mirror.Position, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.walks[organization]; w != nil {
+		return w.Position, true
+	}
+	return at, false
 }
 
 // Walks returns the walks that go on.
@@ -140,12 +135,8 @@ func (s *Screen) Walks() []Walk {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var walks []Walk
-	for organization, w := range s.walks {
-		at := w.at
-		if at.Left >= 0 {
-			at.Left = timeLeft(at, w.since)
-		}
-		walks = append(walks, Walk{organization, at, w.rate})
+	for _, w := range s.walks {
+		walks = append(walks, w.Walk)
 	}
 	return walks
 }
@@ -154,35 +145,34 @@ func (s *Screen) Walks() []Walk {
 func (s *Screen) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for organization, w := range s.walks {
-		s.end(organization, w, "stopped")
+	for _, w := range s.walks {
+		s.end(w, w.Position, "stopped")
 	}
 }
 
-// describe sets the text behind the bar, which ends with ending.
-func (w *walk) describe(ending func() string) {
-	at, rate, percent, pages := w.at, w.rate, "", "pages"
+// move notes where the walk is; the text behind its bar ends with ending.
+func (w *walk) move(at mirror.Position, ending string) {
+	w.Position, w.Rate = at, float64(at.Rows)/max(time.Since(w.began), time.Millisecond).Seconds()
+	percent, pages := "", "pages"
 	if at.Total > 0 {
 		percent = fmt.Sprintf("%d%%", 100*(at.Total-at.Remaining)/at.Total)
 	}
 	if at.Pages == 1 {
 		pages = "page "
 	}
-	text := func() string {
-		return fmt.Sprintf(" %4s %6s %s %11s rows %9s rows/s  %s", percent,
-			Count(int64(at.Pages)), pages, Count(int64(at.Rows)), Count(int64(rate)), ending())
-	}
+	text := fmt.Sprintf(" %4s %6s %s %11s rows %9s rows/s  %s", percent,
+		Count(int64(at.Pages)), pages, Count(int64(at.Rows)), Count(int64(w.Rate)), ending)
 	w.text.Store(&text)
 }
 
 func (w *walk) draw() {
 	if w.bar != nil {
-		w.bar.SetTotal(int64(w.at.Total), false)
-		w.bar.SetCurrent(int64(w.at.Total - w.at.Remaining))
+		w.bar.SetTotal(int64(w.Total), false)
+		w.bar.SetCurrent(int64(w.Total - w.Remaining))
 	}
 }
 
-func (s *Screen) show(organization string, w *walk) {
+func (s *Screen) show(w *walk) {
 	if s.bars == nil {
 		s.bars = mpb.New(mpb.WithOutput(s.out), mpb.WithAutoRefresh())
 	}
@@ -191,20 +181,18 @@ func (s *Screen) show(organization string, w *walk) {
 	w.bar = s.bars.New(0, mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("█").Padding("░"),
 		mpb.BarWidth(barWidth),
 		mpb.BarOptional(mpb.BarRemoveOnComplete(), !s.keep),
-		mpb.PrependDecorators(decor.Name(Clean(organization), decor.WCSyncSpaceR)),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return (*w.text.Load())() }, decor.WCSyncSpaceR)))
+		mpb.PrependDecorators(decor.Name(Clean(w.Organization), decor.WCSyncSpaceR)),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return *w.text.Load() }, decor.WCSyncSpaceR)))
 }
 
-func (s *Screen) end(organization string, w *walk, outcome string) {
-	delete(s.walks, organization)
-	took := max(time.Since(w.began), time.Millisecond)
-	w.rate = float64(w.at.Rows) / took.Seconds()
-	w.describe(func() string { return outcome + " after " + Span(took) })
+func (s *Screen) end(w *walk, at mirror.Position, outcome string) {
+	delete(s.walks, w.Organization)
+	w.move(at, outcome+" after "+Span(time.Since(w.began)))
 	if w.bar == nil {
 		return
 	}
 	w.draw()
-	if w.at.Remaining <= 0 {
+	if at.Remaining <= 0 {
 		w.bar.SetTotal(-1, true)
 	} else {
 		w.bar.Abort(!s.keep)
@@ -215,32 +203,4 @@ func (s *Screen) end(organization string, w *walk, outcome string) {
 		s.bars.Wait()
 		s.bars = nil
 	}
-}
-
-// speedWindow is the time over which speed is measured, at least: long enough to be
-// steady, short enough to notice that some pages are slower than others.
-const speedWindow = 8 * time.Second
-
-// A Speed tells how fast work went lately. Its zero value is ready for use.
-type Speed struct{ from, next point } // where the work was at the start of this window, and of the next
-
-type point struct {
-	at   time.Time
-	rows int
-}
-
-// Add notes how many rows have been handled at a time and returns how many were so
-// each second, over the last one or two windows; 0 if that is not known yet.
-func (s *Speed) Add(at time.Time, rows int) float64 {
-	now := point{at, rows}
-	if s.from.at.IsZero() {
-		s.from, s.next = now, now
-	}
-	if at.Sub(s.next.at) >= speedWindow {
-		s.from, s.next = s.next, now
-	}
-	if passed := at.Sub(s.from.at); passed > 0 {
-		return float64(rows-s.from.rows) / passed.Seconds()
-	}
-	return 0
 }

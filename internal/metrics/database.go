@@ -37,121 +37,118 @@ const (
 // WatchDatabase adds what only the database knows. Call it once, with the
 // configured organizations.
 func (m *Metrics) WatchDatabase(db Database, organizations []store.Organization) {
-	m.registry.MustRegister(newDatabaseCollector(db, organizations, m.log))
+	status := recent.Options{Timeout: statusTimeout, Keep: statusKeep, Rest: rest}
+	sizes := recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}
+	m.registry.MustRegister(&databaseCollector{
+		db:  db,
+		log: m.log,
+		status: recent.New(status, func(ctx context.Context, _ struct{}) ([]store.OrgStatus, error) {
+			if err := db.Ready(ctx); err != nil {
+				return nil, err
+			}
+			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
+		}),
+		sizes: recent.New(sizes, func(ctx context.Context, _ struct{}) ([]store.OrgStatus, error) {
+			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations, CountRows: true})
+		}),
+	})
 }
 
 // A databaseCollector asks at a scrape, but seldom more often than needed. While
 // the database does not answer, the ages that it told last go on growing.
 type databaseCollector struct {
-	db     Database
-	log    *zap.Logger
-	status *recent.Value[[]store.OrgStatus]
-	sizes  *recent.Value[[]store.OrgStatus]
-
-	up, age, success, exact, method, took, failing, silent *prometheus.Desc
-	live, suspects, rejected                               *prometheus.Desc
-	pool                                                   poolDescs
+	db            Database
+	log           *zap.Logger
+	status, sizes *recent.Cache[struct{}, []store.OrgStatus]
 }
 
-func newDatabaseCollector(db Database, organizations []store.Organization, log *zap.Logger) *databaseCollector {
-	c := &databaseCollector{db: db, log: log}
-	c.status = recent.New(recent.Options{Timeout: statusTimeout, Keep: statusKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
-		if err := db.Ready(ctx); err != nil {
-			return nil, err
-		}
-		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
-	})
-	c.sizes = recent.New(recent.Options{Timeout: sizesTimeout, Keep: sizesKeep, Rest: rest}, func(ctx context.Context) ([]store.OrgStatus, error) {
-		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations, CountRows: true})
-	})
-	c.up = desc("database_up", "Whether the database answered and accepts writes: 1 or 0.")
-	c.age = desc("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", "organization")
-	c.success = desc("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", "organization", "kind")
-	c.took = desc("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", "organization", "kind")
-	c.exact = desc("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", "organization")
-	c.method = desc("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", "organization", "method")
-	c.failing = desc("failing", "Whether a run failed and none has made up for it since: 1 or 0.", "organization")
-	c.silent = desc("webhooks_silent", "Whether a run found a change that no webhook announced, and none has arrived since: 1 or 0.", "organization")
-	c.live = desc("live_rows", "Customer meters that Polar has and the configured filter lets in.", "organization")
-	c.suspects = desc("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", "organization")
-	c.rejected = desc("rejected_rows", "Rows from Polar that could not be mirrored, of the last 30 days.", "organization")
-	c.pool = newPoolDescs()
-	return c
-}
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, labels, nil)
-}
-
-// Describe is of [prometheus.Collector].
-func (c *databaseCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.up, c.age, c.success, c.took, c.exact, c.method, c.failing, c.silent, c.live, c.suspects, c.rejected} {
-		to <- d
-	}
-	c.pool.describe(to)
-}
+// Describe is of [prometheus.Collector]. It describes nothing: what a scrape shows
+// depends on the database.
+func (c *databaseCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect is of [prometheus.Collector].
 func (c *databaseCollector) Collect(to chan<- prometheus.Metric) {
-	c.collectStatus(to)
-	c.collectSizes(to)
-	c.pool.collect(to, c.db.PoolStat())
+	s := scrape{to}
+	c.collectStatus(s)
+	c.collectSizes(s)
+	s.collectPool(c.db.PoolStat())
 }
 
-func (c *databaseCollector) collectStatus(to chan<- prometheus.Metric) {
-	_, err := c.status.Get(context.Background()) // it ends with its own time-out
+func (c *databaseCollector) collectStatus(to scrape) {
+	last, err := c.status.Get(context.Background(), struct{}{}) // it ends with its own time-out
 	if err != nil {
 		c.log.Warn("scrape without the database", zap.Error(err))
 	}
-	gauge(to, c.up, oneIf(err == nil))
-	last, known := c.status.Last()
-	if !known {
-		return
-	}
-	for _, s := range last.Value {
-		name := s.Organization
+	to.gauge("database_up", "Whether the database answered and accepts writes: 1 or 0.", oneIf(err == nil))
+	for _, s := range last.Value { // none if it never answered
+		organization := label{"organization", s.Organization}
 		age := math.Inf(1)
 		if s.Age != nil {
 			age = (*s.Age + time.Since(last.At)).Seconds()
 		}
-		gauge(to, c.age, age, name)
-		c.collectRun(to, name, store.Full, s.LastFull)
-		c.collectRun(to, name, store.Incremental, s.LastIncremental)
-		gauge(to, c.exact, oneIf(s.FullExact != nil && *s.FullExact), name)
-		for _, method := range []store.Method{store.Walk, store.Sweep} {
-			gauge(to, c.method, oneIf(s.FullMethod == method), name, string(method))
+		to.gauge("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", age, organization)
+		for kind, run := range map[store.Kind]store.LastRun{store.Full: s.LastFull, store.Incremental: s.LastIncremental} {
+			at := 0.0
+			if !run.Finished.IsZero() {
+				at = float64(run.Finished.UnixMilli()) / 1000
+			}
+			to.gauge("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", at, organization, label{"kind", string(kind)})
+			to.gauge("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", run.Duration().Seconds(), organization, label{"kind", string(kind)})
 		}
-		gauge(to, c.failing, oneIf(s.Failing()), name)
-		gauge(to, c.silent, oneIf(!s.WebhooksSilentSince.IsZero()), name)
+		to.gauge("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", oneIf(s.FullExact != nil && *s.FullExact), organization)
+		for _, method := range []store.Method{store.Walk, store.Sweep} {
+			to.gauge("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", oneIf(s.FullMethod == method), organization, label{"method", string(method)})
+		}
+		to.gauge("failing", "Whether a run failed and none has made up for it since: 1 or 0.", oneIf(s.Failing()), organization)
+		to.gauge("webhooks_silent", "Whether a run found a change that no webhook announced, and none has arrived since: 1 or 0.", oneIf(!s.WebhooksSilentSince.IsZero()), organization)
 	}
 }
 
-func (c *databaseCollector) collectRun(to chan<- prometheus.Metric, organization string, kind store.Kind, run store.LastRun) {
-	at := 0.0
-	if !run.Finished.IsZero() {
-		at = float64(run.Finished.UnixMilli()) / 1000
-	}
-	gauge(to, c.success, at, organization, string(kind))
-	gauge(to, c.took, run.Duration().Seconds(), organization, string(kind))
-}
-
-func (c *databaseCollector) collectSizes(to chan<- prometheus.Metric) {
+func (c *databaseCollector) collectSizes(to scrape) {
 	ctx, cancel := context.WithTimeout(context.Background(), sizesPatience)
 	defer cancel()
-	_, _ = c.sizes.Get(ctx) // a failure leaves the last counts, and database_up tells
-	last, known := c.sizes.Last()
-	if !known {
-		return
-	}
+	last, _ := c.sizes.Get(ctx, struct{}{}) // a failure leaves the last counts, and database_up tells
 	for _, s := range last.Value {
-		gauge(to, c.live, float64(s.LiveRows), s.Organization)
-		gauge(to, c.suspects, float64(s.Suspects), s.Organization)
-		gauge(to, c.rejected, float64(s.RejectedRows), s.Organization)
+		organization := label{"organization", s.Organization}
+		to.gauge("live_rows", "Customer meters that Polar has and the configured filter lets in.", float64(s.LiveRows), organization)
+		to.gauge("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", float64(s.Suspects), organization)
+		to.gauge("rejected_rows", "Rows from Polar that could not be mirrored, of the last 30 days.", float64(s.RejectedRows), organization)
 	}
 }
 
-func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+// collectPool tells of the pool of database connections.
+func (to scrape) collectPool(s store.PoolStat) {
+	const connections = "Connections to the database, by what they do."
+	to.gauge("database_connections", connections, float64(s.Acquired), label{"state", "acquired"})
+	to.gauge("database_connections", connections, float64(s.Idle), label{"state", "idle"})
+	to.gauge("database_connections", connections, float64(s.Opening), label{"state", "opening"})
+	to.gauge("database_connections_max", "Connections that the pool may hold: database.max_connections.", float64(s.Most))
+	to.counter("database_acquires_total", "Connections taken from the pool.", float64(s.Acquires))
+	to.counter("database_acquire_waits_total", "Connections that had to be waited for, since none was idle.", float64(s.Waits))
+	to.counter("database_acquire_wait_seconds_total", "Time waited for a connection.", s.Waited.Seconds())
+	to.counter("database_acquires_canceled_total", "Waits for a connection that were given up.", float64(s.Canceled))
+}
+
+// A scrape is where metrics go that are made when Prometheus asks.
+type scrape struct{ to chan<- prometheus.Metric }
+
+type label struct{ name, value string }
+
+func (to scrape) gauge(name, help string, v float64, labels ...label) {
+	to.send(prometheus.GaugeValue, name, help, v, labels)
+}
+
+func (to scrape) counter(name, help string, v float64) {
+	to.send(prometheus.CounterValue, name, help, v, nil)
+}
+
+func (to scrape) send(kind prometheus.ValueType, name, help string, v float64, labels []label) {
+	var names, values []string
+	for _, l := range labels {
+		names, values = append(names, l.name), append(values, l.value)
+	}
+	desc := prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, names, nil)
+	to.to <- prometheus.MustNewConstMetric(desc, kind, v, values...)
 }
 
 func oneIf(yes bool) float64 {

@@ -1,99 +1,143 @@
-// Package recent answers a costly question for many who ask at once.
+// Package recent answers costly questions for many who ask at once.
 //
-// Its invariant: however many ask, the question is under way at most once, and
-// an answer or a failure stands for a while before the question is asked again.
-// So health probes and scrapes, whatever their number, cost the database one
-// connection and a bounded share of its time.
+// Its invariant: however many ask, a question is under way at most once, and an
+// answer or a failure stands for a while before it is asked again. So health
+// probes, scrapes and readers of the status page, whatever their number, cost the
+// database few connections and a bounded share of its time.
 package recent
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"sync/atomic"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 )
 
-// Options bound a Value.
+// Options bound a Cache.
 type Options struct {
-	Timeout time.Duration // of one asking; must be positive
-	Keep    time.Duration // how long an answer or a failure stands at least
+	Timeout time.Duration // of one asking; 0 is none
+	Keep    time.Duration // how long an answer stands at least, and a failure, if that is no more than maxFailure
 
 	// Rest is how many times as long as an asking took its outcome stands, if
 	// that is longer than Keep: with 19 the question takes a twentieth of the
 	// time at most.
 	Rest int
+
+	Size int // how many answers are kept; 0 is 256
 }
 
-// A Value is the recent answer to a question. It is safe for concurrent use.
-type Value[T any] struct {
-	ask  func(context.Context) (T, error)
+// maxFailure is how long a failure stands that came soon, at most.
+const maxFailure = 30 * time.Second
+
+// A Cache keeps the recent answers to a question about keys. It is safe for
+// concurrent use.
+type Cache[K comparable, V any] struct {
 	opts Options
+	ask  func(context.Context, K) (V, error)
 
-	flight singleflight.Group // of refresh, which alone uses what follows
-	now    Answer[T]          // the last outcome
-	err    error              // likewise
-	until  time.Time          // it stands till then
-
-	good atomic.Pointer[Answer[T]] // the last answer that was no failure
+	mu      sync.Mutex
+	entries map[K]*entry[V]
 }
 
 // An Answer is what a question was answered with.
-type Answer[T any] struct {
-	Value T
+type Answer[V any] struct {
+	Value V
 	At    time.Time // when the asking began
 }
 
-// New makes a Value of a question. The function ask must end soon after its
+// An entry is guarded by its cache's mutex.
+type entry[V any] struct {
+	answer Answer[V]     // the last that was no failure
+	err    error         // of the last asking
+	until  time.Time     // its outcome stands till then
+	asking chan struct{} // closed when the asking under way ends; nil if none is
+}
+
+// New makes a Cache for a question. The function ask must end soon after its
 // context does.
-func New[T any](opts Options, ask func(context.Context) (T, error)) *Value[T] {
-	return &Value[T]{ask: ask, opts: opts}
+func New[K comparable, V any](opts Options, ask func(context.Context, K) (V, error)) *Cache[K, V] {
+	opts.Size = cmp.Or(opts.Size, 256)
+	return &Cache[K, V]{opts: opts, ask: ask, entries: map[K]*entry[V]{}}
 }
 
 // ErrTimeout means that there was no answer within Options.Timeout.
 var ErrTimeout = errors.New("no answer in time")
 
-// Get returns the recent answer, or waits for the one under way, asking if
-// nobody does. The error is the question's, [ErrTimeout], or that of ctx. An
+// Get returns the last answer that was no failure, however old; the zero Answer if
+// there is none. It is recent unless there is an error: the question's,
+// [ErrTimeout], or that of ctx, until which Get waits for the asking under way. An
 // asker who gives up does not end the asking for the others.
-func (v *Value[T]) Get(ctx context.Context) (Answer[T], error) {
-	detached := context.WithoutCancel(ctx)
-	refreshed := v.flight.DoChan("", func() (any, error) { return v.refresh(detached) })
-	select {
-	case r := <-refreshed:
-		return r.Val.(Answer[T]), r.Err
-	case <-ctx.Done():
-		return Answer[T]{}, ctx.Err()
+func (c *Cache[K, V]) Get(ctx context.Context, key K) (Answer[V], error) {
+	e, asking := c.begin(ctx, key)
+	var gaveUp error
+	if asking != nil {
+		select {
+		case <-asking:
+		case <-ctx.Done():
+			gaveUp = ctx.Err()
+		}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return e.answer, cmp.Or(gaveUp, e.err)
 }
 
-// Last returns the last answer that was no failure, however old.
-func (v *Value[T]) Last() (Answer[T], bool) {
-	if good := v.good.Load(); good != nil {
-		return *good, true
+// begin asks unless the last outcome stands or an asking is under way. There is
+// nothing to wait for if the channel is nil.
+func (c *Cache[K, V]) begin(ctx context.Context, key K) (*entry[V], <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[key]
+	if e == nil {
+		c.evict()
+		e = &entry[V]{}
+		c.entries[key] = e
 	}
-	return Answer[T]{}, false
+	if e.asking == nil && !time.Now().Before(e.until) {
+		e.asking = make(chan struct{})
+		go c.answer(context.WithoutCancel(ctx), key, e)
+	}
+	return e, e.asking
 }
 
-// refresh asks if the last outcome does not stand any more. Nobody waits for it but
-// those who want its answer: it ends with its time-out at the latest.
-func (v *Value[T]) refresh(ctx context.Context) (Answer[T], error) {
-	if time.Now().Before(v.until) {
-		return v.now, v.err
+// answer asks and keeps the outcome. Nobody waits for it but those who want its
+// answer: it ends with its time-out at the latest.
+func (c *Cache[K, V]) answer(ctx context.Context, key K, e *entry[V]) {
+	if c.opts.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.opts.Timeout)
+		defer cancel()
 	}
-	ctx, cancel := context.WithTimeout(ctx, v.opts.Timeout)
-	defer cancel()
 	began := time.Now()
-	value, err := v.ask(ctx)
+	value, err := c.ask(ctx, key)
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(ErrTimeout, err)
 	}
-	v.now, v.err = Answer[T]{value, began}, err
-	v.until = time.Now().Add(max(v.opts.Keep, time.Duration(v.opts.Rest)*time.Since(began)))
-	if err == nil {
-		good := v.now
-		v.good.Store(&good)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keep := min(c.opts.Keep, maxFailure)
+	if e.err = err; err == nil {
+		e.answer, keep = Answer[V]{value, began}, c.opts.Keep
 	}
-	return v.now, v.err
+	e.until = time.Now().Add(max(keep, time.Duration(c.opts.Rest)*time.Since(began)))
+	close(e.asking)
+	e.asking = nil
+}
+
+// evict makes room for an entry: the one that has been old for longest goes.
+func (c *Cache[K, V]) evict() {
+	for len(c.entries) >= c.opts.Size {
+		var oldest K
+		var found *entry[V]
+		for key, e := range c.entries {
+			if e.asking == nil && (found == nil || e.until.Before(found.until)) {
+				oldest, found = key, e
+			}
+		}
+		if found == nil {
+			return
+		}
+		delete(c.entries, oldest)
+	}
 }

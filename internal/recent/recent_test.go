@@ -3,6 +3,7 @@ package recent
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,7 +20,7 @@ type question struct {
 	now, together int
 }
 
-func (q *question) ask(ctx context.Context) (int, error) {
+func (q *question) ask(ctx context.Context, _ string) (int, error) {
 	q.mu.Lock()
 	q.asked++
 	n := q.asked
@@ -50,7 +51,7 @@ func TestManyAskersCostOneAsking(t *testing.T) {
 		var askers sync.WaitGroup
 		for range 1000 {
 			askers.Go(func() {
-				if got, err := v.Get(t.Context()); err != nil || got.Value != 1 {
+				if got, err := v.Get(t.Context(), ""); err != nil || got.Value != 1 {
 					t.Errorf("got %v, %v", got, err)
 				}
 			})
@@ -80,7 +81,7 @@ func TestAnswerStandsForKeepOrRestAndThenIsRenewed(t *testing.T) {
 				q := &question{took: tt.took}
 				v := New(tt.opts, q.ask)
 				get := func() int {
-					got, err := v.Get(t.Context())
+					got, err := v.Get(t.Context(), "")
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -111,24 +112,18 @@ func TestFailureStandsTooAndTheLastGoodAnswerIsKept(t *testing.T) {
 			return nil
 		}}
 		v := New(Options{Timeout: time.Second, Keep: time.Second}, q.ask)
-		if _, ok := v.Last(); ok {
-			t.Error("an answer before anybody asked")
-		}
-		first, err := v.Get(t.Context())
+		first, err := v.Get(t.Context(), "")
 		if err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
 		for range 5 {
-			if _, err := v.Get(t.Context()); !errors.Is(err, broken) {
-				t.Errorf("got %v", err)
+			if last, err := v.Get(t.Context(), ""); !errors.Is(err, broken) || last != first {
+				t.Errorf("got %v and the last good answer %v, want %v", err, last, first)
 			}
 		}
 		if q.asked != 2 {
 			t.Errorf("asked %d times, want 2", q.asked)
-		}
-		if last, ok := v.Last(); !ok || last != first {
-			t.Errorf("last good answer %v, %v, want %v", last, ok, first)
 		}
 	})
 }
@@ -139,7 +134,7 @@ func TestAskingEndsWithItsTimeout(t *testing.T) {
 		q := &question{took: time.Hour}
 		v := New(Options{Timeout: 2 * time.Second}, q.ask)
 		began := time.Now()
-		_, err := v.Get(t.Context())
+		_, err := v.Get(t.Context(), "")
 		if !errors.Is(err, ErrTimeout) || time.Since(began) != 2*time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
@@ -153,11 +148,69 @@ func TestAskerWhoGivesUpEndsNothingForTheOthers(t *testing.T) {
 		v := New(Options{Timeout: 2 * time.Second, Keep: time.Second}, q.ask)
 		impatient, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := v.Get(impatient); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := v.Get(impatient, ""); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
-		if got, err := v.Get(t.Context()); err != nil || got.Value != 1 {
+		if got, err := v.Get(t.Context(), ""); err != nil || got.Value != 1 {
 			t.Errorf("got %v, %v, want the answer that the impatient one asked for", got, err)
+		}
+	})
+}
+
+func TestLastAnswerIsThereWhileTheNextTakesLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &question{}
+		v := New(Options{Keep: time.Second}, q.ask)
+		if _, err := v.Get(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		q.took = time.Hour
+		impatient, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if last, err := v.Get(impatient, ""); last.Value != 1 || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, %v, want the last answer", last, err)
+		}
+		time.Sleep(2 * time.Hour)
+	})
+}
+
+// TestFailureOfALastingAnswerIsSoonMadeGood although the answer itself would stand
+// for long.
+func TestFailureOfALastingAnswerIsSoonMadeGood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &question{fail: func(n int) error {
+			if n == 1 {
+				return errors.New("broken")
+			}
+			return nil
+		}}
+		v := New(Options{Keep: 1000 * time.Hour}, q.ask)
+		_, _ = v.Get(t.Context(), "")
+		for range 100 {
+			time.Sleep(maxFailure)
+			if got, err := v.Get(t.Context(), ""); got.Value != 2 || err != nil {
+				t.Fatalf("got %v, %v", got, err)
+			}
+		}
+	})
+}
+
+func TestOldestAnswerIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := &question{}
+		v := New(Options{Keep: time.Hour, Size: 10}, q.ask)
+		for i := range 30 {
+			if got, err := v.Get(t.Context(), strconv.Itoa(i)); got.Value != i+1 || err != nil {
+				t.Fatal(got, err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if got, err := v.Get(t.Context(), "20"); got.Value != 21 || err != nil || len(v.entries) != 10 {
+			t.Errorf("got %v, %v; %d answers are kept, want the last 10", got, err, len(v.entries))
 		}
 	})
 }

@@ -37,8 +37,3 @@ SELECT
 	return collect(ctx, v.tx, "read usage", pgx.RowToStructByPos[DailyUsage], sql,
 		organization, from.UTC().Format(time.DateOnly), to.UTC().Format(time.DateOnly))
 }
-
-// Now returns the database's clock, by which changes are dated.
-func (v *View) Now(ctx context.Context) (time.Time, error) {
-	return value[time.Time](ctx, v.tx, "read the database's clock", `SELECT now()`)
-}

@@ -28,8 +28,8 @@ const (
 
 // Health answers the checks that need the database.
 type Health struct {
-	ready  *recent.Value[struct{}]
-	status *recent.Value[[]store.OrgStatus]
+	ready  *recent.Cache[struct{}, struct{}]
+	status *recent.Cache[struct{}, []store.OrgStatus]
 	maxLag time.Duration
 
 	log    *zap.Logger
@@ -41,12 +41,12 @@ type Health struct {
 func NewHealth(db Database, organizations []store.Organization, maxLag time.Duration, log *zap.Logger) *Health {
 	h := &Health{maxLag: maxLag, log: log}
 	opts := recent.Options{Timeout: probeTimeout, Keep: probeKeep}
-	h.ready = recent.New(opts, func(ctx context.Context) (struct{}, error) {
+	h.ready = recent.New(opts, func(ctx context.Context, _ struct{}) (struct{}, error) {
 		err := db.Serviceable(ctx)
 		h.note(err)
 		return struct{}{}, err
 	})
-	h.status = recent.New(opts, func(ctx context.Context) ([]store.OrgStatus, error) {
+	h.status = recent.New(opts, func(ctx context.Context, _ struct{}) ([]store.OrgStatus, error) {
 		return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: organizations})
 	})
 	return h
@@ -70,7 +70,7 @@ type notReady struct {
 // readyz tells whether the database can be reached and written to, and is
 // migrated. Trouble of one organization must not take webhooks from the others.
 func (h *Health) readyz(w http.ResponseWriter, r *http.Request) {
-	if _, err := h.ready.Get(r.Context()); err != nil {
+	if _, err := h.ready.Get(r.Context(), struct{}{}); err != nil {
 		answerJSON(w, http.StatusServiceUnavailable, notReady{Reason: reason(err)})
 		return
 	}
@@ -124,11 +124,11 @@ type organizationAge struct {
 // run that brought it.
 func (h *Health) data(w http.ResponseWriter, r *http.Request) {
 	answer := dataAnswer{Status: dataFresh, MaxLagSeconds: h.maxLag.Seconds(), Organizations: []organizationAge{}}
-	list, err := h.status.Get(r.Context())
+	list, err := h.status.Get(r.Context(), struct{}{})
 	if err != nil {
-		answer.Status, answer.Reason = "unknown", reason(err)
+		answer.Status, answer.Reason, list.Value = "unknown", reason(err), nil
 	}
-	for _, s := range list.Value { // none beside an error
+	for _, s := range list.Value {
 		age := h.age(s, list.At)
 		if age.Status != dataFresh {
 			answer.Status = dataStale

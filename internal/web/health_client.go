@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"time"
 )
 
@@ -32,23 +31,11 @@ const maxHealthAnswer = 4 << 10
 // It goes there directly, whatever proxy the environment names, and takes no redirect
 // for an answer.
 func AskHealth(ctx context.Context, listen, path, userAgent string) (url string, err error) {
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return "", err
-	}
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1" // to name it; what is dialed, an address of everywhere, means this machine
-	}
-	url = "http://" + net.JoinHostPort(host, port) + path
+	url = "http://" + listen + path // an address of everywhere means this machine to whoever calls it
 	ctx, cancel := context.WithTimeout(ctx, HealthTimeout)
 	defer cancel()
 	client := &http.Client{
-		Transport: &http.Transport{
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, network, listen)
-			},
-		},
+		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)

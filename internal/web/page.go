@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +20,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"polarmirror/internal/mirror"
+	"polarmirror/internal/recent"
 	"polarmirror/internal/store"
 )
 
@@ -28,11 +29,12 @@ import (
 type PageOptions struct {
 	Store    *store.Store
 	Settings PageSettings
-	Walks    *Walks // of this process
 	Version  string // of syncd, for the foot of the page
 	Log      *zap.Logger
 
-	Now func() time.Time // nil means time.Now
+	// Walk says where the walk of an organization is, if this process walks it: page
+	// by page, where the database knows it block by block.
+	Walk func(organization string) (at mirror.Position, ok bool)
 }
 
 // PageSettings are what the page shows of the configuration. No secret is
@@ -61,26 +63,24 @@ type PageOrganization struct {
 type Page struct {
 	*http.ServeMux
 	opts      PageOptions
-	now       func() time.Time
 	templates *template.Template
 	assetsTag string // ETag of the files that the page refers to
 
-	ctx    context.Context // of loads, which outlive requests
+	ctx    context.Context // of questions to the database, which outlive requests
 	cancel context.CancelFunc
-	loads  sync.WaitGroup
 
 	// One connection each is all that the page ever takes of the pool: runs and
 	// webhooks need theirs.
 	quick, heavy lane
 
-	organizations *cache[struct{}, organizations]
-	runs          *cache[store.RunsQuery, []store.RunRecord]
-	customers     *cache[store.CustomersQuery, []store.ListedCustomer]
-	meters        *cache[struct{}, []store.Meter]
-	rankings      *cache[uuid.UUID, store.Ranking] // by meter
-	counts        *cache[uuid.UUID, int64]         // of customers, by organization
-	counted       *cache[uuid.UUID, struct{}]      // fills usage, by organization
-	usage         usageCache
+	organizations cache[struct{}, organizations]
+	runs          cache[store.RunsQuery, []store.RunRecord]
+	customers     cache[store.CustomersQuery, []store.ListedCustomer]
+	meters        cache[struct{}, []store.Meter]
+	rankings      cache[uuid.UUID, store.Ranking] // by meter
+	counts        cache[uuid.UUID, int64]         // of customers, by organization
+	usage         cache[dayOf, dayUsage]          // of days that may change
+	settledUsage  cache[dayOf, dayUsage]          // of the others
 
 	failures rate.Sometimes // every request during an outage has one
 }
@@ -93,27 +93,25 @@ func NewPage(o PageOptions) *Page {
 	p := &Page{
 		ServeMux: http.NewServeMux(),
 		opts:     o,
-		now:      o.Now,
 		quick:    lane{make(chan struct{}, 1), 5 * time.Second},
 		heavy:    lane{make(chan struct{}, 1), 20 * time.Second},
 		failures: rate.Sometimes{Interval: time.Minute},
 	}
-	if p.now == nil {
-		p.now = time.Now
-	}
 	p.parse()
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.organizations = newCache(p, time.Second, 3*time.Second, viewed(p, p.quick, loadOrganizations))
-	p.runs = newCache(p, time.Second, 3*time.Second, viewed(p, p.quick, (*store.View).Runs))
-	p.customers = newCache(p, 5*time.Second, time.Minute, viewed(p, p.quick, (*store.View).Customers))
-	p.meters = newCache(p, 30*time.Second, time.Hour, viewed(p, p.heavy, func(v *store.View, ctx context.Context, _ struct{}) ([]store.Meter, error) {
+	fresh := func(d time.Duration) recent.Options { return recent.Options{Keep: d} }
+	p.organizations = newCache(p, p.quick, fresh(time.Second), 3*time.Second, loadOrganizations)
+	p.runs = newCache(p, p.quick, fresh(time.Second), 3*time.Second, (*store.View).Runs)
+	p.customers = newCache(p, p.quick, fresh(5*time.Second), time.Minute, (*store.View).Customers)
+	p.meters = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, func(v *store.View, ctx context.Context, _ struct{}) ([]store.Meter, error) {
 		return v.Meters(ctx)
-	}))
-	p.rankings = newCache(p, 30*time.Second, time.Hour, viewed(p, p.heavy, func(v *store.View, ctx context.Context, meter uuid.UUID) (store.Ranking, error) {
+	})
+	p.rankings = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, func(v *store.View, ctx context.Context, meter uuid.UUID) (store.Ranking, error) {
 		return v.Ranking(ctx, meter, meterPlaces)
-	}))
-	p.counts = newCache(p, time.Minute, time.Hour, viewed(p, p.heavy, (*store.View).CountCustomers))
-	p.counted = newCache(p, 30*time.Second, time.Hour, p.countUsage)
+	})
+	p.counts = newCache(p, p.heavy, fresh(time.Minute), time.Hour, (*store.View).CountCustomers)
+	p.usage = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, countUsage)
+	p.settledUsage = newCache(p, p.heavy, recent.Options{Keep: maxDays * day, Size: 50 * maxDays}, time.Hour, countUsage)
 	p.HandleFunc("GET /{$}", p.page(p.home))
 	p.HandleFunc("GET /organizations/{name}", p.page(p.home))
 	p.HandleFunc("GET /live", p.page(p.live))
@@ -126,11 +124,8 @@ func NewPage(o PageOptions) *Page {
 	return p
 }
 
-// Close ends what goes on behind the page and waits for it.
-func (p *Page) Close() {
-	p.cancel()
-	p.loads.Wait()
-}
+// Close ends what goes on behind the page.
+func (p *Page) Close() { p.cancel() }
 
 // A lane is where questions to the database wait for their turn: one at a time.
 type lane struct {
@@ -156,11 +151,29 @@ func look[T any](ctx context.Context, p *Page, in lane, use func(context.Context
 	return value, err
 }
 
-// viewed makes what a cache loads of a question to the database.
-func viewed[K comparable, V any](p *Page, in lane, ask func(*store.View, context.Context, K) (V, error)) func(context.Context, K) (V, error) {
-	return func(ctx context.Context, key K) (V, error) {
-		return look(ctx, p, in, func(ctx context.Context, v *store.View) (V, error) { return ask(v, ctx, key) })
+// A cache keeps what the database answered.
+type cache[K comparable, V any] struct {
+	*recent.Cache[K, V]
+	stale time.Duration // how old an answer may be that is shown while the database is slow or fails
+}
+
+// newCache makes a cache of the answers to a question. However often pages
+// are loaded and however large the mirror is, a question takes no more than a tenth
+// of the database's time.
+func newCache[K comparable, V any](p *Page, in lane, opts recent.Options, stale time.Duration, ask func(*store.View, context.Context, K) (V, error)) cache[K, V] {
+	opts.Rest = 9
+	return cache[K, V]{recent.New(opts, func(_ context.Context, key K) (V, error) {
+		return look(p.ctx, p, in, func(ctx context.Context, v *store.View) (V, error) { return ask(v, ctx, key) })
+	}), stale}
+}
+
+// get waits for an answer until ctx ends, and then makes do with an older one.
+func (c cache[K, V]) get(ctx context.Context, key K) (V, error) {
+	answer, err := c.Get(ctx, key)
+	if time.Since(answer.At) < c.stale {
+		err = nil
 	}
+	return answer.Value, err
 }
 
 // errNotFound means that there is no such thing to show.
@@ -191,7 +204,7 @@ func (p *Page) page(show func(*http.Request) (*reply, error)) http.HandlerFunc {
 			}
 			status, answer = p.failure(r, err)
 		}
-		answer.Version, answer.At = p.opts.Version, p.now()
+		answer.Version, answer.At = p.opts.Version, time.Now()
 		var body bytes.Buffer
 		if err := p.templates.ExecuteTemplate(&body, answer.view, answer); err != nil {
 			p.opts.Log.Error("page not rendered", zap.String("page", r.URL.Path), zap.Error(err))
@@ -220,7 +233,7 @@ func (p *Page) failure(r *http.Request, err error) (int, *reply) {
 		body.Headline = headline{Grade: waiting, Sentence: "There is no such page."}
 		body.Advice = "What it was about may have another name now, or is not mirrored here."
 	} else {
-		if errors.Is(err, errNotReady) || errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) {
 			body.Headline.Sentence = "The database takes too long to answer."
 		}
 		p.failures.Do(func() { p.opts.Log.Error("page failed", zap.String("page", r.URL.Path), zap.Error(err)) })
@@ -237,7 +250,7 @@ func (p *Page) incomplete(what string, err error) string {
 	switch {
 	case err == nil:
 		return ""
-	case errors.Is(err, errNotReady), errors.Is(err, context.Canceled):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return what + " is still being counted. Reload the page in a moment."
 	}
 	p.opts.Log.Warn("page incomplete", zap.String("missing", what), zap.Error(err))
@@ -251,10 +264,10 @@ var pageFiles embed.FS
 func (p *Page) parse() {
 	p.templates = template.Must(template.New("").Funcs(template.FuncMap{
 		"about":    func(number string) string { return short(approximate(number), 3) },
-		"ago":      func(t time.Time) template.HTML { return timeElement(t, ago(p.now(), t)) },
+		"ago":      func(t time.Time) template.HTML { return timeElement(t, ago(time.Now(), t)) },
 		"count":    count,
 		"date":     func(t time.Time) template.HTML { return timeElement(t, t.UTC().Format(time.DateTime)) },
-		"duration": p.duration,
+		"duration": duration,
 		"label":    label,
 		"result":   resultOf,
 		"number":   grouped,

@@ -34,7 +34,7 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 	}
 	days, periods := period(r, "balances")
 	before, _ := time.Parse(time.RFC3339Nano, r.URL.Query().Get("before")) // else from the newest
-	now := p.now()
+	now := time.Now()
 	balances, err := look(r.Context(), p, p.quick, func(ctx context.Context, v *store.View) ([]store.BalancePoint, error) {
 		customer, found, err := v.Customer(ctx, id)
 		if err != nil {

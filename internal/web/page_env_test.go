@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"polarmirror/internal/console"
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/pgtest"
@@ -32,13 +34,13 @@ type env struct {
 	store *store.Store
 	db    *pgtest.Database
 	orgs  []polarsim.Organization
-	walks *web.Walks
+	walks *console.Screen
 }
 
 func newEnv(t testing.TB, orgs ...polarsim.Organization) *env {
 	t.Helper()
 	st, db := pgtest.NewStore(t)
-	e := &env{TB: t, store: st, db: db, walks: new(web.Walks)}
+	e := &env{TB: t, store: st, db: db, walks: console.NewScreen(io.Discard)}
 	e.sim = polarsim.New(polarsim.Options{Seed: 11, Organizations: orgs})
 	e.orgs = e.sim.Organizations()
 	return e
@@ -106,7 +108,7 @@ func every(t testing.TB, spec string) cron.Schedule {
 // page serves the status page.
 func (e *env) page(changes ...func(*web.PageOptions)) *httptest.Server {
 	e.Helper()
-	opts := web.PageOptions{Store: e.store, Settings: e.settings(), Walks: e.walks, Version: "v1.2.3", Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))}
+	opts := web.PageOptions{Store: e.store, Settings: e.settings(), Walk: e.walks.Walk, Version: "v1.2.3", Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))}
 	for _, change := range changes {
 		change(&opts)
 	}

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"polarmirror/internal/store"
 )
@@ -31,9 +32,9 @@ func resultOf(r store.RunRecord) result {
 }
 
 // duration is how long a run took, or takes so far.
-func (p *Page) duration(r store.RunRecord) string {
+func duration(r store.RunRecord) string {
 	if r.FinishedAt.IsZero() {
-		return span(max(p.now().Sub(r.StartedAt), 0)) + " so far"
+		return span(max(time.Since(r.StartedAt), 0)) + " so far"
 	}
 	return span(max(r.FinishedAt.Sub(r.StartedAt), 0)) // a clock may have been set back meanwhile
 }

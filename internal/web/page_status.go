@@ -165,7 +165,7 @@ type runningRow struct {
 // organizationRows lists the configured organizations in the configuration's
 // order, then those that only the database knows.
 func (p *Page) organizationRows(ctx context.Context, all organizations) []*organizationRow {
-	now, set := p.now(), &p.opts.Settings
+	now, set := time.Now(), &p.opts.Settings
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	meters, uncounted := p.meters.get(ctx, struct{}{})
@@ -223,7 +223,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 func (p *Page) runningRow(organization string, run store.Running) runningRow {
 	row := runningRow{Running: run}
 	total, remaining, left := run.Total, run.Remaining, time.Duration(0)
-	if at, here := p.opts.Walks.position(organization); here {
+	if at, here := p.opts.Walk(organization); here {
 		total, remaining, left = int64(at.Total), int64(at.Remaining), at.Left
 	}
 	switch {

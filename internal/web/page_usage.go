@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,103 +14,42 @@ import (
 	"polarmirror/internal/store"
 )
 
-// settleTime is how long after midnight the last transactions of a day have been
-// committed. What is counted after that never changes: the history only ever grows
-// at its end.
-const settleTime = 15 * time.Minute
-
-// A usageCache keeps what was used on each day.
-type usageCache struct {
-	mu   sync.Mutex
-	days map[dayOf]usageDay
-}
+// settleTime is how long after midnight a day no longer changes: the history only
+// ever grows at its end, transactions are short, and the database's clock goes by
+// ours, more or less.
+const settleTime = time.Hour
 
 type dayOf struct {
 	organization uuid.UUID
 	at           time.Time // midnight UTC
 }
 
-type usageDay struct {
-	settled bool // it will not change
-	meters  map[uuid.UUID]store.DailyUsage
-}
+// dayUsage is what was used on a day, by meter.
+type dayUsage map[uuid.UUID]store.DailyUsage
 
-// countUsage counts the days of an organization that are missing or may have
-// changed, the newest first. What has been counted is shown while it goes on.
-func (p *Page) countUsage(ctx context.Context, organization uuid.UUID) (struct{}, error) {
-	now, err := look(ctx, p, p.heavy, func(ctx context.Context, v *store.View) (time.Time, error) { return v.Now(ctx) })
-	if err != nil {
-		return struct{}{}, err
-	}
-	return struct{}{}, p.usage.count(organization, now, func(from, to time.Time) ([]store.DailyUsage, bool, error) {
-		began := p.now()
-		list, err := look(ctx, p, p.heavy, func(ctx context.Context, v *store.View) ([]store.DailyUsage, error) {
-			return v.Usage(ctx, organization, from, to)
-		})
-		return list, p.now().Sub(began) > time.Second, err
-	})
-}
-
-// count reads the days that are missing or not settled at now: more days at a time
-// unless that is slow.
-func (c *usageCache) count(organization uuid.UUID, now time.Time, read func(from, to time.Time) (list []store.DailyUsage, slow bool, err error)) error {
-	tomorrow := midnight(now).AddDate(0, 0, 1)
-	oldest := tomorrow.AddDate(0, 0, -maxDays)
-	step := 1
-	for to := tomorrow; to.After(oldest); {
-		last := to.AddDate(0, 0, -1)
-		if c.day(organization, last).settled {
-			to = last
-			continue
-		}
-		from := to.AddDate(0, 0, -step)
-		if from.Before(oldest) {
-			from = oldest
-		}
-		list, slow, err := read(from, to)
-		if err != nil {
-			return err
-		}
-		c.keep(organization, list, from, to, now)
-		step *= 2
-		if slow {
-			step = 1
-		}
-		to = from
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	maps.DeleteFunc(c.days, func(d dayOf, _ usageDay) bool { return d.at.Before(oldest) })
-	return nil
-}
-
-func (c *usageCache) keep(organization uuid.UUID, list []store.DailyUsage, from, to, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.days == nil {
-		c.days = map[dayOf]usageDay{}
-	}
-	for at := from; at.Before(to); at = at.AddDate(0, 0, 1) {
-		settled := now.After(at.AddDate(0, 0, 1).Add(settleTime))
-		c.days[dayOf{organization, at}] = usageDay{settled, map[uuid.UUID]store.DailyUsage{}}
-	}
+// countUsage counts one day: many changes make a longer stretch too slow.
+func countUsage(v *store.View, ctx context.Context, d dayOf) (dayUsage, error) {
+	list, err := v.Usage(ctx, d.organization, d.at, d.at.AddDate(0, 0, 1))
+	usage := dayUsage{}
 	for _, u := range list {
-		c.days[dayOf{organization, u.Day}].meters[u.MeterID] = u
+		usage[u.MeterID] = u
 	}
+	return usage, err
 }
 
-// day is what has been counted of a day; its meters are nil if nothing has.
-func (c *usageCache) day(organization uuid.UUID, at time.Time) usageDay {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.days[dayOf{organization, at}]
+// usageOn returns what was used on a day.
+func (p *Page) usageOn(ctx context.Context, d dayOf) (dayUsage, error) {
+	if time.Since(d.at) > day+settleTime {
+		return p.settledUsage.get(ctx, d)
+	}
+	return p.usage.get(ctx, d)
 }
 
 // A meterPanel is what a page shows of one meter.
 type meterPanel struct {
 	store.Meter
 	Days               []store.DailyUsage // counted, the newest first
-	Note               string             // why older ones are missing
+	Note               string             // why some are missing
 	Consumed, Credited string             // in these days
 	Resets             int64
 	ConsumedChart      *chart
@@ -126,20 +63,17 @@ func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meter
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	panel := meterPanel{Meter: m}
-	_, err := p.counted.get(ctx, m.OrganizationID)
-	now := p.now()
+	today := midnight(time.Now())
 	var consumed, credited []point
-	for i := range days {
-		at := midnight(now).AddDate(0, 0, -i)
-		counted := p.usage.day(m.OrganizationID, at)
-		if counted.meters == nil && i == 0 {
-			continue // a day that has just begun
+	var missing error
+	for i := range days { // all, so that those that are not counted yet are asked for
+		at := today.AddDate(0, 0, -i)
+		counted, err := p.usageOn(ctx, dayOf{m.OrganizationID, at})
+		if err != nil {
+			missing = cmp.Or(missing, err)
+			continue
 		}
-		if counted.meters == nil {
-			panel.Note = p.incomplete("Usage of older days", cmp.Or(err, errNotReady))
-			break
-		}
-		u, ok := counted.meters[m.ID]
+		u, ok := counted[m.ID]
 		if !ok {
 			u = store.DailyUsage{Day: at, Consumed: "0", Credited: "0"}
 		}
@@ -147,8 +81,9 @@ func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meter
 		panel.Resets += u.Resets
 		consumed, credited = append(consumed, point{at, u.Consumed}), append(credited, point{at, u.Credited})
 	}
-	panel.Consumed, panel.ConsumedChart = p.usageChart("consumed", days, consumed)
-	panel.Credited, panel.CreditedChart = p.usageChart("credited", days, credited)
+	panel.Note = p.incomplete("Usage of some days", missing)
+	panel.Consumed, panel.ConsumedChart = usageChart("consumed", days, consumed)
+	panel.Credited, panel.CreditedChart = usageChart("credited", days, credited)
 	ranked, err := p.rankings.get(ctx, m.ID)
 	note := p.incomplete("The ranking", err)
 	panel.Rankings = []ranking{
@@ -158,13 +93,13 @@ func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meter
 	return panel
 }
 
-func (p *Page) usageChart(kind string, days int, points []point) (total string, c *chart) {
+func usageChart(kind string, days int, points []point) (total string, c *chart) {
 	var values []string
 	for _, p := range points {
 		values = append(values, p.Value)
 	}
 	total = grouped(sum(values))
-	c = bars(p.now(), days, points)
+	c = bars(time.Now(), days, points)
 	c.Kind, c.Text = kind, fmt.Sprintf("Units %s per day, last %d days: %s in total", kind, days, total)
 	return total, c
 }

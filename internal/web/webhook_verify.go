@@ -6,11 +6,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -30,19 +29,21 @@ var errTooOld = errors.New("timestamp out of tolerance")
 
 // A webhookKey checks the signatures of one endpoint.
 type webhookKey struct {
-	read func() (secret.Secret, error)
+	read    func() (secret.Secret, error)
+	current atomic.Pointer[secret.Secret]
 
-	mu      sync.Mutex
-	current secret.Secret
-	readAt  time.Time // zero before the first time
-
+	rereads  rate.Sometimes
 	refusals rate.Sometimes // to log: anyone may send as many as they like
 }
 
-// newWebhookKey returns a key that is nobody's until it was read, and for ever
-// if read is nil: whatever is checked takes the same path.
+// newWebhookKey returns a key that is nobody's until a signature does not match it
+// and it is read, and for ever if read is nil: whatever is checked takes the same
+// path.
 func newWebhookKey(read func() (secret.Secret, error)) *webhookKey {
-	return &webhookKey{read: read, current: secret.New(rand.Text()), refusals: rate.Sometimes{Interval: time.Minute}}
+	k := &webhookKey{read: read, rereads: rate.Sometimes{Interval: rereadEvery}, refusals: rate.Sometimes{Interval: time.Minute}}
+	nobodys := secret.New(rand.Text())
+	k.current.Store(&nobodys)
+	return k
 }
 
 // hasSignature reports whether a delivery has what verifying it takes.
@@ -55,11 +56,12 @@ func hasSignature(header http.Header) bool {
 // verify returns when a delivery was sent, or why it is not genuine or, as
 // errTooOld, not to be believed any more. The comparison takes constant time.
 func (k *webhookKey) verify(body []byte, header http.Header, log *zap.Logger) (time.Time, error) {
-	key := k.secret(math.MaxInt64, log)
-	err := check(key, body, header)
+	key := k.current.Load()
+	err := check(*key, body, header)
 	if err != nil && !errors.Is(err, errTooOld) {
-		if renewed := k.secret(rereadEvery, log); !renewed.Equal(key) {
-			err = check(renewed, body, header)
+		k.rereads.Do(func() { k.reread(log) })
+		if renewed := k.current.Load(); renewed != key {
+			err = check(*renewed, body, header)
 		}
 	}
 	seconds, parseErr := strconv.ParseInt(header.Get(standardwebhooks.HeaderWebhookTimestamp), 10, 64)
@@ -129,19 +131,8 @@ func checkKey(key, body []byte, header http.Header) error {
 	return err
 }
 
-// secret returns the secret, read again if it was read longer ago than maxAge.
-func (k *webhookKey) secret(maxAge time.Duration, log *zap.Logger) secret.Secret {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.readAt.IsZero() || time.Since(k.readAt) >= maxAge {
-		k.reread(log)
-	}
-	return k.current
-}
-
 // reread keeps what it had if there is nothing to be read.
 func (k *webhookKey) reread(log *zap.Logger) {
-	k.readAt = time.Now()
 	if k.read == nil {
 		return
 	}
@@ -150,6 +141,6 @@ func (k *webhookKey) reread(log *zap.Logger) {
 	case err != nil:
 		log.Error("webhook secret unreadable", zap.Error(err))
 	case !read.IsZero():
-		k.current = read
+		k.current.Store(&read)
 	}
 }
