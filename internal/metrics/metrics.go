@@ -47,13 +47,13 @@ type Metrics struct {
 	rows     *prometheus.CounterVec
 	skips    *prometheus.CounterVec
 	requests *prometheus.CounterVec
-	answers  prometheus.Histogram
+	answers  prometheus.Observer
 	retries  *prometheus.CounterVec
 	waits    *prometheus.CounterVec
 
 	deliveries *prometheus.CounterVec
 	processed  *prometheus.CounterVec
-	applyTime  prometheus.Histogram
+	applyTime  prometheus.Observer
 	beats      *prometheus.CounterVec
 	served     *prometheus.CounterVec
 	serveTime  *prometheus.HistogramVec
@@ -93,8 +93,8 @@ func (m *Metrics) addOrganization(name string) {
 			m.runs.WithLabelValues(name, string(kind), string(end))
 		}
 	}
-	for _, change := range changes(store.Counts{}) {
-		m.rows.WithLabelValues(name, change.name)
+	for change := range changes(store.Counts{}) {
+		m.rows.WithLabelValues(name, change)
 	}
 	for _, answer := range fetch.Answers() {
 		m.requests.WithLabelValues(name, string(answer))
@@ -143,10 +143,4 @@ func (m *Metrics) histogram(name, help string, buckets []float64, labels ...stri
 	vec := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets}, labels)
 	m.registry.MustRegister(vec)
 	return vec
-}
-
-func (m *Metrics) plainHistogram(name, help string, buckets []float64) prometheus.Histogram {
-	h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: prefix, Name: name, Help: help, Buckets: buckets})
-	m.registry.MustRegister(h)
-	return h
 }

@@ -23,31 +23,23 @@ func (m *Metrics) addRuns() {
 	m.skips = m.counter("schedule_skips_total", "Scheduled times that passed without a run of this process, by the reason.", "organization", "reason")
 }
 
-// A change is what came of so many rows.
-type change struct {
-	name string
-	n    int64
-}
-
-func changes(c store.Counts) []change {
-	return []change{
-		{"inserted", c.RowsInserted},
-		{"updated", c.RowsUpdated},
-		{"unchanged", c.RowsUnchanged},
-		{"deleted", c.RowsDeleted},
-		{"rejected", c.RowsRejected},
+// changes are what came of rows, and of how many.
+func changes(c store.Counts) map[string]int64 {
+	return map[string]int64{
+		"inserted":  c.RowsInserted,
+		"updated":   c.RowsUpdated,
+		"unchanged": c.RowsUnchanged,
+		"deleted":   c.RowsDeleted,
+		"rejected":  c.RowsRejected,
 	}
 }
 
 // Counted is of [mirror.Observer].
 func (m *Metrics) Counted(organization string, counts store.Counts) {
-	name := m.label(organization)
-	for _, c := range changes(counts) {
+	for change, n := range changes(counts) {
 		// A row that a crash had counted as rejected may turn out not to be; a
 		// counter never goes down.
-		if c.n > 0 {
-			m.rows.WithLabelValues(name, c.name).Add(float64(c.n))
-		}
+		m.rows.WithLabelValues(m.label(organization), change).Add(float64(max(n, 0)))
 	}
 }
 
@@ -64,8 +56,8 @@ func (m *Metrics) Skipped(organization string, why mirror.Skip) {
 
 func (m *Metrics) addRequests() {
 	m.requests = m.counter("polar_requests_total", "Requests sent to Polar, by the class of the answer.", "organization", "status")
-	m.answers = m.plainHistogram("polar_request_duration_seconds", "How long Polar took until a whole answer was there.",
-		[]float64{0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30})
+	m.answers = m.histogram("polar_request_duration_seconds", "How long Polar took until a whole answer was there.",
+		[]float64{0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}).WithLabelValues()
 	m.retries = m.counter("polar_retries_total", "Requests sent again after a failure other than 429.", "organization")
 	m.waits = m.counter("polar_limiter_wait_seconds_total", "Time that requests stood in line so as to keep to polar.requests_per_minute, or after a 429.", "organization")
 }

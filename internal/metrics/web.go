@@ -13,8 +13,8 @@ func (m *Metrics) addWeb() {
 		[]float64{0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10}, "route")
 	m.deliveries = m.counter("webhook_deliveries_total", "Webhook deliveries received, by what was answered.", "organization", "outcome")
 	m.processed = m.counter("webhook_events_total", "Attempts to apply kept webhook deliveries, by what they led to.", "organization", "outcome")
-	m.applyTime = m.plainHistogram("webhook_delay_seconds", "Time from when Polar sent a webhook delivery until the mirror showed it.",
-		[]float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300})
+	m.applyTime = m.histogram("webhook_delay_seconds", "Time from when Polar sent a webhook delivery until the mirror showed it.",
+		[]float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300}).WithLabelValues()
 	m.beats = m.counter("heartbeats_total", "Calls of heartbeat_url, by what came of them.", "outcome")
 	for _, outcome := range []string{"sent", "failed"} {
 		m.beats.WithLabelValues(outcome)
