@@ -41,7 +41,7 @@ type PageOptions struct {
 // among them.
 type PageSettings struct {
 	Organizations     []PageOrganization
-	Incremental, Full cron.Schedule // nil means never
+	Incremental, Full cron.Schedule // one whose next time is zero means never
 	MaxLag            time.Duration // age of the data beyond which it is stale; 0 means never
 }
 

@@ -177,12 +177,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 		if i >= 0 {
 			row.OrgStatus = all.status[i]
 		}
-		if set.Full != nil {
-			row.NextFull = set.Full.Next(now)
-		}
-		if set.Incremental != nil {
-			row.NextIncremental = set.Incremental.Next(now)
-		}
+		row.NextFull, row.NextIncremental = set.Full.Next(now), set.Incremental.Next(now)
 		shared, ok := byToken[o.Token]
 		if !ok {
 			shared = &requests{Limit: o.RequestsPerMinute, Sharing: -1}

@@ -66,9 +66,6 @@ func judge(s *store.OrgStatus, set *PageSettings, now time.Time) verdict {
 // overdue reports whether full runs have been due twice over since the last
 // proof, and should have ended.
 func overdue(full cron.Schedule, proven, now time.Time) bool {
-	if full == nil {
-		return false
-	}
 	once := full.Next(proven)
 	twice := full.Next(once)
 	if once.IsZero() || twice.IsZero() {
