@@ -41,10 +41,10 @@ func ask(t testing.TB, url string) (code int, body string) {
 // everything that tells how old the data is.
 func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 	t.Parallel()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 20})
 	for column, undated := range map[string]bool{"started_at": true, "finished_at": false, "slot": false} {
 		t.Run(column, func(t *testing.T) {
-			t.Parallel()
-			e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 20})
+			e.exec(`DELETE FROM polar.sync_runs`)
 			e.backfill()
 			organizations := []store.Organization{{Name: "acme", ID: e.orgs[0].ID}}
 			outside := func() (code int, health, page, scrape string) {

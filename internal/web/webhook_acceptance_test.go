@@ -14,7 +14,7 @@ import (
 	"polarmirror/internal/web"
 )
 
-var deliveries = flag.Int("web.deliveries", 1500, "webhook deliveries that TestManyBadlyDeliveredWebhooksEndInTheRightState sends at least")
+var deliveries = flag.Int("web.deliveries", 600, "webhook deliveries that TestManyBadlyDeliveredWebhooksEndInTheRightState sends at least")
 
 // shake makes one change that Polar tells of.
 func (e *env) shake(chance *rand.Rand) {

@@ -56,12 +56,12 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	var current process
 	current.inbox.Store(e.mirror(nil).Inbox(mirror.InboxOptions{}))
 	hooks := e.send(e.listen(e.handler(&current, ignored)), func(o *polarsim.WebhookOptions) {
-		o.Duplicates, o.FirstRetry = 0.2, 5*time.Millisecond
+		o.Duplicates, o.FirstRetry = 0.2, 50*time.Millisecond // an attempt may cost a new connection
 	})
 	chance := rand.New(rand.NewPCG(5, 6))
-	for range 5 {
+	for range 3 {
 		st := pgtest.OpenStore(t, e.db)
-		inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: 5 * time.Millisecond})
+		inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
 		current.inbox.Store(inbox)
 		stop := e.serve(inbox)
 		crash := 5 + chance.IntN(15)
@@ -73,7 +73,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 		}
 		stop()
 	}
-	last := e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: 5 * time.Millisecond})
+	last := e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
 	current.inbox.Store(last)
 	e.serve(last)
 	e.drain(hooks)
@@ -138,12 +138,12 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 // webhooks have overtaken.
 func TestWalksAndWebhooksAtOnceEndInTheRightState(t *testing.T) {
 	t.Parallel()
-	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 300})
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 250})
 	m := e.mirror(nil)
 	if err := m.Backfill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	inbox := m.Inbox(mirror.InboxOptions{Poll: 5 * time.Millisecond})
+	inbox := m.Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
 	e.serve(inbox)
 	hooks := e.send(e.listen(e.handler(inbox, ignored)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.Late, o.MaxDelay = 0.2, 0.3, 200*time.Millisecond
@@ -160,7 +160,7 @@ func TestWalksAndWebhooksAtOnceEndInTheRightState(t *testing.T) {
 		}
 	})
 	chance := rand.New(rand.NewPCG(7, 8))
-	for range 400 {
+	for range 200 {
 		e.shake(chance)
 	}
 	e.drain(hooks)

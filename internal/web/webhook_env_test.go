@@ -112,7 +112,7 @@ func (e *env) eventually(what string, come func() bool) {
 		if come() {
 			return
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
 	e.Fatalf("%s did not come; deliveries: %s", what, e.value(`SELECT string_agg(concat_ws(' ', status, n, error), ', ') FROM (SELECT status, error, count(*) AS n FROM polar.webhook_events GROUP BY 1, 2) AS t`))
 }
