@@ -174,7 +174,7 @@ func (p *program) join(e *env, requests fetch.Observer, runs mirror.Observer) (e
 		Organizations:     organizations,
 		Store:             e.db.Store,
 		Log:               p.log,
-		Progress:          []mirror.Progress{p.screen},
+		Progress:          p.screen,
 		Observer:          runs,
 		Source:            source,
 		Concurrency:       e.cfg.Sync.Concurrency,

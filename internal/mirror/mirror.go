@@ -34,8 +34,8 @@ type Options struct {
 	Organizations []Organization
 	Store         *store.Store
 	Log           *zap.Logger
-	Progress      progresses // none, or some
-	Observer      Observer   // nil: none
+	Progress      Progress // nil: nobody is told
+	Observer      Observer // nil: none
 
 	// Source names what is read (base URL and API version). A walk begun on
 	// another source is not resumed.
@@ -88,6 +88,9 @@ func (o *Options) check() error {
 	o.BlockRows = cmp.Or(o.BlockRows, 2000)
 	if o.Log == nil {
 		o.Log = zap.NewNop()
+	}
+	if o.Progress == nil {
+		o.Progress = noProgress{}
 	}
 	if o.Observer == nil {
 		o.Observer = noObserver{}

@@ -196,7 +196,7 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		seen := &positions{}
-		m, err := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Progress: []Progress{seen}, Walk: true})
+		m, err := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Progress: seen, Walk: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,17 +21,7 @@ type Position struct {
 	Resumed   bool
 }
 
-// progresses tells several of the progress of walks.
-type progresses []Progress
+type noProgress struct{}
 
-func (all progresses) Walking(organization string, at Position) {
-	for _, p := range all {
-		p.Walking(organization, at)
-	}
-}
-
-func (all progresses) Walked(organization string, at Position, err error) {
-	for _, p := range all {
-		p.Walked(organization, at, err)
-	}
-}
+func (noProgress) Walking(string, Position)       {}
+func (noProgress) Walked(string, Position, error) {}

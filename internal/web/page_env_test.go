@@ -54,7 +54,7 @@ func (e *env) mirror(transport http.RoundTripper, changes ...func(*mirror.Option
 		transport = e.sim.Transport()
 	}
 	log := zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))
-	opts := mirror.Options{Store: e.store, Log: log, Source: "sim", Progress: []mirror.Progress{e.walks}, MaxDeleteFraction: 0.2, PagesInFlight: 2}
+	opts := mirror.Options{Store: e.store, Log: log, Source: "sim", Progress: e.walks, MaxDeleteFraction: 0.2, PagesInFlight: 2}
 	for _, org := range e.orgs {
 		client, err := fetch.New(fetch.Options{
 			Organization: org.Name,
