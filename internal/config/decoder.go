@@ -128,16 +128,10 @@ func (d *decoder) section(v value, into reflect.Value) {
 	keys := keysOf(into.Type())
 	seen := make(map[string]position, len(pairs))
 	for _, pair := range pairs {
-		if len(d.problems) >= maxProblems {
-			return
-		}
 		at := where(pair)
 		switch pair.Key.(type) {
-		case *ast.MergeKeyNode:
-			d.report(at, v.path, "merge keys (<<) are not supported; write the keys out")
-			continue
-		case *ast.MappingKeyNode:
-			d.report(at, v.path, "keys behind a question mark are not supported; write key: value")
+		case *ast.MergeKeyNode, *ast.MappingKeyNode:
+			d.report(at, v.path, "merge keys (<<) and keys behind a question mark are not supported; write key: value for each")
 			continue
 		}
 		name := pair.Key.GetToken().Value

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -90,20 +89,11 @@ func (p *Pulse) Run(ctx context.Context) {
 			continue
 		}
 		if err := p.round(ctx); err != nil && ctx.Err() == nil {
-			p.opts.Log.Warn("no heartbeat", zap.String("host", p.host()), zap.Error(err))
+			p.opts.Log.Warn("no heartbeat", zap.Error(err))
 			p.woken.Store(true)
 			notBefore = time.Now().Add(retryAfter)
 		}
 	}
-}
-
-// host is the part of the address that a log may show.
-func (p *Pulse) host() string {
-	u, err := url.Parse(p.opts.URL.Reveal())
-	if err != nil {
-		return ""
-	}
-	return u.Hostname()
 }
 
 // round sends a beat if one is due, and notes what had succeeded by then. The first

@@ -211,7 +211,7 @@ func TestFailedBeatIsTriedAgainWithoutAStorm(t *testing.T) {
 				if got := w.calls(); got != 1 || w.sent != 1 {
 					t.Errorf("%d calls after the watchdog came back", got)
 				}
-				if shown := fmt.Sprint(w.logs.All()); strings.Contains(shown, canary) || !strings.Contains(shown, "watchdog.test") {
+				if shown := fmt.Sprint(w.logs.All()); strings.Contains(shown, canary) || !strings.Contains(shown, "no heartbeat") {
 					t.Errorf("the log: %s", shown)
 				}
 			})
