@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/felixge/httpsnoop"
 	"go.uber.org/zap"
 )
 
@@ -32,47 +33,25 @@ func (s *Server) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		secureHeaders(w.Header())
-		recorder := &statusRecorder{ResponseWriter: w}
+		var sent httpsnoop.Metrics
 		defer func() {
 			caught := recover()
-			cut := caught != nil && recorder.status != 0
+			cut := caught != nil && (sent.Code != 0 || sent.Written > 0)
 			if caught != nil {
 				s.opts.Log.Error("request panicked", zap.String("route", r.Pattern), zap.Any("panic", caught), zap.ByteString("stack", debug.Stack()))
 				if !cut {
-					answerText(recorder, http.StatusInternalServerError, "something went wrong; the log says what")
+					sent.Code = http.StatusInternalServerError
+					answerText(w, sent.Code, "something went wrong; the log says what")
 				}
 			}
 			route := cmp.Or(r.Pattern, "none") // a pattern of the muxes, so one of few
-			status, elapsed := cmp.Or(recorder.status, http.StatusOK), time.Since(began)
+			status, elapsed := cmp.Or(sent.Code, http.StatusOK), time.Since(began)
 			s.opts.Observe(route, status, elapsed)
 			s.opts.Log.Debug("request served", zap.String("route", route), zap.Int("status", status), zap.Duration("elapsed", elapsed))
 			if cut {
 				panic(http.ErrAbortHandler) // closes the connection, without a line of net/http's own
 			}
 		}()
-		next.ServeHTTP(recorder, r)
+		sent.CaptureMetrics(w, func(w http.ResponseWriter) { next.ServeHTTP(w, r) })
 	})
 }
-
-// A statusRecorder remembers the status.
-type statusRecorder struct {
-	http.ResponseWriter
-	status int // 0 until it is written
-}
-
-func (w *statusRecorder) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 {
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *statusRecorder) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	return w.ResponseWriter.Write(p)
-}
-
-// Unwrap is for [http.ResponseController].
-func (w *statusRecorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -60,8 +60,6 @@ type meterPanel struct {
 // panel shows the last days of a meter and the first places of its ranking. What the
 // database is slow to count is left out, with a note.
 func (p *Page) panel(ctx context.Context, m store.Meter, days, places int) meterPanel {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	panel := meterPanel{Meter: m}
 	today := midnight(time.Now())
 	var consumed, credited []point

@@ -111,22 +111,18 @@ func headlineOf(all []*organizationRow) headline {
 	if worst > most && h.Named != nil {
 		h.Named, h.More = h.Named[:most], int64(worst-most)
 	}
-	be := "are"
-	if worst == 1 {
-		be = "is"
-	}
-	of := fmt.Sprintf("%d of %d organizations %s", worst, len(all), be)
+	of := fmt.Sprintf("%d of %d organizations", worst, len(all))
 	switch {
 	case len(all) == 1:
 		h.Sentence = all[0].Organization + " " + all[0].Verdict.Reason + "."
 	case h.Grade == good:
 		h.Sentence = "All organizations are current."
 	case h.Grade == waiting:
-		h.Sentence = of + " not mirrored yet."
+		h.Sentence = "Not mirrored yet: " + of + "."
 	case h.Grade == doubt:
 		h.Sentence = "All organizations are current, but " + plural(int64(worst), "needs", "need") + " a look."
 	default:
-		h.Sentence = of + " not current."
+		h.Sentence = "Not current: " + of + "."
 	}
 	return h
 }

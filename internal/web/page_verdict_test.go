@@ -88,11 +88,11 @@ func TestHeadlineIsTheWorstVerdictInOneSentence(t *testing.T) {
 		{[]*organizationRow{current}, good, "acme is current.", 0, 0, time.Minute},
 		{[]*organizationRow{current, other}, good, "All organizations are current.", 0, 0, time.Hour},
 		{[]*organizationRow{stale}, bad, "globex is stale: its data is from 3 h ago.", 0, 0, 0},
-		{[]*organizationRow{current, stale, failed}, bad, "1 of 3 organizations is not current.", 1, 0, 0},
-		{[]*organizationRow{stale, stale}, bad, "2 of 2 organizations are not current.", 2, 0, 0},
+		{[]*organizationRow{current, stale, failed}, bad, "Not current: 1 of 3 organizations.", 1, 0, 0},
+		{[]*organizationRow{stale, stale}, bad, "Not current: 2 of 2 organizations.", 2, 0, 0},
 		{[]*organizationRow{current, failed}, doubt, "All organizations are current, but 1 needs a look.", 1, 0, 0},
-		{[]*organizationRow{current, fresh}, waiting, "1 of 2 organizations is not mirrored yet.", 1, 0, 0},
-		{[]*organizationRow{stale, stale, stale, stale, stale, stale, stale}, bad, "7 of 7 organizations are not current.", 5, 2, 0},
+		{[]*organizationRow{current, fresh}, waiting, "Not mirrored yet: 1 of 2 organizations.", 1, 0, 0},
+		{[]*organizationRow{stale, stale, stale, stale, stale, stale, stale}, bad, "Not current: 7 of 7 organizations.", 5, 2, 0},
 	} {
 		got := headlineOf(c.all)
 		if got.Grade != c.grade || got.Sentence != c.sentence || len(got.Named) != c.named || got.More != c.more {
