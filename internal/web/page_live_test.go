@@ -144,14 +144,25 @@ func TestBarFollowsAnotherReplicaBlockByBlock(t *testing.T) {
 	until(t, server, "/live", func(d *document) bool { return bar(d, "acme") == "" })
 }
 
-func TestRunOfADeadProcessIsNotShownAsGoingOn(t *testing.T) {
+// TestWhatNobodyHereDoesIsShownAsThat: a run whose process is dead does not go
+// on, and an organization that is not configured here is not judged.
+func TestWhatNobodyHereDoesIsShownAsThat(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 10})
 	e.backfill()
 	e.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) VALUES ($1, now(), 'full', 'running')`, e.orgs[0].ID)
-	d := ok(t, e.page(), "/")
+	if err := e.store.RegisterOrganization(t.Context(), store.OrgStatus{}.OrganizationID, "former"); err != nil {
+		t.Fatal(err)
+	}
+	d := ok(t, e.page(), "/?days=7")
 	if got := text(d.one(class("lost"))); !strings.Contains(got, "its process is gone") || bar(d, "acme") != "" {
 		t.Errorf("shown as %q with a bar at %q", got, bar(d, "acme"))
+	}
+	if got := text(d.one(tag("h1"))); got != "acme is current." {
+		t.Errorf("sentence %q", got)
+	}
+	if got := text(d.one(with("data-organization", "former"))); !strings.Contains(got, "not configured here") {
+		t.Errorf("shown as %q", got)
 	}
 }
 
@@ -174,22 +185,6 @@ func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 		if got := budget(server, name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
-	}
-}
-
-func TestWhatIsNotConfiguredHereIsShownAndNotJudged(t *testing.T) {
-	t.Parallel()
-	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 12})
-	e.backfill()
-	if err := e.store.RegisterOrganization(t.Context(), store.OrgStatus{}.OrganizationID, "former"); err != nil {
-		t.Fatal(err)
-	}
-	d := ok(t, e.page(), "/")
-	if got := text(d.one(tag("h1"))); got != "acme is current." {
-		t.Errorf("sentence %q", got)
-	}
-	if got := text(d.one(with("data-organization", "former"))); !strings.Contains(got, "not configured here") {
-		t.Errorf("shown as %q", got)
 	}
 }
 
