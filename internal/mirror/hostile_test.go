@@ -143,7 +143,7 @@ func TestForcedAnswerDoesNotOverwriteAWebhookThatCameAfterIt(t *testing.T) {
 		newer, _, _ := polar.DecodeCustomerMeter([]byte(must2(w.sim.Find(row.ID)).JSON))
 		// newer by time than anything before
 		newer.ModifiedAt = time.Now().UTC().Truncate(time.Microsecond)
-		if _, err := w.store.Apply(t.Context(), w.orgs[0].ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{newer}}); err != nil {
+		if _, err := w.store.Apply(t.Context(), w.orgs[0].ID, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{newer}}); err != nil {
 			return err
 		}
 		before := w.value(`SELECT balance::text FROM polar.customer_meters WHERE id=$1`, row.ID)
@@ -310,7 +310,7 @@ func TestLateWebhookDoesNotReviveADeletedRow(t *testing.T) {
 	if w.deleted() != "1" {
 		t.Fatal("not marked")
 	}
-	if _, err := w.store.Apply(t.Context(), w.orgs[0].ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}}); err != nil {
+	if _, err := w.store.Apply(t.Context(), w.orgs[0].ID, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.deleted(); got != "1" {

@@ -123,7 +123,7 @@ func (w *inboxWorker) saveMeter(ctx context.Context, l *lookups, m *polar.Custom
 	defer w.inbox.applying.Unlock()
 	ctx, cancel := withGrace(ctx)
 	defer cancel()
-	saved, err := w.inbox.mirror.opts.Store.Apply(ctx, w.org.ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
+	saved, err := w.inbox.mirror.opts.Store.Apply(ctx, w.org.ID, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
 	if err != nil {
 		return err
 	}

@@ -273,14 +273,15 @@ func (w *worker) discover(ctx context.Context) (uuid.UUID, error) {
 	if id, err := visible(ctx, w.org.Client); err != nil || id != uuid.Nil {
 		return id, err
 	}
-	id, known, err := w.mirror.opts.Store.OrganizationID(ctx, w.org.Name)
+	// The label then means the same organization as before.
+	last, err := w.mirror.status(ctx, w.org)
 	if err != nil {
 		return uuid.Nil, err
 	}
-	if !known {
+	if last.OrganizationID == uuid.Nil {
 		return uuid.Nil, errors.New("its token sees no customer meters, so its id cannot be learned from them: set the organization's id (POLAR_ORGANIZATION_ID)")
 	}
-	return id, nil
+	return last.OrganizationID, nil
 }
 
 // skipped tells the observer that a scheduled time passed without a run.

@@ -50,11 +50,11 @@ func (m *Mirror) notify(org Organization, runID int64, kind store.Kind, counts s
 
 // reportAbandoned logs the runs that a dead process left, and notifies listeners
 // of what they wrote, which it may not have done.
-func (m *Mirror) reportAbandoned(dead []store.Abandoned) {
+func (m *Mirror) reportAbandoned(dead []store.RunRecord) {
 	for _, a := range dead {
-		m.opts.Log.Info("run abandoned", zap.String("organization", a.Organization), zap.Int64("run_id", a.RunID),
+		m.opts.Log.Info("run abandoned", zap.String("organization", a.Organization), zap.Int64("run_id", a.ID),
 			zap.String("kind", string(a.Kind)), zap.String("reason", "its process ended without finishing it"))
-		m.notify(Organization{Name: a.Organization, ID: a.OrganizationID}, a.RunID, a.Kind, a.Counts, nil)
+		m.notify(Organization{Name: a.Organization, ID: a.OrganizationID}, a.ID, a.Kind, a.Counts, nil)
 	}
 }
 

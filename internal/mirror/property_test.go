@@ -255,7 +255,7 @@ func (s *scene) deliver(json string) {
 	if err != nil || m == nil {
 		s.Fatalf("webhook payload %s: %v", json, err)
 	}
-	if _, err := s.others.Apply(context.Background(), s.org, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}}); err != nil {
+	if _, err := s.others.Apply(context.Background(), s.org, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}}); err != nil {
 		s.Fatal(err)
 	}
 }

@@ -152,13 +152,7 @@ func (r *ranks) check(ctx context.Context) (n int, fits bool, err error) {
 // count counts the listed rows from low up to, and not including, high: those of the
 // mirror, and those that cannot be mirrored.
 func (r *ranks) count(ctx context.Context, low, high polar.Key) (int, error) {
-	n, err := r.stored.CountListed(ctx, low, high, r.meter)
-	keys := r.rejectedFrom(low, high)
-	if err != nil || len(keys) == 0 {
-		return n, err
-	}
-	keys, err = r.stored.NotMirrored(ctx, keys)
-	return n + len(keys), err
+	return r.stored.CountListed(ctx, low, high, r.meter, r.rejectedFrom(low, high))
 }
 
 // rejectedFrom are the rejected rows from low up to, and not including, high.

@@ -108,11 +108,7 @@ func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) err
 	if err := f.run.markDeleted(ctx, old); err != nil || !sweep {
 		return err
 	}
-	there := slices.DeleteFunc(ids, func(id uuid.UUID) bool { return slices.Contains(gone, id) })
-	if err := f.run.session.AnswerSuspects(ctx, gone, store.Gone); err != nil {
-		return err
-	}
-	return f.run.session.AnswerSuspects(ctx, there, store.Unlisted)
+	return f.run.session.AnswerSuspects(ctx, ids, gone)
 }
 
 // errBlind means that 404s prove nothing.

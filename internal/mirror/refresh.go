@@ -202,7 +202,7 @@ func (r *refresh) readUnder(ctx context.Context, filter Filter) error {
 	}
 	graceful, cancel := withGrace(ctx)
 	defer cancel()
-	saved, err := r.run.mirror.opts.Store.Refresh(graceful, r.run.org.ID, b.take())
+	saved, err := r.run.mirror.opts.Store.Apply(graceful, r.run.org.ID, store.Refresh, b.take())
 	if err != nil {
 		return err
 	}

@@ -153,7 +153,7 @@ func TestRefreshLeavesWhatIsNewerAndWhatIsNotListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	newer.ModifiedAt, newer.CreditedUnits = time.Now().UTC().Truncate(time.Microsecond), newer.CreditedUnits+7
-	if _, err := w.store.Apply(t.Context(), w.orgs[0].ID, &store.Block{CustomerMeters: []*polar.CustomerMeter{newer}}); err != nil {
+	if _, err := w.store.Apply(t.Context(), w.orgs[0].ID, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{newer}}); err != nil {
 		t.Fatal(err)
 	}
 	must1(w.sim.DeleteCustomerMeter(rows[1].ID))

@@ -260,7 +260,7 @@ func (f *fullRun) sweepList(ctx context.Context, customers []uuid.UUID) error {
 
 // countListed counts the listed rows that the mirror has.
 func (f *fullRun) countListed(ctx context.Context) (int, error) {
-	return f.run.session.CountListed(ctx, polar.Key{}, endOfList, uuid.Nil)
+	return f.run.session.CountListed(ctx, polar.Key{}, endOfList, uuid.Nil, nil)
 }
 
 // walkAndSweep walks the list under filter, and sweeps the customers of the rows that

@@ -39,7 +39,7 @@ func TestRunsOfTheDeadAreAbandonedThoughNobodyWorksOnTheirOrganization(t *testin
 	if err != nil || len(got) != 1 {
 		t.Fatalf("abandoned %+v (%v)", got, err)
 	}
-	if a := got[0]; a.RunID != dead.ID || a.Organization != "acme" || a.OrganizationID != organization || a.Kind != store.Full || a.Counts.RowsInserted != 2 {
+	if a := got[0]; a.ID != dead.ID || a.Organization != "acme" || a.OrganizationID != organization || a.Kind != store.Full || a.Counts.RowsInserted != 2 {
 		t.Errorf("abandoned %+v", a)
 	}
 	if got := lookup(t, db, `SELECT string_agg(status, ' ' ORDER BY id) FROM polar.sync_runs`); got != "abandoned running" {

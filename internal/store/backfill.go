@@ -71,3 +71,24 @@ SELECT EXISTS (
        AND started_at <= now())`
 	return value[bool](ctx, s.conn, "find a finished walk", sql, s.organization, b.StartedAt, walked)
 }
+
+// A FullRun is how one organization's full run went.
+type FullRun struct {
+	RunRecord
+	LiveRows int64 // of the organization, now
+}
+
+// BackfillRuns returns each organization's newest full run among those that began
+// since the last backfill did, by the organizations' labels.
+func (s *Store) BackfillRuns(ctx context.Context) ([]FullRun, error) {
+	const sql = `
+SELECT DISTINCT ON (o.name, o.id)` + runColumns + `,
+    s.live_rows
+  FROM polar.sync_runs r
+  JOIN polar.organizations o ON o.id = r.organization_id
+  JOIN polar.sync_status s ON s.organization_id = o.id
+ WHERE r.kind = 'full'
+   AND r.started_at >= (SELECT b.started_at FROM polar.backfills b ORDER BY b.id DESC LIMIT 1)
+ ORDER BY o.name, o.id, r.id DESC`
+	return collect(ctx, s.pool, "read full runs", pgx.RowToStructByPos[FullRun], sql)
+}

@@ -207,14 +207,6 @@ func sameNumber(stored string, d polar.Decimal) bool {
 	return err == nil && other.Equal(d)
 }
 
-// A nested is a customer or a meter as it is nested in customer meters.
-type nested struct {
-	id        uuid.UUID
-	digest    []byte // of its JSON
-	changedAt time.Time
-	values    func() []any // of its columns
-}
-
 // differing returns those of rows that have to be written, given what is stored,
 // and adds those that are older to older.
 func (b *Block) differing(rows []nested, stored map[uuid.UUID]nested, older map[uuid.UUID]bool) (differ []nested) {
@@ -229,12 +221,4 @@ func (b *Block) differing(rows []nested, stored map[uuid.UUID]nested, older map[
 		}
 	}
 	return differ
-}
-
-// queueNested writes customers or meters.
-func (w *Writer) queueNested(batch *pgx.Batch, sql string, rows []nested, requestedAt pgtype.Timestamptz, b *Block) {
-	if len(rows) > 0 {
-		values := column(rows, func(n nested) []any { return n.values() })
-		batch.Queue(sql, append([]any{w.organization, requestedAt, b.Force, b.Rewrite}, transposed(values)...)...)
-	}
 }

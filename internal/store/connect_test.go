@@ -97,7 +97,7 @@ func TestHolderCutOffTheNetworkIsReplacedAndCannotWrite(t *testing.T) {
 	}
 	defer fresh.Release()
 	second := start(t, fresh, store.Full)
-	if dead := fresh.Abandoned(); len(dead) != 1 || dead[0].RunID != run.ID || dead[0].Counts.RowsInserted != 1 {
+	if dead := fresh.Abandoned(); len(dead) != 1 || dead[0].ID != run.ID || dead[0].Counts.RowsInserted != 1 {
 		t.Errorf("abandoned %+v, want the old one's run and what it saved", dead)
 	}
 

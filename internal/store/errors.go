@@ -36,18 +36,10 @@ func (e *UnusableError) Error() string { return e.Problem }
 // A SchemaError says that this binary cannot use the schema.
 type SchemaError struct {
 	Problem  string // what is wrong, and the remedy
-	Err      error  // may be nil
 	Obsolete bool   // it is from before the first release, and can only be dropped
 }
 
-func (e *SchemaError) Error() string {
-	if e.Err == nil {
-		return "database schema: " + e.Problem
-	}
-	return fmt.Sprintf("database schema: %s: %v", e.Problem, e.Err)
-}
-
-func (e *SchemaError) Unwrap() error { return e.Err }
+func (e *SchemaError) Error() string { return "database schema: " + e.Problem }
 
 // unreachable describes err without anything secret of cfg.
 func unreachable(cfg *pgx.ConnConfig, err error) error {
@@ -146,13 +138,13 @@ const (
 	readOnlyTransaction   = "25006" // after a failover: now a standby
 	tooManyConnections    = "53300"
 	diskFull              = "53100"
-	temporaryFileTooLarge = "53400"
 	undefinedTable        = "42P01"
 	undefinedSchema       = "3F000"
 	insufficientPrivilege = "42501"
 	uniqueViolation       = "23505"
 	deadlock              = "40P01"
 	featureNotSupported   = "0A000"
+	lockNotAvailable      = "55P03"
 )
 
 // sqlState returns the SQLSTATE of err, or "".

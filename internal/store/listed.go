@@ -12,7 +12,7 @@ import (
 
 // A row of the mirror is listed if Polar shows it in lists, for all that is
 // known: it is live, its meter is not archived, and it is no suspect that Polar
-// was asked for (see [SuspectAnswer]). Rejected rows are listed too, but are not
+// was asked for (see [Session.AnswerSuspects]). Rejected rows are listed too, but are not
 // in the mirror.
 
 // CustomerRows are the listed rows of one customer, counted.
@@ -87,13 +87,27 @@ const listedBelowSQL = `
            AND w.customer_meter_id = m.id) IS NULL`
 
 // CountListed counts the listed rows with keys from low up to, and not including,
-// high, of one meter or, if that is zero, of all.
-func (w *Writer) CountListed(ctx context.Context, low, high polar.Key, meter uuid.UUID) (int, error) {
+// high, of one meter or, if that is zero, of all. Of rejected it counts those that no
+// listed row of the mirror has.
+func (w *Writer) CountListed(ctx context.Context, low, high polar.Key, meter uuid.UUID, rejected []polar.Key) (int, error) {
 	const sql = `
-SELECT count(*)` + listedBelowSQL + `
+SELECT count(*) + (
+    SELECT count(*)
+      FROM unnest($9::uuid[], $10::uuid[]) AS k (customer_id, meter_id)
+     WHERE NOT EXISTS (
+           SELECT
+             FROM polar.customer_meters m
+             JOIN polar.meters t ON t.id = m.meter_id
+            WHERE m.customer_id = k.customer_id
+              AND m.meter_id = k.meter_id
+              AND m.deleted_at IS NULL
+              AND m.out_of_scope_at IS NULL
+              AND t.archived_at IS NULL))` + listedBelowSQL + `
    AND (m.created_at, m.customer_id, m.meter_id) >= ($6::timestamptz, $7::uuid, $8::uuid)`
 	return value[int](ctx, w.conn, "count listed rows", sql, w.organization,
-		high.CreatedAt, high.CustomerID, high.MeterID, id(meter), low.CreatedAt, low.CustomerID, low.MeterID)
+		high.CreatedAt, high.CustomerID, high.MeterID, id(meter), low.CreatedAt, low.CustomerID, low.MeterID,
+		column(rejected, func(k polar.Key) pgtype.UUID { return id(k.CustomerID) }),
+		column(rejected, func(k polar.Key) pgtype.UUID { return id(k.MeterID) }))
 }
 
 // LastListed returns the key of the last listed row below high, of one meter or,
@@ -112,26 +126,6 @@ SELECT
 		return polar.Key{}, false, err
 	}
 	return list[0], true, nil
-}
-
-// NotMirrored returns those of keys that no listed row of the mirror has.
-func (w *Writer) NotMirrored(ctx context.Context, keys []polar.Key) ([]polar.Key, error) {
-	const sql = `
-SELECT k.n
-  FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS k (customer_id, meter_id, n)
- WHERE NOT EXISTS (
-       SELECT
-         FROM polar.customer_meters m
-         JOIN polar.meters t ON t.id = m.meter_id
-        WHERE m.customer_id = k.customer_id
-          AND m.meter_id = k.meter_id
-          AND m.deleted_at IS NULL
-          AND m.out_of_scope_at IS NULL
-          AND t.archived_at IS NULL)`
-	places, err := collect(ctx, w.conn, "look up rejected rows", pgx.RowTo[int], sql,
-		column(keys, func(k polar.Key) pgtype.UUID { return id(k.CustomerID) }),
-		column(keys, func(k polar.Key) pgtype.UUID { return id(k.MeterID) }))
-	return column(places, func(n int) polar.Key { return keys[n-1] }), err
 }
 
 // MeterStates returns the organization's meters, and whether each is archived.

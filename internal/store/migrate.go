@@ -34,7 +34,7 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 	}
 	applied, err = s.applyMigrations(ctx)
 	if err != nil {
-		return applied, &SchemaError{Problem: "migration stopped; what it did not finish was rolled back, so mend the cause and start again", Err: cured(err)}
+		return applied, &SchemaError{Problem: fmt.Sprintf("migration stopped; what it did not finish was rolled back, so mend the cause and start again: %v", cured(err))}
 	}
 	return applied, s.Maintain(ctx)
 }
@@ -117,18 +117,11 @@ func (s *Store) createSchema(ctx context.Context) error {
 	err := exec(ctx, s.pool, "create schema", sql)
 	switch sqlState(err) {
 	case uniqueViolation: // another replica was first
-		err = nil
+		return nil
 	case insufficientPrivilege:
-		return &SchemaError{Problem: "this role may not create schema polar; let an administrator run: CREATE SCHEMA polar AUTHORIZATION <this role>", Err: err}
+		return &SchemaError{Problem: "this role may not create schema polar; let an administrator run: CREATE SCHEMA polar AUTHORIZATION <this role>"}
 	}
-	if err != nil {
-		return err
-	}
-	const comment = `COMMENT ON SCHEMA polar IS 'Customer meters of Polar organizations, mirrored by syncd.'`
-	if err := exec(ctx, s.pool, "describe schema", comment); sqlState(err) != insufficientPrivilege {
-		return err
-	}
-	return nil
+	return err
 }
 
 // checkCompatible refuses a schema that is too new for this binary, or from

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // A Kind says what a run does.
@@ -79,17 +80,20 @@ UPDATE polar.organizations
 	return exec(ctx, s.pool, "forget changes without webhooks", sql, organization)
 }
 
-// OrganizationID returns the id registered for the label name, or false.
-// A label without a configured id then means the same organization as before,
-// even while Polar lists nothing.
-func (s *Store) OrganizationID(ctx context.Context, name string) (uuid.UUID, bool, error) {
-	const sql = `SELECT id FROM polar.organizations WHERE name = $1`
-	ids, err := collect(ctx, s.pool, "look up organization "+name, pgx.RowTo[uuid.UUID], sql, name)
-	if err != nil || len(ids) != 1 {
-		return uuid.Nil, false, err
-	}
-	return ids[0], true, nil
-}
+// answersSQL is whether the run r answers its slot for good, $1 and $2 being its
+// organization and kind. A full run stays due until it is done. And a clock that was
+// ahead answered the slot before its time if the run began more than a minute before
+// its slot, or if a later one is dated later than now.
+const answersSQL = `(
+       (r.kind <> 'full' OR r.status = 'succeeded')
+       AND r.slot <= r.started_at + interval '1 minute'
+       AND NOT EXISTS (
+           SELECT
+             FROM polar.sync_runs l
+            WHERE l.organization_id = $1
+              AND l.kind = $2
+              AND l.started_at > now()
+              AND l.id > r.id))`
 
 // StartRun starts a run. Other runs of the organization with the status running,
 // unless this session started them, belong to processes that died, since this
@@ -103,16 +107,8 @@ UPDATE polar.sync_runs r
    SET slot = NULL
  WHERE r.organization_id = $1
    AND r.kind = $2
-   AND r.slot = $3
-   AND (r.kind = 'full' AND r.status IN ('failed', 'abandoned')
-        OR r.slot > r.started_at + interval '1 minute'
-        OR EXISTS (
-            SELECT
-              FROM polar.sync_runs l
-             WHERE l.organization_id = $1
-               AND l.kind = $2
-               AND l.started_at > now()
-               AND l.id > r.id))`
+   AND r.slot = $3::timestamptz
+   AND NOT ` + answersSQL
 	const start = `
 INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, slot)
 VALUES ($1, $2, 'running', clock_timestamp(), $3)
@@ -120,8 +116,9 @@ ON CONFLICT ON CONSTRAINT sync_runs_slot_key DO NOTHING
 RETURNING id, started_at`
 	run := &Run{Kind: kind}
 	batch := &pgx.Batch{}
-	batch.Queue(abandonSQL, s.organization, s.open).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Abandoned])
+	key := []int64{lockKey(s.organization)}
+	batch.Queue(abandonSQL, []pgtype.UUID{id(s.organization)}, key, s.open).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RunRecord])
 		s.dead = append(s.dead, found...)
 		return err
 	})
@@ -141,6 +138,126 @@ RETURNING id, started_at`
 	s.open = append(s.open, run.ID)
 	return run, nil
 }
+
+// abandonSQL ends the runs of dead processes in the organizations $1: no other session
+// holds their locks, whose keys are $2. Runs that this session itself started are
+// excepted.
+const abandonSQL = `
+WITH locked AS MATERIALIZED (
+    SELECT l.id
+      FROM unnest($1::uuid[], $2::bigint[]) AS l (id, key)
+     WHERE pg_try_advisory_xact_lock(l.key)
+)
+UPDATE polar.sync_runs r
+   SET status = 'abandoned',
+       finished_at = now(),
+       error = 'the process ended without finishing the run'
+  FROM polar.organizations o
+  JOIN locked ON locked.id = o.id
+ WHERE r.organization_id = o.id
+   AND r.status = 'running'
+   AND r.id <> ALL ($3::bigint[])
+RETURNING` + runColumns
+
+// Abandoned returns the runs of dead processes that the session has found since the
+// last call. What they saved remains, and no listener was notified of it.
+func (s *Session) Abandoned() []RunRecord {
+	dead := s.dead
+	s.dead = nil
+	return dead
+}
+
+// abandonAge is how old a run must be before AbandonDead tries its organization's
+// lock: for a moment that keeps the lock from others, so it should rarely meet a
+// run that has just started.
+const abandonAge = 30 * time.Second
+
+// AbandonDead marks runs of dead processes as abandoned, whatever their
+// organization; StartRun does so only for an organization that is still worked
+// on. A run's process is alive as long as the organization's lock is held.
+func (s *Store) AbandonDead(ctx context.Context) ([]RunRecord, error) {
+	const running = `
+SELECT DISTINCT organization_id
+  FROM polar.sync_runs
+ WHERE status = 'running'
+   AND (started_at < now() - $1::interval OR started_at > now())`
+	ids, err := collect(ctx, s.pool, "look for runs of dead processes", pgx.RowTo[uuid.UUID], running, abandonAge)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	return collect(ctx, s.pool, "abandon runs of dead processes", pgx.RowToStructByPos[RunRecord],
+		abandonSQL, column(ids, id), column(ids, lockKey), []int64{})
+}
+
+// LastSlot returns the newest scheduled time that a run of the organization and
+// kind answered; zero if there is none. Slots of a clock that was more than a
+// minute ahead do not count.
+func (s *Session) LastSlot(ctx context.Context, kind Kind) (time.Time, error) {
+	const sql = `
+SELECT max(slot)
+  FROM polar.sync_runs
+ WHERE organization_id = $1
+   AND kind = $2
+   AND slot <= now() + interval '1 minute'`
+	return value[time.Time](ctx, s.conn, "find the last slot", sql, s.organization, kind)
+}
+
+// WhySkipped says why no run answered the scheduled times from first to last:
+// another run was under way, or the database knows no reason.
+func (s *Session) WhySkipped(ctx context.Context, first, last time.Time) (string, error) {
+	const sql = `
+SELECT coalesce((
+    SELECT r.kind || ' run ' || r.id || ' was under way' ||
+           CASE WHEN r.started_at <= $2 AND coalesce(r.finished_at, 'infinity') > $3 THEN '' ELSE ' for a part of that time' END
+      FROM polar.sync_runs r
+     WHERE r.organization_id = $1
+       AND r.kind IN ('incremental', 'full', 'repair')
+       AND r.started_at > $2::timestamptz - interval '7 days'
+       AND r.started_at <= $3
+       AND coalesce(r.finished_at, 'infinity') > $2
+     ORDER BY r.started_at
+     LIMIT 1
+), 'no syncd was running, or each was busy with other organizations or logged a reason of its own')`
+	return value[string](ctx, s.conn, "find the run that kept the schedule from being met", sql, s.organization, first, last)
+}
+
+// A RunRecord is a run as polar.sync_runs has it.
+type RunRecord struct {
+	ID             int64
+	OrganizationID uuid.UUID
+	Organization   string // label
+	Kind           Kind
+	Status         string // running, succeeded, failed or abandoned
+	StartedAt      time.Time
+	FinishedAt     time.Time // zero while it runs
+	Counts
+	Exact  *bool  // nil for runs that do not try
+	Method Method // by which it proved that it is; "" if it is not
+	Error  string // why it failed
+}
+
+// runColumns are those of a [RunRecord].
+const runColumns = `
+    r.id,
+    r.organization_id,
+    o.name,
+    r.kind,
+    r.status,
+    r.started_at,
+    r.finished_at,
+    r.requests,
+    r.pages,
+    r.rows_seen,
+    r.rows_inserted,
+    r.rows_updated,
+    r.rows_unchanged,
+    r.rows_deleted,
+    r.rows_rejected,
+    r.retries,
+    r.rate_limited,
+    r.exact,
+    coalesce(r.method, ''),
+    coalesce(r.error, '')`
 
 // An Outcome is how a run ended.
 type Outcome struct {

@@ -33,7 +33,7 @@ type Session struct {
 	Writer
 	pool *pool       // for the end of a run whose connection is lost
 	open []int64     // runs started and not finished: at most a walk and a tick between its blocks
-	dead []Abandoned // runs of dead processes
+	dead []RunRecord // runs of dead processes
 }
 
 func lockKey(organization uuid.UUID) int64 {
@@ -61,9 +61,7 @@ func (s *Store) Acquire(ctx context.Context, organization uuid.UUID, wait bool) 
 // AcquireSlot acquires the organization's lock for a run of kind that answers
 // slot. It returns [ErrSlotTaken] if there is such a run (a full one only if it
 // succeeded), without trying the lock, and [ErrBusy] if another session holds it.
-// Either costs one round trip, as many replicas may ask about one slot. A run
-// started by a clock that was ahead does not count: it began more than a minute
-// before the slot, or a later one is dated later than now.
+// Either costs one round trip, as many replicas may ask about one slot.
 //
 // The session avoids plans that suit a small or unanalyzed table but are ruinous for
 // a large one: this connection reads the tables by index. And it lets blocks commit
@@ -80,24 +78,15 @@ WITH run AS MATERIALIZED (
     SELECT EXISTS (
         SELECT
           FROM polar.sync_runs r
-         WHERE r.organization_id = $2
-           AND r.kind = $3
-           AND r.slot = $4::timestamptz
-           AND (r.kind <> 'full' OR r.status = 'succeeded') -- which stays due until it is done
-           -- The clock was ahead that answered the slot before its time.
-           AND r.slot <= r.started_at + interval '1 minute'
-           AND NOT EXISTS (
-               SELECT
-                 FROM polar.sync_runs l
-                WHERE l.organization_id = $2
-                  AND l.kind = $3
-                  AND l.started_at > now()
-                  AND l.id > r.id)
+         WHERE r.organization_id = $1
+           AND r.kind = $2
+           AND r.slot = $3::timestamptz
+           AND ` + answersSQL + `
     ) AS taken
 )
 SELECT
     taken,
-    CASE WHEN taken THEN false ELSE pg_try_advisory_lock($1) END
+    CASE WHEN taken THEN false ELSE pg_try_advisory_lock($4) END
   FROM run`
 	const settings = `
 SET enable_seqscan = off;
@@ -107,7 +96,7 @@ SET plan_cache_mode = force_generic_plan;
 SET jit = off;
 SET synchronous_commit = off`
 	var taken, held bool
-	err = conn.QueryRow(ctx, sql, lockKey(organization), organization, kind, timestamp(slot)).Scan(&taken, &held)
+	err = conn.QueryRow(ctx, sql, organization, kind, timestamp(slot), lockKey(organization)).Scan(&taken, &held)
 	if err == nil && held {
 		_, err = conn.Exec(ctx, settings)
 	}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -31,7 +30,7 @@ const (
 // first one asks again. Some servers that speak Postgres's protocol grant every
 // advisory lock.
 //
-// It leaves nothing behind but a setting that no program reads, and uses no
+// It leaves nothing behind but, at such a proxy, a lock on a random key, and uses no
 // prepared statement, which such a proxy may not know.
 func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
@@ -53,15 +52,12 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return err
 	}
 	defer second.Close(ctx)
-	found, err := sessionsKept(ctx, first, second)
-	if err == nil && found == "" {
-		found, err = locksExclude(ctx, first, second)
-	}
+	problem, err := findProblem(ctx, first, second)
 	switch {
 	case err != nil:
 		return unreachable(cfg, err)
-	case found != "":
-		return unsuitable(cfg, found)
+	case problem != "":
+		return unsuitable(cfg, problem)
 	}
 	return nil
 }
@@ -108,17 +104,17 @@ func connectSecond(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) 
 	return nil, unreachable(cfg, err)
 }
 
-// sessionsKept says what shows that sessions are not kept; "" if nothing does.
-func sessionsKept(ctx context.Context, first, second *pgx.Conn) (found string, err error) {
-	const problem = "it does not keep a connection's session (%s), so that syncd's locks would not hold: a proxy there pools by transaction; " +
+// findProblem says what shows that sessions are not kept, or that locks do not exclude;
+// "" if nothing does. The lock's key is new at each call, so that the probes of two
+// processes do not collide.
+func findProblem(ctx context.Context, first, second *pgx.Conn) (problem string, err error) {
+	const pooled = "it does not keep a connection's session (%s), so that syncd's locks would not hold: a proxy there pools by transaction; " +
 		"set database.url (DATABASE_URL) to the server's direct address, or to the proxy's port that pools by session"
-	defer func() {
-		if found != "" {
-			found = fmt.Sprintf(problem, found)
-		}
-	}()
-	mark := uuid.NewString()
-	before, err := ask(ctx, first, `SELECT pg_backend_pid(), set_config('syncd.probe', '`+mark+`', false)`)
+	const granted = "its advisory locks do not exclude, so that two syncds would write one organization at once; " +
+		"set database.url (DATABASE_URL) to a server whose advisory locks exclude, such as Postgres itself"
+	key := strconv.FormatInt(rand.Int64(), 10)
+	lock := `SELECT pg_backend_pid(), pg_try_advisory_lock(` + key + `)`
+	mine, err := ask(ctx, first, lock)
 	if err != nil {
 		return "", err
 	}
@@ -127,54 +123,28 @@ func sessionsKept(ctx context.Context, first, second *pgx.Conn) (found string, e
 		return "", err
 	}
 	if _, err := second.Exec(ctx, `BEGIN`); err != nil {
-		if sqlState(err) == "08P01" { // protocol_violation, which PgBouncer answers
-			return "transactions are refused", nil
-		}
 		return "", err
 	}
-	defer func() { // or a proxy might pass the transaction on
-		if _, rollbackErr := second.Exec(ctx, `ROLLBACK`); err == nil && found == "" {
-			err = rollbackErr
-		}
-	}()
-	other, err := ask(ctx, second, `SELECT pg_backend_pid()`)
-	if err != nil {
+	defer func() { _, _ = second.Exec(ctx, `ROLLBACK`) }() // or a proxy might pass the transaction on
+	other, err := ask(ctx, second, lock)
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if before[0] == other[0] {
-		return "two connections share a server process", nil
+	case mine[0] == other[0]:
+		return fmt.Sprintf(pooled, "two connections share a server process"), nil
+	case mine[1] != "t" || other[1] != "f":
+		return granted, nil
 	}
 	for range probeStatements {
-		after, err := ask(ctx, first, `SELECT pg_backend_pid(), coalesce(current_setting('syncd.probe', true), '')`)
+		again, err := ask(ctx, first, `SELECT pg_backend_pid(), pg_advisory_unlock(`+key+`) AND pg_try_advisory_lock(`+key+`)`)
 		switch {
 		case err != nil:
 			return "", err
-		case before[0] != after[0]:
-			return "its server process changes", nil
-		case after[1] != mark:
-			return "its settings are lost between two statements", nil
+		case mine[0] != again[0]:
+			return fmt.Sprintf(pooled, "its server process changes"), nil
+		case again[1] != "t":
+			return fmt.Sprintf(pooled, "its lock is lost between two statements"), nil
 		}
 	}
 	return "", nil
-}
-
-// locksExclude says what shows that not just the first of two connections gets an
-// advisory lock; "" if nothing does. The key is new at each call, so that the probes
-// of two processes do not collide.
-func locksExclude(ctx context.Context, first, second *pgx.Conn) (found string, err error) {
-	lock := `SELECT pg_try_advisory_lock(` + strconv.FormatInt(rand.Int64(), 10) + `)`
-	mine, err := ask(ctx, first, lock)
-	if err != nil {
-		return "", err
-	}
-	other, err := ask(ctx, second, lock)
-	if err != nil {
-		return "", err
-	}
-	if mine[0] != "t" || other[0] != "f" {
-		found = "its advisory locks do not exclude, so that two syncds would write one organization at once; " +
-			"set database.url (DATABASE_URL) to a server whose advisory locks exclude, such as Postgres itself"
-	}
-	_, err = ask(ctx, first, `SELECT pg_advisory_unlock_all()`)
-	return found, err
 }

@@ -2,10 +2,13 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"polarmirror/internal/secret"
@@ -76,4 +79,133 @@ func (s *Store) Ready(ctx context.Context) error {
 		return ErrReadOnly
 	}
 	return s.checkCompatible(ctx)
+}
+
+const (
+	// fullWait is how long to wait for a connection that the server refuses because
+	// it, the database or the role has no more to give. It is bounded, because
+	// those that hold connections may be waiting for more of them.
+	fullWait = 15 * time.Second
+	fullPoll = 100 * time.Millisecond
+)
+
+// A pool is a pgxpool.Pool that waits where the server allows fewer connections
+// than the pool may open: pgxpool opens another one whenever none is idle and
+// fails with the server's error, although one of its own may be released the next
+// moment. The methods that are not here open no connection.
+type pool struct{ *pgxpool.Pool }
+
+// whileFull calls op until the server no longer refuses the connection for it. A
+// server refuses for this reason only before it sees a statement, so nothing is
+// done twice.
+func whileFull[T any](ctx context.Context, op func() (T, error)) (T, error) {
+	end := time.Now().Add(fullWait)
+	for {
+		result, err := op()
+		if sqlState(err) != tooManyConnections || time.Now().After(end) {
+			return result, err
+		}
+		select {
+		case <-ctx.Done():
+			return result, err
+		case <-time.After(fullPoll):
+		}
+	}
+}
+
+func (p *pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	return whileFull(ctx, func() (*pgxpool.Conn, error) { return p.Pool.Acquire(ctx) })
+}
+
+func (p *pool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	return whileFull(ctx, func() (pgconn.CommandTag, error) { return p.Pool.Exec(ctx, sql, args...) })
+}
+
+func (p *pool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	return whileFull(ctx, func() (pgx.Rows, error) { return p.Pool.Query(ctx, sql, args...) })
+}
+
+func (p *pool) Begin(ctx context.Context) (pgx.Tx, error) { return p.BeginTx(ctx, pgx.TxOptions{}) }
+
+func (p *pool) BeginTx(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error) {
+	return whileFull(ctx, func() (pgx.Tx, error) { return p.Pool.BeginTx(ctx, opts) })
+}
+
+// send runs a batch and closes its results.
+func (p *pool) send(ctx context.Context, batch *pgx.Batch) error {
+	_, err := whileFull(ctx, func() (any, error) { return nil, p.Pool.SendBatch(ctx, batch).Close() })
+	return err
+}
+
+// withConn lends use a connection. The pool closes one that broke.
+func (s *Store) withConn(ctx context.Context, use func(*pgxpool.Conn) error) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to database: %w", err)
+	}
+	defer conn.Release()
+	return cured(use(conn))
+}
+
+// A querier is the pool, a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
+// collect returns the rows of a query; operation is what errors begin with.
+func collect[T any](ctx context.Context, db querier, operation string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+	rows, _ := db.Query(ctx, sql, args...) // the rows have the error, too
+	list, err := pgx.CollectRows(rows, scan)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", operation, cured(err))
+	}
+	return list, nil
+}
+
+// value returns the one value of a query.
+func value[T any](ctx context.Context, db querier, operation, sql string, args ...any) (T, error) {
+	rows, _ := db.Query(ctx, sql, args...)
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	if err != nil {
+		return v, fmt.Errorf("%s: %w", operation, cured(err))
+	}
+	return v, nil
+}
+
+// exec runs a statement that returns no rows.
+func exec(ctx context.Context, db querier, operation, sql string, args ...any) error {
+	if _, err := db.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("%s: %w", operation, cured(err))
+	}
+	return nil
+}
+
+// A PoolStat is how the pool of connections is used. Counts are since the store
+// was opened.
+type PoolStat struct {
+	Most     int // connections the pool may hold
+	Acquired int // in use
+	Idle     int
+	Opening  int
+
+	Acquires int64 // acquisitions
+	Waits    int64 // of which had to wait
+	Canceled int64 // waits given up
+	Waited   time.Duration
+}
+
+// PoolStat asks the pool, not the database.
+func (s *Store) PoolStat() PoolStat {
+	stat := s.pool.Stat()
+	return PoolStat{
+		Most:     int(stat.MaxConns()),
+		Acquired: int(stat.AcquiredConns()),
+		Idle:     int(stat.IdleConns()),
+		Opening:  int(stat.ConstructingConns()),
+		Acquires: stat.AcquireCount(),
+		Waits:    stat.EmptyAcquireCount(),
+		Canceled: stat.CanceledAcquireCount(),
+		Waited:   stat.EmptyAcquireWaitTime(),
+	}
 }

@@ -148,7 +148,7 @@ func TestPoolWaitsForAConnectionThatTheServerRefuses(t *testing.T) {
 		})
 		work.Go(func() error { return st.Serviceable(t.Context()) })
 		work.Go(func() error { _, err := st.DueOrganizations(t.Context()); return err })
-		work.Go(func() error { _, _, err := st.OrganizationID(t.Context(), "acme"); return err })
+		work.Go(func() error { _, err := st.OrgStatus(t.Context(), store.OrgStatusQuery{}); return err })
 	}
 	if err := work.Wait(); err != nil {
 		t.Error(err)

@@ -27,7 +27,6 @@ WHERE m.id = ANY($1::uuid[])
   AND m.deleted_at IS NULL
   AND m.out_of_scope_at IS NULL
   AND t.archived_at IS NULL
-ORDER BY m.id
 ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
 
 // A SuspectMeter is a meter with customer meters that a walk did not find, or
@@ -96,7 +95,6 @@ WHERE m.organization_id = $1
   AND m.meter_id = $2
   AND m.deleted_at IS NULL
   AND m.out_of_scope_at IS NULL
-ORDER BY m.id
 ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
 	return exec(ctx, s.conn, "suspect the rows of a meter", sql, s.organization, meter)
 }
@@ -125,23 +123,15 @@ SELECT
 	return collect(ctx, s.conn, "list suspects", pgx.RowToStructByPos[Suspect], sql, s.organization, after, suspectAge, limit)
 }
 
-// A SuspectAnswer is what Polar said when it was asked for a suspect.
-type SuspectAnswer string
-
-// The answers.
-const (
-	Gone     SuspectAnswer = "gone"     // it has no such row
-	Unlisted SuspectAnswer = "unlisted" // it has the row, which lists do not show
-)
-
-// AnswerSuspects notes what Polar said of suspects. They no longer count as listed.
-func (s *Session) AnswerSuspects(ctx context.Context, ids []uuid.UUID, answer SuspectAnswer) error {
+// AnswerSuspects notes that Polar was asked for suspects, and which of them it does not
+// have; lists do not show the others. They no longer count as listed.
+func (s *Session) AnswerSuspects(ctx context.Context, asked, gone []uuid.UUID) error {
 	const sql = `
 UPDATE polar.walk_suspects
-   SET answer = $3
+   SET answer = CASE WHEN customer_meter_id = ANY($3::uuid[]) THEN 'gone' ELSE 'unlisted' END
  WHERE organization_id = $1
    AND customer_meter_id = ANY($2::uuid[])`
-	return exec(ctx, s.conn, "note answers about suspects", sql, s.organization, column(ids, id), answer)
+	return exec(ctx, s.conn, "note answers about suspects", sql, s.organization, column(asked, id), column(gone, id))
 }
 
 // DropSuspects clears suspects that a list has shown after all.
@@ -213,4 +203,47 @@ counted AS (
 SELECT customer_id FROM written`
 	return collect(ctx, s.conn, fmt.Sprintf("mark %d rows deleted", len(ids)), pgx.RowTo[uuid.UUID],
 		sql, s.organization, run.Kind, column(ids, id), run.ID)
+}
+
+// A Filter restricts the mirror to some customer meters; empty lists don't. Values of
+// one list are alternatives, the lists apply together.
+type Filter struct {
+	CustomerIDs         []uuid.UUID
+	ExternalCustomerIDs []string
+	MeterIDs            []uuid.UUID
+}
+
+// Empty reports whether f lets everything in.
+func (f Filter) Empty() bool {
+	return len(f.CustomerIDs)+len(f.ExternalCustomerIDs)+len(f.MeterIDs) == 0
+}
+
+// Scope marks the organization's rows that the filter no longer matches as out of
+// scope: they are no longer kept current, and their absence means nothing, so
+// they are no suspects either. Rows that match again become current when they are
+// next seen.
+func (s *Session) Scope(ctx context.Context, filter Filter) error {
+	const sql = `
+WITH marked AS (
+    UPDATE polar.customer_meters m
+       SET out_of_scope_at = now()
+      FROM polar.customers c
+     WHERE c.id = m.customer_id
+       AND m.organization_id = $1
+       AND m.out_of_scope_at IS NULL
+       AND NOT (
+           (coalesce(cardinality($2::uuid[]), 0) = 0 OR m.customer_id = ANY($2::uuid[]))
+           AND (coalesce(cardinality($3::text[]), 0) = 0 OR coalesce(c.external_id = ANY($3::text[]), false))
+           AND (coalesce(cardinality($4::uuid[]), 0) = 0 OR m.meter_id = ANY($4::uuid[]))
+       )
+    RETURNING m.id
+)
+DELETE FROM polar.walk_suspects w
+ USING marked
+ WHERE w.organization_id = $1
+   AND w.customer_meter_id = marked.id`
+	if filter.Empty() {
+		return nil
+	}
+	return exec(ctx, s.conn, "mark rows out of scope", sql, s.organization, ids(filter.CustomerIDs), filter.ExternalCustomerIDs, ids(filter.MeterIDs))
 }

@@ -2,12 +2,12 @@ package store
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A View is one snapshot of the database for people to look at. Its methods
@@ -31,36 +31,112 @@ SELECT
 	})
 }
 
-// A querier is the pool, a connection or a transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+// A RunsQuery says which runs to list.
+type RunsQuery struct {
+	Organization uuid.UUID // zero: all
+	Idle         bool      // also ticks that found nothing
+	Before       int64     // only runs with a lower number; 0: all
+	Limit        int
 }
 
-// collect returns the rows of a query; operation is what errors begin with.
-func collect[T any](ctx context.Context, db querier, operation string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
-	rows, _ := db.Query(ctx, sql, args...) // the rows have the error, too
-	list, err := pgx.CollectRows(rows, scan)
+// Runs lists runs, the newest first.
+func (v *View) Runs(ctx context.Context, q RunsQuery) ([]RunRecord, error) {
+	const sql = `
+SELECT` + runColumns + `
+  FROM polar.sync_runs r
+  JOIN polar.organizations o ON o.id = r.organization_id
+ WHERE ($1::uuid IS NULL OR r.organization_id = $1)
+   AND ($2::boolean
+        OR r.kind <> 'incremental'
+        OR r.status <> 'succeeded'
+        OR r.rows_inserted + r.rows_updated + r.rows_deleted + r.rows_rejected > 0)
+   AND ($3::bigint = 0 OR r.id < $3)
+ ORDER BY r.id DESC
+ LIMIT $4`
+	return collect(ctx, v.tx, "read runs", pgx.RowToStructByPos[RunRecord], sql, id(q.Organization), q.Idle, q.Before, q.Limit)
+}
+
+// An Activity is what is being done for one organization.
+type Activity struct {
+	Running  []Running // at most a walk and a tick between its blocks; the walk first
+	Requests float64   // sent to Polar within the last minute, as if each run sent its own evenly
+}
+
+// A Running is a run whose status is running.
+type Running struct {
+	RunRecord // its counts are those up to the last saved block
+
+	// Where the last block of a walk ended, of the rows that Polar counted when
+	// it began; Total is 0 before the first block, and for what is no walk.
+	Remaining, Total int64
+
+	Held bool `db:"-"` // somebody holds the organization's lock; else the run's process is gone
+}
+
+// Activity returns what is being done, by organization.
+//
+// Each run is taken to have sent its requests evenly. Runs that are dated later than
+// now are left out: when they sent theirs is unknown.
+//
+// A process that was killed leaves its run with the status running until the next
+// one begins, but never its lock, so the locks tell the two apart. The halves of an
+// advisory lock's key are classid and objid in pg_locks (source: Postgres's
+// documentation of pg_locks).
+func (v *View) Activity(ctx context.Context) (map[uuid.UUID]Activity, error) {
+	const requests = `
+SELECT
+    r.organization_id,
+    sum(r.requests * CASE
+        WHEN e.at <= r.started_at THEN 1
+        ELSE extract(epoch FROM e.at - greatest(r.started_at, now() - interval '1 minute')) / extract(epoch FROM e.at - r.started_at)
+    END)::double precision
+  FROM polar.organizations o
+  JOIN polar.sync_runs r ON r.organization_id = o.id
+ CROSS JOIN LATERAL (SELECT coalesce(r.finished_at, clock_timestamp()) AS at) e
+ WHERE r.started_at <= now()
+   AND (r.kind = 'incremental' AND r.started_at > now() - interval '10 minutes'
+        OR r.kind IN ('full', 'repair', 'refresh') AND r.started_at > now() - interval '1 day')
+   AND e.at > now() - interval '1 minute'
+   AND e.at <= clock_timestamp()
+ GROUP BY r.organization_id`
+	const locks = `
+SELECT (l.classid::bigint << 32) | l.objid::bigint
+  FROM pg_catalog.pg_locks l
+ WHERE l.locktype = 'advisory'
+   AND l.objsubid = 1
+   AND l.granted
+   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())`
+	const running = `
+SELECT` + runColumns + `,
+    CASE WHEN r.kind = 'full' THEN coalesce(c.low_offset, 0) ELSE 0 END,
+    CASE WHEN r.kind = 'full' THEN coalesce(c.total_count, 0) ELSE 0 END
+  FROM polar.sync_runs r
+  JOIN polar.organizations o ON o.id = r.organization_id
+  LEFT JOIN polar.walk_cursors c ON c.organization_id = r.organization_id
+ WHERE r.status = 'running'
+ ORDER BY r.organization_id, r.kind = 'full' DESC, r.id DESC`
+	type sent struct {
+		OrganizationID uuid.UUID
+		Requests       float64
+	}
+	counted, err := collect(ctx, v.tx, "count requests of the last minute", pgx.RowToStructByPos[sent], requests)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", operation, cured(err))
+		return nil, err
 	}
-	return list, nil
-}
-
-// value returns the one value of a query.
-func value[T any](ctx context.Context, db querier, operation, sql string, args ...any) (T, error) {
-	rows, _ := db.Query(ctx, sql, args...)
-	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	keys, err := collect(ctx, v.tx, "read locks", pgx.RowTo[int64], locks)
 	if err != nil {
-		return v, fmt.Errorf("%s: %w", operation, cured(err))
+		return nil, err
 	}
-	return v, nil
-}
-
-// exec runs a statement that returns no rows.
-func exec(ctx context.Context, db querier, operation, sql string, args ...any) error {
-	if _, err := db.Exec(ctx, sql, args...); err != nil {
-		return fmt.Errorf("%s: %w", operation, cured(err))
+	runs, err := collect(ctx, v.tx, "read running runs", pgx.RowToStructByPos[Running], running)
+	found := map[uuid.UUID]Activity{}
+	for _, c := range counted {
+		found[c.OrganizationID] = Activity{Requests: c.Requests}
 	}
-	return nil
+	for _, r := range runs {
+		r.Held = slices.Contains(keys, lockKey(r.OrganizationID))
+		activity := found[r.OrganizationID]
+		activity.Running = append(activity.Running, r)
+		found[r.OrganizationID] = activity
+	}
+	return found, err
 }

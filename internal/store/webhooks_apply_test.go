@@ -180,7 +180,7 @@ func TestWebhookOfOneOrganizationTouchesNoOther(t *testing.T) {
 	}
 	theirs := sample(t, 1)
 	theirs.Customer.OrganizationID, theirs.Meter.OrganizationID = other, other
-	if _, err := st.Apply(t.Context(), other, &store.Block{CustomerMeters: rows(theirs)}); err != nil {
+	if _, err := st.Apply(t.Context(), other, store.Webhook, &store.Block{CustomerMeters: rows(theirs)}); err != nil {
 		t.Fatal(err)
 	}
 	const all = `

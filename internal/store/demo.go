@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // AddSimulatedPast writes into an organization's history what its rows were before
@@ -35,4 +36,34 @@ func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, pa
 		return fmt.Errorf("analyze the simulated past: %w", err)
 	}
 	return nil
+}
+
+// A Result is the result of a query, as psql would show it.
+type Result struct {
+	Columns []string
+	Rows    [][]any // texts; NULL is ""
+}
+
+// Query runs one SELECT in a transaction that cannot write, to show people a query
+// and its result. Values keep Postgres's own text form.
+func (s *Store) Query(ctx context.Context, sql string) (*Result, error) {
+	result := &Result{}
+	read := func(tx pgx.Tx) error {
+		// The simple protocol answers in text.
+		rows, err := tx.Query(ctx, sql, pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			return err
+		}
+		for _, f := range rows.FieldDescriptions() {
+			result.Columns = append(result.Columns, f.Name)
+		}
+		result.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) {
+			return column(row.RawValues(), func(b []byte) any { return string(b) }), nil
+		})
+		return err
+	}
+	if err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, read); err != nil {
+		return nil, fmt.Errorf("run query: %w", err)
+	}
+	return result, nil
 }

@@ -98,7 +98,7 @@ func TestConcurrentWritersGiveEachChangeATimeOfItsOwn(t *testing.T) {
 	var writers errgroup.Group
 	for range 3 {
 		writers.Go(states(func(b *store.Block) error {
-			_, err := st.Apply(t.Context(), organization, b)
+			_, err := st.Apply(t.Context(), organization, store.Webhook, b)
 			return err
 		}))
 	}
