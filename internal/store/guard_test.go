@@ -107,7 +107,7 @@ func TestPlansDoNotDependOnStatistics(t *testing.T) {
 	large(t)
 	s, db := openOwn(t)
 	run := start(t, s, store.Full)
-	rows := listed(t, 30_000)
+	rows := listed(t, 10_000)
 	check := func(when string) {
 		t.Helper()
 		block := rows[:1000]
@@ -122,7 +122,7 @@ func TestPlansDoNotDependOnStatistics(t *testing.T) {
 		}
 	}
 	check("empty")
-	saveAll(t, s, run, rows, 5000)
+	saveAll(t, s, run, rows, 2000)
 	check("filled and never analyzed")
 	vacuum(t, db)
 	check("analyzed")

@@ -69,11 +69,11 @@ func TestListenersAreToldAtMostOnceASecondByAllReplicas(t *testing.T) {
 	var told, tried atomic.Int64
 	var replicas sync.WaitGroup
 	began := databaseNow(t, db)
-	for range 3 {
+	for range 2 {
 		replica := pgtest.OpenStore(t, db)
 		for _, id := range []uuid.UUID{organization, other} {
 			replicas.Go(func() {
-				for told.Load() < 6 {
+				for told.Load() < 4 {
 					ok, err := replica.Notify(t.Context(), store.Notification{OrganizationID: id, Kind: store.Webhook})
 					if err != nil {
 						t.Error(err)

@@ -15,16 +15,15 @@ import (
 
 func TestOneSessionPerOrganization(t *testing.T) {
 	t.Parallel()
-	st, db := pgtest.NewStore(t)
+	st, _ := pgtest.NewStore(t)
 	first := openOn(t, st)
-	other := pgtest.OpenStore(t, db)
-	if second, err := other.Acquire(t.Context(), organization, false); !errors.Is(err, store.ErrBusy) {
+	if second, err := st.Acquire(t.Context(), organization, false); !errors.Is(err, store.ErrBusy) {
 		if err == nil {
 			second.Release() // or the pool waits for it for ever
 		}
 		t.Fatalf("a second session was had while the first holds the lock: %v", err)
 	}
-	elsewhere, err := other.Acquire(t.Context(), numbered('o', 2), false)
+	elsewhere, err := st.Acquire(t.Context(), numbered('o', 2), false)
 	if err != nil {
 		t.Fatalf("another organization's lock: %v", err)
 	}
@@ -32,7 +31,7 @@ func TestOneSessionPerOrganization(t *testing.T) {
 
 	got := make(chan error, 1)
 	go func() {
-		waiting, err := other.Acquire(context.WithoutCancel(t.Context()), organization, true)
+		waiting, err := st.Acquire(context.WithoutCancel(t.Context()), organization, true)
 		if err == nil {
 			waiting.Release()
 		}

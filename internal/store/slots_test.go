@@ -15,27 +15,26 @@ func minute(n int) time.Time { return epoch.Add(time.Duration(n) * time.Minute) 
 
 func TestSlotIsAskedForWithoutTheLockOnceAnswered(t *testing.T) {
 	t.Parallel()
-	st, db := pgtest.NewStore(t)
+	st, _ := pgtest.NewStore(t)
 	session := openOn(t, st)
 	run, err := session.StartRun(t.Context(), store.Incremental, minute(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := pgtest.OpenStore(t, db)
-	if _, err := other.AcquireSlot(t.Context(), organization, store.Incremental, minute(1)); !errors.Is(err, store.ErrSlotTaken) {
+	if _, err := st.AcquireSlot(t.Context(), organization, store.Incremental, minute(1)); !errors.Is(err, store.ErrSlotTaken) {
 		t.Errorf("a slot under way gave %v", err)
 	}
-	if _, err := other.AcquireSlot(t.Context(), organization, store.Incremental, minute(2)); !errors.Is(err, store.ErrBusy) {
+	if _, err := st.AcquireSlot(t.Context(), organization, store.Incremental, minute(2)); !errors.Is(err, store.ErrBusy) {
 		t.Errorf("the next slot of a busy organization gave %v", err)
 	}
 	if err := session.FinishRun(t.Context(), run, store.Outcome{}); err != nil {
 		t.Fatal(err)
 	}
 	session.Release()
-	if _, err := other.AcquireSlot(t.Context(), organization, store.Incremental, minute(1)); !errors.Is(err, store.ErrSlotTaken) {
+	if _, err := st.AcquireSlot(t.Context(), organization, store.Incremental, minute(1)); !errors.Is(err, store.ErrSlotTaken) {
 		t.Errorf("an answered slot gave %v", err)
 	}
-	next, err := other.AcquireSlot(t.Context(), organization, store.Incremental, minute(2))
+	next, err := st.AcquireSlot(t.Context(), organization, store.Incremental, minute(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +71,7 @@ SELECT id, 'incremental', 'succeeded', now() + interval '1 hour', now() + interv
 				return session.FinishRun(t.Context(), run, store.Outcome{})
 			}
 			taken := func() bool {
-				other, err := pgtest.OpenStore(t, db).AcquireSlot(t.Context(), organization, store.Incremental, minute(1))
+				other, err := st.AcquireSlot(t.Context(), organization, store.Incremental, minute(1))
 				if err == nil {
 					other.Release()
 				}

@@ -37,24 +37,22 @@ func unsuitable(t testing.TB, address string) string {
 func TestDatabaseThatIsNotUTF8IsRefusedWithTheStatementThatMakesOneThatIs(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	for _, encoding := range []string{"SQL_ASCII", "LATIN1"} {
-		name := db.Name + "_" + strings.ToLower(encoding)
-		exec(t, db, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING '`+encoding+`' LC_COLLATE 'C' LC_CTYPE 'C'`)
-		t.Cleanup(func() { drop(t, db, name, name+"_utf8") })
-		text := unsuitable(t, strings.Replace(db.URL, db.Name, name, 1))
-		for _, part := range []string{`"` + name + `"`, encoding, "CREATE DATABASE"} {
-			if !strings.Contains(text, part) {
-				t.Errorf("%s is not named: %s", part, text)
-			}
+	name := db.Name + "_ascii"
+	exec(t, db, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	t.Cleanup(func() { drop(t, db, name, name+"_utf8") })
+	text := unsuitable(t, strings.Replace(db.URL, db.Name, name, 1))
+	for _, part := range []string{`"` + name + `"`, "SQL_ASCII", "CREATE DATABASE"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s is not named: %s", part, text)
 		}
-		_, statement, _ := strings.Cut(text, "to it: ")
-		exec(t, db, statement)
-		st, err := store.Open(t.Context(), store.Options{URL: secret.New(strings.Replace(db.URL, db.Name, name+"_utf8", 1))})
-		if err != nil {
-			t.Fatal(err)
-		}
-		st.Close()
 	}
+	_, statement, _ := strings.Cut(text, "to it: ")
+	exec(t, db, statement)
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(strings.Replace(db.URL, db.Name, name+"_utf8", 1))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.Close()
 }
 
 func drop(t testing.TB, db *pgtest.Database, names ...string) {
