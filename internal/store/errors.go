@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -91,14 +92,7 @@ func connectCause(err error) (cause string, down bool) {
 }
 
 // oneLine makes one line of text, whatever a server or proxy wrote.
-func oneLine(text string) string {
-	const most = 500
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " ")
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most]) + " …"
-	}
-	return text
-}
+func oneLine(text string) string { return strings.Join(strings.Fields(storable(text, maxText)), " ") }
 
 // quoted is what Postgres's messages quote: names of users, databases, hosts, files.
 var quoted = regexp.MustCompile(`"[^"]*"|«[^»]*»|»[^«]*«|„[^“”]*[“”]|“[^”]*”`)
@@ -117,8 +111,8 @@ func Cause(err error) string {
 // cures are the remedies for states of the server that do not end by themselves.
 // syncd itself cancels no statement: a context that ends closes the connection.
 var cures = map[string]string{
-	diskFull: "free space on the disk that holds the database",
-	queryCanceled: "syncd sets statement_timeout to 0, so a proxy, the provider or another program canceled the statement: " +
+	pgerrcode.DiskFull: "free space on the disk that holds the database",
+	pgerrcode.QueryCanceled: "syncd sets statement_timeout to 0, so a proxy, the provider or another program canceled the statement: " +
 		"lift the limit for this role there (a proxy's query_timeout, or the statement_timeout that it sets)",
 }
 
@@ -130,23 +124,6 @@ func cured(err error) error {
 	return err
 }
 
-// SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
-const (
-	connectionException   = "08"    // a class
-	operatorIntervention  = "57"    // a class: shut down, crashed, starting up
-	queryCanceled         = "57014" // of that class, but the connection is still good
-	readOnlyTransaction   = "25006" // after a failover: now a standby
-	tooManyConnections    = "53300"
-	diskFull              = "53100"
-	undefinedTable        = "42P01"
-	undefinedSchema       = "3F000"
-	insufficientPrivilege = "42501"
-	uniqueViolation       = "23505"
-	deadlock              = "40P01"
-	featureNotSupported   = "0A000"
-	lockNotAvailable      = "55P03"
-)
-
 // sqlState returns the SQLSTATE of err, or "".
 func sqlState(err error) string {
 	var pgErr *pgconn.PgError
@@ -156,17 +133,17 @@ func sqlState(err error) string {
 	return ""
 }
 
-// refusesValue reports whether Postgres refused a value it was given: data
-// exceptions (class 22) and values beyond a limit of the program (class 54).
+// refusesValue reports whether Postgres refused a value it was given, or one that is
+// beyond a limit of the program.
 func refusesValue(err error) bool {
 	state := sqlState(err)
-	return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "54")
+	return pgerrcode.IsDataException(state) || pgerrcode.IsProgramLimitExceeded(state)
 }
 
 // Refused reports whether Postgres refused what it was given: the same again
 // would be refused again.
 func Refused(err error) bool {
-	return refusesValue(err) || strings.HasPrefix(sqlState(err), "23") // integrity constraint violation
+	return refusesValue(err) || pgerrcode.IsIntegrityConstraintViolation(sqlState(err))
 }
 
 // Broken reports whether err says that the connection, and with it the lock, is
@@ -177,14 +154,13 @@ func Broken(err error) bool {
 		return false
 	}
 	switch state := sqlState(err); {
-	case state == queryCanceled:
+	case state == pgerrcode.QueryCanceled: // the connection is still good
 		return false
-	case state == readOnlyTransaction, state == tooManyConnections:
-		return true
-	case strings.HasPrefix(state, operatorIntervention), strings.HasPrefix(state, connectionException):
-		return true
 	case state != "":
-		return false
+		return state == pgerrcode.ReadOnlySQLTransaction || // after a failover: now a standby
+			state == pgerrcode.TooManyConnections ||
+			pgerrcode.IsOperatorIntervention(state) || // shut down, crashed, starting up
+			pgerrcode.IsConnectionException(state)
 	}
 	var netErr net.Error
 	return errors.As(err, &netErr) || pgconn.SafeToRetry(err) || errors.Is(err, net.ErrClosed) ||

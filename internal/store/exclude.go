@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -65,7 +66,7 @@ func (s *Store) Exclude(ctx context.Context, fields []string) (added []string, e
 		fields = []string{} // no row is unequal to all of NULL
 	}
 	added, err = collect(ctx, s.pool, "exclude fields of customers", pgx.RowTo[string], excludeSQL, fields)
-	if sqlState(err) == deadlock { // with a block of another replica, which locks in its own order
+	if sqlState(err) == pgerrcode.DeadlockDetected { // with a block of another replica, which locks in its own order
 		err = fmt.Errorf("%w; stop the other replicas and start again", err)
 	}
 	return added, err

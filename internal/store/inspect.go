@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -259,7 +260,7 @@ func (s *Store) probeWrite(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return nil
-	case sqlState(err) == readOnlyTransaction:
+	case sqlState(err) == pgerrcode.ReadOnlySQLTransaction:
 		return ErrReadOnly
 	}
 	return fmt.Errorf("try to write to database: %w", cured(err))

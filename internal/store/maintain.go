@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -148,7 +149,7 @@ SELECT 'polar.' || relname
 		}
 		return exec(ctx, tx, "drop expired months", `DROP TABLE IF EXISTS `+strings.Join(expired, ", "))
 	})
-	if sqlState(err) == lockNotAvailable {
+	if sqlState(err) == pgerrcode.LockNotAvailable {
 		return nil
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -74,7 +75,7 @@ SELECT
 	list, err := collect(ctx, s.pool, "list migrations", pgx.RowToStructByPos[Migration], sql, pgx.QueryExecModeExec,
 		column(known, func(m Migration) int64 { return m.Version }), column(known, func(m Migration) string { return m.Name }))
 	switch sqlState(err) {
-	case undefinedTable, undefinedSchema, insufficientPrivilege:
+	case pgerrcode.UndefinedTable, pgerrcode.InvalidSchemaName, pgerrcode.InsufficientPrivilege:
 		return known, nil
 	}
 	return list, err
@@ -116,9 +117,9 @@ func (s *Store) createSchema(ctx context.Context) error {
 	const sql = `CREATE SCHEMA IF NOT EXISTS polar`
 	err := exec(ctx, s.pool, "create schema", sql)
 	switch sqlState(err) {
-	case uniqueViolation: // another replica was first
+	case pgerrcode.UniqueViolation: // another replica was first
 		return nil
-	case insufficientPrivilege:
+	case pgerrcode.InsufficientPrivilege:
 		return &SchemaError{Problem: "this role may not create schema polar; let an administrator run: CREATE SCHEMA polar AUTHORIZATION <this role>"}
 	}
 	return err
@@ -143,9 +144,9 @@ SELECT to_regclass('polar.usage_daily') IS NOT NULL
 	known := embeddedMigrations()
 	newest := known[len(known)-1].Version
 	switch state := sqlState(err); {
-	case state == undefinedTable: // an empty schema, or one that is being migrated
+	case state == pgerrcode.UndefinedTable: // an empty schema, or one that is being migrated
 		return nil
-	case state == insufficientPrivilege:
+	case state == pgerrcode.InsufficientPrivilege:
 		return &SchemaError{Problem: "schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
 	case err != nil:
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -166,7 +167,7 @@ func orgStatus(ctx context.Context, db querier, q OrgStatusQuery) ([]OrgStatus, 
 		}
 	}
 	all, err := collect(ctx, db, "read status", scanOrgStatus, orgStatusSQL, q.CountRows, ids)
-	if state := sqlState(err); state == undefinedTable || state == undefinedSchema {
+	if state := sqlState(err); state == pgerrcode.UndefinedTable || state == pgerrcode.InvalidSchemaName {
 		return nil, &SchemaError{Problem: "nothing has been mirrored here yet; run syncd, or syncd migrate up"}
 	}
 	if err != nil || q.Organizations == nil {

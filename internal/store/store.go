@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -102,7 +103,7 @@ func whileFull[T any](ctx context.Context, op func() (T, error)) (T, error) {
 	end := time.Now().Add(fullWait)
 	for {
 		result, err := op()
-		if sqlState(err) != tooManyConnections || time.Now().After(end) {
+		if sqlState(err) != pgerrcode.TooManyConnections || time.Now().After(end) {
 			return result, err
 		}
 		select {

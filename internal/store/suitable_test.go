@@ -80,7 +80,7 @@ func TestWhatAnswersInsteadOfPostgresIsQuoted(t *testing.T) {
 	t.Parallel()
 	for said, want := range map[string]string{
 		"HTTP/1.1 400 Bad Request\r\n\r\n":                                    "invalid body length",
-		"E\x00\x00\x00\x25SFATAL\x00C08P01\x00Mno such\n\tuser: \xff\x00\x00": "no such user: ? (SQLSTATE 08P01)",
+		"E\x00\x00\x00\x25SFATAL\x00C08P01\x00Mno such\n\tuser: \xff\x00\x00": "no such user: \ufffd (SQLSTATE 08P01)",
 		"": "EOF",
 	} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -168,7 +169,7 @@ func (w *Writer) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, erro
 func (w *Writer) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, error) {
 	saved, err := w.save(ctx, run, b, copyNewRows)
 	switch sqlState(err) {
-	case uniqueViolation, deadlock, featureNotSupported:
+	case pgerrcode.UniqueViolation, pgerrcode.DeadlockDetected, pgerrcode.FeatureNotSupported:
 		saved, err = w.save(ctx, run, b, insertNewRows)
 	}
 	if err != nil {
