@@ -65,9 +65,11 @@ func (s *Store) Exclude(ctx context.Context, fields []string) (added []string, e
 	if fields == nil {
 		fields = []string{} // no row is unequal to all of NULL
 	}
-	added, err = collect(ctx, s.pool, "exclude fields of customers", pgx.RowTo[string], excludeSQL, fields)
-	if sqlState(err) == pgerrcode.DeadlockDetected { // with a block of another replica, which locks in its own order
-		err = fmt.Errorf("%w; stop the other replicas and start again", err)
+	for range 5 {
+		added, err = collect(ctx, s.pool, "exclude fields of customers", pgx.RowTo[string], excludeSQL, fields)
+		if sqlState(err) != pgerrcode.DeadlockDetected { // with a block of another replica, which locks in its own order
+			return added, err
+		}
 	}
-	return added, err
+	return nil, fmt.Errorf("%w; stop the other replicas and start again", err)
 }

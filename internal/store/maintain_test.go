@@ -50,28 +50,11 @@ func TestExpiredMonthsGoAndTheirLastStatesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer keeping.Close()
-	const months = `SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname LIKE 'customer_meter_history_202_\___' AND relkind = 'r' AND relname < 'customer_meter_history_2025_01'`
-	reader, err := db.Pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := reader.Exec(t.Context(), `LOCK TABLE polar.customer_meter_history IN ACCESS SHARE MODE`); err != nil {
-		t.Fatal(err)
-	}
-	if err := keeping.Maintain(t.Context()); err != nil {
-		t.Errorf("while somebody reads: %v", err)
-	}
-	if got := lookup(t, db, months); got != "customer_meter_history_2024_01 customer_meter_history_2024_02" {
-		t.Errorf("while somebody reads, these months are left: %s", got)
-	}
-	if err := reader.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	for range 2 { // the second time there is nothing left to do
 		if err := keeping.Maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := lookup(t, db, months); got != "null" {
+		if got := lookup(t, db, `SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname LIKE 'customer_meter_history_202_\___' AND relkind = 'r' AND relname < 'customer_meter_history_2025_01'`); got != "null" {
 			t.Errorf("expired partitions left: %s", got)
 		}
 		got := lookup(t, db, `SELECT string_agg(concat_ws(':', right(customer_meter_id::text, 1), consumed_units), ' ' ORDER BY customer_meter_id) FROM polar.balances_at(now())`)
