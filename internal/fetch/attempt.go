@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -44,7 +45,13 @@ func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (
 		return x, c.noAnswer(ctx, call, token, err)
 	}
 	defer response.Body.Close() //nolint:errcheck // nothing is lost by it
-	body, err := readBody(response)
+	buffer, _ := c.buffers.Get().(*bytes.Buffer)
+	if buffer == nil {
+		buffer = new(bytes.Buffer)
+	}
+	defer c.buffers.Put(buffer)
+	err = readBody(buffer, response)
+	body := buffer.Bytes()
 	x.Elapsed = time.Since(x.Began)
 	x.ServerTime, _ = http.ParseTime(response.Header.Get("Date"))
 	if err != nil && !errors.Is(err, errTooLarge) {
@@ -77,19 +84,23 @@ func (c *Client) request(ctx context.Context, call *call, token secret.Secret) (
 	return request, nil
 }
 
-// readBody reads the whole body. An error means that it was cut or is too
-// large.
-func readBody(response *http.Response) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
-	switch n := int64(len(body)); {
-	case err != nil:
-		return nil, err
-	case n > maxBody:
-		return body, errTooLarge
-	case response.ContentLength >= 0 && n != response.ContentLength:
-		return nil, fmt.Errorf("%d of %d bytes: %w", n, response.ContentLength, io.ErrUnexpectedEOF)
+// readBody reads the whole body into an empty buffer. An error means that it was cut or
+// is too large.
+func readBody(into *bytes.Buffer, response *http.Response) error {
+	into.Reset()
+	if n := response.ContentLength; n > 0 && n <= maxBody {
+		into.Grow(int(n) + bytes.MinRead) // spares reading its end from growing it
 	}
-	return body, nil
+	n, err := into.ReadFrom(io.LimitReader(response.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return err
+	case n > maxBody:
+		return errTooLarge
+	case response.ContentLength >= 0 && n != response.ContentLength:
+		return fmt.Errorf("%d of %d bytes: %w", n, response.ContentLength, io.ErrUnexpectedEOF)
+	}
+	return nil
 }
 
 // noAnswer makes the failure of a request without a whole answer.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,7 @@ type Client struct {
 	limiters     *Limiters
 	log          *zap.Logger
 	http         *http.Client
+	buffers      *sync.Pool // of *bytes.Buffer, for bodies
 	exclude      []string
 	decoder      *polar.Decoder
 	counters     *Counters
@@ -78,6 +80,7 @@ func New(o Options) (*Client, error) {
 		retry:        o.Retry.withDefaults(),
 		limiters:     cmp.Or(o.Limiters, NewLimiters(0)),
 		log:          cmp.Or(o.Log, zap.NewNop()),
+		buffers:      new(sync.Pool),
 		exclude:      o.Exclude,
 		decoder:      polar.NewDecoder(o.Exclude...),
 		counters:     new(Counters),
