@@ -62,6 +62,8 @@ type polar struct {
 	mu       sync.Mutex
 	inFlight int // requests of whoever reads now
 	cost     cost
+
+	buffers sync.Pool // of *[]byte: what serving costs would count against whoever is served
 }
 
 type row struct {
@@ -160,11 +162,16 @@ func (p *polar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.charge(int64(wanted.offset), polarsim.ListCost+
 		time.Duration(wanted.offset)*polarsim.SkippedRowCost+time.Duration(wanted.count)*polarsim.CountedRowCost)
 	p.mu.Unlock()
-	body := p.render(wanted)
+	buffer, _ := p.buffers.Get().(*[]byte)
+	if buffer == nil {
+		buffer = new([]byte)
+	}
+	defer p.buffers.Put(buffer)
+	*buffer = p.appendPage((*buffer)[:0], wanted)
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(*buffer)))
 	w.Header().Set(versionHeader, version)
-	w.Write(body) // an error means that the client left
+	w.Write(*buffer) // an error means that the client left
 }
 
 // parse reads a request for a page of everything, of customers or of meters in the
@@ -217,9 +224,12 @@ func (p *polar) parse(r *http.Request) (_ page, ok bool) {
 	return wanted, known
 }
 
-func (p *polar) render(wanted page) []byte {
-	var items []string
+func (p *polar) appendPage(b []byte, wanted page) []byte {
+	b = append(b, `{"items":[`...)
 	for i := wanted.offset; i < min(wanted.offset+wanted.limit, wanted.count); i++ {
+		if i > wanted.offset {
+			b = append(b, ',')
+		}
 		at := i
 		if wanted.newestFirst {
 			at = wanted.count - 1 - i
@@ -227,8 +237,7 @@ func (p *polar) render(wanted page) []byte {
 		if wanted.index != nil {
 			at = wanted.index[at]
 		}
-		items = append(items, p.rows[at].json)
+		b = append(b, p.rows[at].json...)
 	}
-	return fmt.Appendf(nil, `{"items":[%s],"pagination":{"total_count":%d,"max_page":%d}}`,
-		strings.Join(items, ","), wanted.count, (wanted.count+wanted.limit-1)/wanted.limit)
+	return fmt.Appendf(b, `],"pagination":{"total_count":%d,"max_page":%d}}`, wanted.count, (wanted.count+wanted.limit-1)/wanted.limit)
 }

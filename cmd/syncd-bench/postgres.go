@@ -78,7 +78,7 @@ func (d *database) drop(ctx context.Context) {
 	_, _ = d.postgres.admin.conn.Exec(ctx, "DROP DATABASE "+d.conn.Config().Database+" WITH (FORCE)")
 }
 
-// vacuum does what the process that is measured or autovacuum would else do in
+// vacuum does what the next process that is measured, or autovacuum, would else do in
 // the middle of it: hint bits, statistics, writing everything to disk.
 func (d *database) vacuum(ctx context.Context) error {
 	for _, sql := range []string{
@@ -118,9 +118,6 @@ func (d *database) mark(ctx context.Context) (mark, error) {
 
 // measure runs a process that works on the database.
 func (d *database) measure(ctx context.Context, cmd *exec.Cmd) (r result, err error) {
-	if err := d.vacuum(ctx); err != nil {
-		return r, err
-	}
 	if r.began, err = d.mark(ctx); err != nil {
 		return r, err
 	}
@@ -134,7 +131,7 @@ func (d *database) measure(ctx context.Context, cmd *exec.Cmd) (r result, err er
 	if err := d.conn.QueryRow(ctx, log, r.began.lsn).Scan(&r.log); err != nil {
 		return r, fmt.Errorf("measure the write-ahead log: %w", err)
 	}
-	return r, nil
+	return r, d.vacuum(ctx)
 }
 
 // newVersions counts the row versions in syncd's data tables that transactions
