@@ -431,3 +431,22 @@ func TestNumericIsWhatPostgresMakesOfTheDigits(t *testing.T) {
 		check(r, rapid.StringMatching(`-?(0|[1-9]0{0,6}[0-9]{0,12})(\.0{0,6}[0-9]{1,12}0{0,5})?([eE][+-]?[0-9]{1,3})?`).Draw(r, "number"))
 	})
 }
+
+// TestRowsOfTheBlockBeforeAreNeitherCopiedNorLocked: the pages of a walk overlap, so a
+// block begins with rows that lie above its region and are stored.
+func TestRowsOfTheBlockBeforeAreNeitherCopiedNorLocked(t *testing.T) {
+	t.Parallel()
+	st, db := pgtest.NewStore(t)
+	s := openOn(t, st)
+	run := start(t, s, store.Full)
+	rows := listed(t, 1000)
+	border := rows[500].Key()
+	save(t, s, run, &store.Block{CustomerMeters: rows[500:], Region: &store.Region{Low: border, ToEnd: true}})
+	saved := save(t, s, run, &store.Block{CustomerMeters: rows[:510], Region: &store.Region{High: border, FromStart: true}})
+	if c := saved.Counts; c.RowsInserted != 500 || c.RowsUnchanged != 10 {
+		t.Errorf("%d rows inserted and %d unchanged, want 500 and 10", c.RowsInserted, c.RowsUnchanged)
+	}
+	if got := lookup(t, db, `SELECT count(*) FROM polar.customer_meters WHERE xmax <> 0`); got != "0" {
+		t.Errorf("%s unchanged rows were locked", got)
+	}
+}

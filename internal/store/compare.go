@@ -126,7 +126,14 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored m
 	where, args := `
  WHERE m.id = ANY($1::uuid[])`, []any{column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })}
 	if b.Region != nil {
-		where, args = b.Region.where(w.organization)
+		// Pages overlap: rows above the region have been saved with the block before.
+		wider := *b.Region
+		for _, m := range rows {
+			if m.Key().Compare(wider.High) > 0 {
+				wider.High = m.Key()
+			}
+		}
+		where, args = wider.where(w.organization)
 	}
 	batch.Queue(storedSQL+where, args...).Query(func(found pgx.Rows) error {
 		var s storedRow
@@ -217,6 +224,7 @@ func (b *Block) differing(rows []nested, stored map[uuid.UUID]nested, older map[
 		case ok && !b.Force && n.changedAt.Before(s.changedAt):
 			older[n.id] = true
 		default:
+			n.stored = ok
 			differ = append(differ, n)
 		}
 	}

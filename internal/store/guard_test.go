@@ -17,6 +17,8 @@ import (
 type planNode struct {
 	Type     string     `json:"Node Type"`
 	Relation string     `json:"Relation Name"`
+	Index    string     `json:"Index Name"`
+	Cond     string     `json:"Index Cond"`
 	Plans    []planNode `json:"Plans"`
 	Bytes    float64    `json:"WAL Bytes"` // with those of the nodes below
 	Records  float64    `json:"WAL Records"`
@@ -117,6 +119,14 @@ func TestPlansDoNotDependOnStatistics(t *testing.T) {
 				large := strings.HasPrefix(n.Relation, "customer") || n.Relation == "meters"
 				if n.Type == "Seq Scan" && large || n.Type == "Hash Join" || n.Type == "Merge Join" {
 					t.Errorf("%s: %s %s in\n%s", when, n.Type, n.Relation, q.SQL)
+				}
+				if n.Index == "" || !strings.HasPrefix(n.Relation, "customer") || when == "empty" {
+					return
+				}
+				// Otherwise all of the index is read, for each row that is looked up.
+				first := lookup(t, db, `SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('polar.' || $1) AND attnum = 1`, n.Index)
+				if !strings.Contains(n.Cond, first) {
+					t.Errorf("%s: %s with %q on %s, which begins with %s, in\n%s", when, n.Type, n.Cond, n.Index, first, q.SQL)
 				}
 			})
 		}

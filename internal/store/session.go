@@ -92,7 +92,6 @@ SELECT
 SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
-SET plan_cache_mode = force_generic_plan;
 SET jit = off;
 SET synchronous_commit = off`
 	var taken, held bool
@@ -129,7 +128,6 @@ SELECT pg_advisory_unlock_all();
 RESET enable_seqscan;
 RESET enable_hashjoin;
 RESET enable_mergejoin;
-RESET plan_cache_mode;
 RESET jit;
 RESET synchronous_commit`
 	if _, err := conn.Exec(ctx, reset); err != nil {

@@ -16,6 +16,7 @@ type nested struct {
 	digest    []byte // of its JSON
 	changedAt time.Time
 	values    func() []any // of its columns
+	stored    bool         // the mirror has it, in another state
 }
 
 // queueNested writes customers or meters.
@@ -79,6 +80,24 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE ($4::boolean OR c.digest <> excluded.digest)
   AND (($3::boolean AND (c.last_changed_at < $2::timestamptz OR c.last_changed_at > clock_timestamp()))
        OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(c.modified_at, c.created_at))`
+
+// customerColumns are those of saveCustomersSQL, the organization last.
+var customerColumns = []string{
+	"id",
+	"created_at",
+	"modified_at",
+	"deleted_at",
+	"digest",
+	"email_verified",
+	"type",
+	"external_id",
+	"email",
+	"name",
+	"billing_name",
+	"metadata",
+	"raw",
+	"organization_id",
+}
 
 // nestedCustomers are the newest states of customers, in the order of their ids.
 func nestedCustomers(all []*polar.Customer) []nested {
