@@ -3,45 +3,40 @@ package pgtest
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"polarmirror/migrations"
 )
 
 const (
 	testPrefix     = "pgtest_db_"       // pgtest_db_<process id>_<random>
-	templatePrefix = "pgtest_template_" // pgtest_template_<month>_<key>: complete
-	buildPrefix    = "pgtest_build_"    // pgtest_build_<month>_<key>: not yet a template
+	templatePrefix = "pgtest_template_" // pgtest_template_<month>_<digest of the migrations>
 
 	// https://www.postgresql.org/docs/current/errcodes-appendix.html
-	noSuchDatabase = "3D000"
-	databaseInUse  = "55006"
-
-	lockName = `SELECT pg_advisory_lock(hashtextextended($1, 0))`
+	noSuchDatabase    = "3D000"
+	databaseInUse     = "55006"
+	duplicateDatabase = "42P04"
 
 	inUseRetries = 100
 	inUsePause   = 50 * time.Millisecond
 )
 
-// clone makes a database from the template for key, which it builds if it is
-// missing.
-func (c *cluster) clone(ctx context.Context, migrate func(context.Context, string) error, key string) (*Database, error) {
-	name := testPrefix + c.id + "_" + randomID()
-	template := "template0"
-	if migrate != nil {
-		template = templateName(templatePrefix, key)
-	}
-	err := c.createFrom(ctx, name, template)
-	if migrate != nil && isCode(err, noSuchDatabase) {
-		if err := c.buildTemplate(ctx, migrate, key); err != nil {
+// clone makes a database from a template, which it builds if it is missing.
+func (c *cluster) clone(ctx context.Context, template string) (*Database, error) {
+	name := c.newName()
+	err := c.create(ctx, name, template)
+	if isCode(err, noSuchDatabase) {
+		if err := c.build(ctx, template); err != nil {
 			return nil, err
 		}
-		err = c.createFrom(ctx, name, template)
+		err = c.create(ctx, name, template)
 	}
 	if err != nil {
 		return nil, err
@@ -56,68 +51,53 @@ func (c *cluster) clone(ctx context.Context, migrate func(context.Context, strin
 	return &Database{Name: name, URL: c.url(name), Pool: pool}, nil
 }
 
-// createFrom clones a template. Somebody may be connected to it for a moment,
-// autovacuum for one.
-func (c *cluster) createFrom(ctx context.Context, name, template string) error {
-	err := c.retryInUse(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)+c.strategy)
-	if err != nil {
-		return fmt.Errorf("clone %s: %w", template, err)
+// build migrates a database of this process and gives it the template's name once
+// it is complete, so that a template is always whole. Of several processes that do
+// so, one comes first.
+func (c *cluster) build(ctx context.Context, template string) error {
+	c.building.Lock()
+	defer c.building.Unlock()
+	var exists bool
+	if err := c.admin.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, template).Scan(&exists); err != nil || exists {
+		return err // built while we waited
 	}
-	return nil
+	name := c.newName()
+	if err := c.create(ctx, name, "template0"); err != nil {
+		return err
+	}
+	err := c.migrate(ctx, c.url(name))
+	if err == nil {
+		err = c.exec(ctx, "ALTER DATABASE "+quote(name)+" RENAME TO "+quote(template))
+	}
+	if err == nil {
+		return nil
+	}
+	if isCode(err, duplicateDatabase) {
+		err = nil
+	}
+	return errors.Join(err, c.drop(ctx, name))
 }
 
-func (c *cluster) retryInUse(ctx context.Context, statement string) error {
+func (c *cluster) newName() string { return testPrefix + c.id + "_" + randomID() }
+
+// create clones a template.
+func (c *cluster) create(ctx context.Context, name, template string) error {
+	return c.exec(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template)+c.strategy)
+}
+
+// exec runs a statement on a database that nobody may be connected to. Somebody may
+// be for a moment: who has just closed a connection, or autovacuum.
+func (c *cluster) exec(ctx context.Context, statement string) error {
 	for tried := 0; ; tried++ {
 		_, err := c.admin.Exec(ctx, statement)
-		if !isCode(err, databaseInUse) || tried == inUseRetries {
-			return err
+		switch {
+		case err == nil:
+			return nil
+		case !isCode(err, databaseInUse) || tried == inUseRetries:
+			return fmt.Errorf("%s: %w", statement, err)
 		}
 		time.Sleep(inUsePause)
 	}
-}
-
-// buildTemplate migrates a database under another name and renames it once it is
-// complete, so that a template by its name is always whole. The advisory lock
-// keeps other processes from building the same one.
-func (c *cluster) buildTemplate(ctx context.Context, migrate func(context.Context, string) error, key string) error {
-	// A connection of its own: waiting for the lock on pooled ones, tests could
-	// take them all, and leave none to the one that builds.
-	conn, err := pgx.ConnectConfig(ctx, c.config.ConnConfig)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) // unlocks
-	build, template := templateName(buildPrefix, key), templateName(templatePrefix, key)
-	if _, err := conn.Exec(ctx, lockName, build); err != nil {
-		return fmt.Errorf("lock template %s: %w", template, err)
-	}
-	var exists bool
-	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, template).Scan(&exists); err != nil {
-		return err
-	}
-	if exists {
-		return nil // built while we waited
-	}
-	if err := c.drop(ctx, build); err != nil {
-		return err
-	}
-	if err := c.createFrom(ctx, build, "template0"); err != nil {
-		return err
-	}
-	if err := migrate(ctx, c.url(build)); err != nil {
-		return fmt.Errorf("migrate the template: %w", err)
-	}
-	// A connection just closed may linger in the server for a moment.
-	if err := c.retryInUse(ctx, "ALTER DATABASE "+quote(build)+" RENAME TO "+quote(template)); err != nil {
-		return fmt.Errorf("finish template %s (does migrate close its connections?): %w", template, err)
-	}
-	return nil
-}
-
-// templateName names the month too: what is migrated belongs to it, and sweep
-// sees by it which templates are old.
-func templateName(prefix, key string) string {
-	return prefix + time.Now().UTC().Format("200601") + "_" + key
 }
 
 func (c *cluster) drop(ctx context.Context, name string) error {
@@ -127,20 +107,60 @@ func (c *cluster) drop(ctx context.Context, name string) error {
 	return nil
 }
 
+// sweep drops the databases of processes that died, which are those whose
+// owner's lock is free, and the templates of earlier months. It keeps such a
+// lock, so that no other process drops the same. A template that is still
+// wanted is built again.
+func (c *cluster) sweep(ctx context.Context) error {
+	rows, err := c.owner.Query(ctx, `
+WITH others AS MATERIALIZED (
+	SELECT datname, split_part(datname, '_', 3) AS owner
+	FROM pg_database
+	WHERE starts_with(datname, $1) AND split_part(datname, '_', 3) <> $2
+)
+SELECT datname
+FROM others
+WHERE pg_try_advisory_lock(hashtextextended(owner, 0))
+UNION ALL
+SELECT datname
+FROM pg_database
+WHERE starts_with(datname, $3) AND NOT starts_with(datname, $4)`,
+		testPrefix, c.id, templatePrefix, templatePrefix+month())
+	if err != nil {
+		return fmt.Errorf("look for old test databases: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look for old test databases: %w", err)
+	}
+	for _, name := range names {
+		if err := c.drop(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// templateName changes when a migration does. It names the month too: what is
+// migrated belongs to it, and sweep sees by it which templates are old.
+func templateName() (string, error) {
+	names, err := fs.Glob(migrations.FS, "*")
+	digest := sha256.New()
+	for _, name := range names {
+		text, readErr := fs.ReadFile(migrations.FS, name)
+		err = errors.Join(err, readErr)
+		fmt.Fprintf(digest, "%s %d %s", name, len(text), text)
+	}
+	return fmt.Sprintf("%s%s_%.12x", templatePrefix, month(), digest.Sum(nil)), err
+}
+
+func month() string { return time.Now().UTC().Format("200601") }
+
 // url is the address of a database of the server.
 func (c *cluster) url(database string) string {
 	u := c.address
 	u.Path = "/" + database
 	return u.String()
-}
-
-// digest tells different parts apart.
-func digest(parts ...string) string {
-	h := sha256.New()
-	for _, part := range parts {
-		fmt.Fprintf(h, "%d:%s", len(part), part)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:12])
 }
 
 func isCode(err error, code string) bool {

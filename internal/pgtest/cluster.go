@@ -8,10 +8,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"polarmirror/internal/localpg"
@@ -58,16 +59,23 @@ type cluster struct {
 	admin   *pgxpool.Pool
 	// owner holds the advisory lock that says that the databases named after
 	// this process's id are in use.
-	owner *pgx.Conn
+	owner *pgxpool.Conn
 	id    string
 	// strategy makes clones by copying files, as Postgres 14 always does. Newer
 	// versions write each page to the WAL instead, which takes three times as long.
 	strategy string
 	spares   spares
+
+	// template is a database that migrate was applied to; it outlives the run.
+	// migrate must close what it opens: a database with connections can't be
+	// cloned.
+	template string
+	migrate  func(ctx context.Context, url string) error
+	building sync.Mutex // held by who migrates
 }
 
 func openCluster(ctx context.Context) (_ *cluster, err error) {
-	c := &cluster{id: randomID()}
+	c := &cluster{id: randomID(), migrate: migrate}
 	defer func() {
 		if err != nil {
 			_ = c.close(context.WithoutCancel(ctx))
@@ -88,27 +96,25 @@ func openCluster(ctx context.Context) (_ *cluster, err error) {
 	if c.config, err = pgxpool.ParseConfig(address); err != nil {
 		return nil, fmt.Errorf("address of the test server: %w", err)
 	}
-	c.config.MaxConns = 4
+	c.config.MaxConns = 5
 	if c.admin, err = pgxpool.NewWithConfig(ctx, c.config); err != nil {
 		return nil, err
 	}
-	if c.owner, err = pgx.ConnectConfig(ctx, c.config.ConnConfig); err != nil {
+	if c.owner, err = c.admin.Acquire(ctx); err != nil {
 		return nil, fmt.Errorf("connect to the test server: %w", err)
 	}
-	if _, err = c.owner.Exec(ctx, lockName, c.id); err != nil {
-		return nil, fmt.Errorf("mark this process's test databases: %w", err)
-	}
 	var version int
-	if err = c.owner.QueryRow(ctx, `SELECT current_setting('server_version_num')::int`).Scan(&version); err != nil {
-		return nil, err
+	const mark = `SELECT current_setting('server_version_num')::int FROM pg_advisory_lock(hashtextextended($1, 0))`
+	if err = c.owner.QueryRow(ctx, mark, c.id).Scan(&version); err != nil {
+		return nil, fmt.Errorf("mark this process's test databases: %w", err)
 	}
 	if version >= 15_00_00 {
 		c.strategy = " STRATEGY file_copy"
 	}
-	if err = c.sweep(ctx); err != nil {
+	if c.template, err = templateName(); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return c, c.sweep(ctx)
 }
 
 // startServer starts or adopts the server of the Postgres that binDir holds, or
@@ -140,7 +146,7 @@ func startServer(ctx context.Context, binDir string) (*localpg.Server, error) {
 // folderName names the folder of the server's data, which only the major
 // version that wrote it can read, and only if it was built alike.
 func folderName(postgres localpg.Binaries) string {
-	return fmt.Sprintf("%d-%s", postgres.Major, digest(postgres.Dir)[:8])
+	return strconv.Itoa(postgres.Major) + strings.ReplaceAll(postgres.Dir, "/", "-")
 }
 
 func (c *cluster) close(ctx context.Context) error {
@@ -148,7 +154,7 @@ func (c *cluster) close(ctx context.Context) error {
 		_ = c.discard(ctx, db) // the next run's sweep drops it otherwise
 	}
 	if c.owner != nil {
-		_ = c.owner.Close(ctx)
+		c.owner.Release()
 	}
 	if c.admin != nil {
 		c.admin.Close()

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -35,7 +34,7 @@ func helperMain() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	db, err := c.clone(ctx, nil, "")
+	db, err := c.clone(ctx, "template0")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -118,82 +117,77 @@ func TestDatabasesOfKilledProcessesAreSweptAndOthersAreNot(t *testing.T) {
 	}
 }
 
-func TestTemplateOfAKilledRunIsBuiltAgain(t *testing.T) {
-	t.Parallel()
+// building is access to the same server with another template, which is dropped when
+// the test ends.
+func building(t testing.TB, migrate func(context.Context, string) error) *cluster {
+	t.Helper()
 	c := useCluster(t)
-	key := randomID()
-	// What a kill in the middle of migrate leaves.
-	if err := c.createFrom(t.Context(), templateName(buildPrefix, key), "template0"); err != nil {
-		t.Fatal(err)
-	}
-	half, err := pgx.Connect(t.Context(), c.url(templateName(buildPrefix, key)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := half.Exec(t.Context(), `CREATE TABLE visits (half text)`); err != nil {
-		t.Fatal(err)
-	}
-	if err := half.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	dropTemplateAfter(t, c, key)
-	db := newDatabase(t, createVisits, key)
-	if _, err := db.Pool.Exec(t.Context(), `INSERT INTO visits (id) VALUES (1)`); err != nil {
-		t.Error(err)
-	}
+	other := &cluster{config: c.config, address: c.address, admin: c.admin, id: c.id, strategy: c.strategy,
+		template: templatePrefix + month() + "_" + randomID(), migrate: migrate}
+	t.Cleanup(func() {
+		if err := c.drop(context.Background(), other.template); err != nil {
+			t.Error(err)
+		}
+	})
+	return other
 }
 
 func TestFailedMigrationLeavesNoTemplate(t *testing.T) {
 	t.Parallel()
-	c := useCluster(t)
-	key := randomID()
-	dropTemplateAfter(t, c, key)
 	broken := errors.New("broken")
-	_, err := c.clone(t.Context(), func(context.Context, string) error { return broken }, key)
-	if !errors.Is(err, broken) {
+	c := building(t, func(context.Context, string) error { return broken })
+	if _, err := c.clone(t.Context(), c.template); !errors.Is(err, broken) {
 		t.Fatalf("got %v", err)
 	}
-	newDatabase(t, createVisits, key)
+	if exists(t, c, c.template) {
+		t.Error("there is a template")
+	}
 }
 
-func TestTemplateIsBuiltOnceForAllTests(t *testing.T) {
+func TestTemplateIsBuiltOnceForAllTestsWhichDoNotSeeEachOther(t *testing.T) {
 	t.Parallel()
-	c := useCluster(t)
-	key := randomID()
-	dropTemplateAfter(t, c, key)
 	var built atomic.Int32
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() {
-			db, err := c.clone(t.Context(), func(ctx context.Context, url string) error {
-				built.Add(1)
-				return createVisits(ctx, url)
-			}, key)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			db.Pool.Close()
-			if err := c.drop(t.Context(), db.Name); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
+	c := building(t, func(ctx context.Context, url string) error {
+		built.Add(1)
+		return createVisits(ctx, url)
+	})
+	t.Run("tests", func(t *testing.T) {
+		for range 3 {
+			t.Run("one", func(t *testing.T) {
+				t.Parallel()
+				db := newDatabase(t, c, c.template)
+				var rows int
+				const sql = `WITH visit AS (INSERT INTO visits VALUES (1)) SELECT count(*) FROM visits`
+				for want := range 2 {
+					if err := db.Pool.QueryRow(t.Context(), sql).Scan(&rows); err != nil || rows != want {
+						t.Errorf("%d rows, want %d; %v", rows, want, err)
+					}
+				}
+			})
+		}
+	})
 	if n := built.Load(); n != 1 {
 		t.Errorf("migrated %d times", n)
 	}
 }
 
-func dropTemplateAfter(t testing.TB, c *cluster, key string) {
-	t.Helper()
-	t.Cleanup(func() {
-		for _, prefix := range []string{templatePrefix, buildPrefix} {
-			if err := c.drop(context.Background(), templateName(prefix, key)); err != nil {
-				t.Error(err)
-			}
-		}
+// TestTemplateThatAnotherProcessHasJustFinishedIsUsed, and what was built twice is gone.
+func TestTemplateThatAnotherProcessHasJustFinishedIsUsed(t *testing.T) {
+	t.Parallel()
+	other := building(t, createVisits)
+	var c *cluster
+	var ours string
+	c = building(t, func(ctx context.Context, url string) error {
+		ours = url[strings.LastIndex(url, testPrefix):]
+		return other.build(ctx, c.template)
 	})
+	if err := c.build(t.Context(), c.template); err != nil {
+		t.Fatal(err)
+	}
+	ours, _, _ = strings.Cut(ours, "?")
+	if !exists(t, c, c.template) || exists(t, c, ours) {
+		t.Errorf("the template is missing, or %s is left", ours)
+	}
 }
 
 func createVisits(ctx context.Context, url string) error {

@@ -51,19 +51,14 @@ type Database struct {
 // New returns an empty database.
 func New(t testing.TB) *Database {
 	t.Helper()
-	return newDatabase(t, nil, "")
+	return newDatabase(t, useCluster(t), "template0")
 }
 
-// newDatabase returns a database that migrate has been applied to, unless that
-// is nil. migrate must close what it opens: a database with connections can't be
-// cloned. key stands for what migrate does, for the migrated template outlives
-// the run.
-func newDatabase(t testing.TB, migrate func(ctx context.Context, url string) error, key string) *Database {
+func newDatabase(t testing.TB, c *cluster, template string) *Database {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), setupTime)
 	defer cancel()
-	c := useCluster(t)
-	db, err := c.clone(ctx, migrate, key)
+	db, err := c.clone(ctx, template)
 	if err != nil {
 		t.Fatalf("make a test database: %v", err)
 	}

@@ -57,7 +57,7 @@ func newMirrorDatabase(t testing.TB) *mirrorDatabase {
 	if db == nil {
 		ctx, cancel := context.WithTimeout(t.Context(), setupTime)
 		defer cancel()
-		cloned, err := c.clone(ctx, migrate, migrationsKey(t))
+		cloned, err := c.clone(ctx, c.template)
 		if err != nil {
 			t.Fatalf("make a test database: %v", err)
 		}

@@ -2,12 +2,10 @@ package pgtest
 
 import (
 	"context"
-	"io/fs"
 	"testing"
 
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
-	"polarmirror/migrations"
 )
 
 // NewMigrated returns a migrated database.
@@ -45,22 +43,4 @@ func migrate(ctx context.Context, url string) error {
 	defer st.Close()
 	_, err = st.Migrate(ctx)
 	return err
-}
-
-// migrationsKey changes when a migration does.
-func migrationsKey(t testing.TB) string {
-	t.Helper()
-	names, err := fs.Glob(migrations.FS, "*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parts []string
-	for _, name := range names {
-		text, err := fs.ReadFile(migrations.FS, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		parts = append(parts, name, string(text))
-	}
-	return digest(parts...)
 }
