@@ -19,9 +19,8 @@ type account struct {
 	uid, gid int
 }
 
-// accountFor picks the account for a data folder: its owner if it exists, so
-// that root and that owner can take turns; else the system's account for
-// Postgres, else nobody.
+// accountFor picks the account for a data folder: its owner if it exists; else the
+// system's account for Postgres, else nobody.
 func accountFor(data string) (account, error) {
 	if os.Geteuid() != 0 {
 		return account{}, nil

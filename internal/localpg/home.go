@@ -27,10 +27,7 @@ const (
 )
 
 // home is the folder everything lives in.
-type home struct {
-	dir      string // absolute
-	uid, gid int    // its owner, who may differ from us if we are root
-}
+type home struct{ dir string } // absolute
 
 func (h home) path(name string) string { return filepath.Join(h.dir, name) }
 
@@ -48,10 +45,10 @@ func openHome(dataDir string) (home, error) {
 	if err != nil {
 		return home{}, fmt.Errorf("database.data_dir: %w", err)
 	}
-	h := home{dir: dir}
-	h.uid, h.gid = owner(info)
-	if euid := os.Geteuid(); euid != 0 && h.uid != euid {
-		return home{}, fmt.Errorf("database.data_dir %s belongs to user id %d, not to you (%d): run as that user, or set database.data_dir to a folder of yours", dir, h.uid, euid)
+	h := home{dir}
+	// Root could use it, and would leave files there that lock the owner out.
+	if uid, _ := owner(info); uid != os.Geteuid() {
+		return home{}, fmt.Errorf("database.data_dir %s belongs to user id %d, not to you (%d): run as that user, or set database.data_dir to a folder of yours", dir, uid, os.Geteuid())
 	}
 	if err := h.claim(); err != nil {
 		return home{}, err
@@ -103,26 +100,7 @@ func owner(info fs.FileInfo) (uid, gid int) {
 
 // create opens a file for appending, made if missing, for its owner only.
 func (h home) create(name string) (*os.File, error) {
-	f, err := os.OpenFile(h.path(name), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := h.own(f); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// own gives a file that root wrote to the folder's owner, who would else be
-// locked out of his own database.
-func (h home) own(f *os.File) error {
-	if os.Geteuid() != 0 || h.uid == 0 {
-		return nil
-	}
-	if err := f.Chown(h.uid, h.gid); err != nil {
-		return fmt.Errorf("give %s to the owner of its folder: %w", f.Name(), err)
-	}
-	return nil
+	return os.OpenFile(h.path(name), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 }
 
 // write replaces a file at once, readable by the folder's owner only, unless it
@@ -137,7 +115,7 @@ func (h home) write(name, content string) error {
 		return fmt.Errorf("write %s: %w", h.path(name), explain(err))
 	}
 	_, err = f.WriteString(content)
-	err = errors.Join(err, h.own(f), f.Sync(), f.Close())
+	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), h.path(name))
 	}
