@@ -30,8 +30,8 @@ func (p *program) configCommand() *cobra.Command {
 writes a row of each table and takes it back, and says how long a backfill will
 take. Each failure names its cure.
 
-Exit codes: 0 all is well, 1 Polar gave no answer, 2 the configuration or a token
-is wrong, 3 the database cannot be used.`,
+Exit codes: 0 all is well, 1 Polar gave no answer of use, 2 the configuration or a
+token is wrong, 3 the database cannot be used.`,
 		Example: "  syncd config check\n  syncd config check --offline --config staging.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -101,11 +101,7 @@ func (d *doctor) verdict() error {
 }
 
 func (d *doctor) checkConfiguration() {
-	var names []string
-	for _, o := range d.cfg.Organizations {
-		names = append(names, o.Name)
-	}
-	d.good("configuration: %s is valid; organizations: %s", d.cfg.Source, strings.Join(names, ", "))
+	d.good("configuration: %s is valid; organizations: %s", d.cfg.Source, strings.Join(d.cfg.Names(), ", "))
 	d.checkWebhooks()
 	for _, w := range d.cfg.Warnings() {
 		d.doubt("%s", w)
@@ -217,8 +213,10 @@ func (d *doctor) tellToken(o config.Organization, rows int, err error) {
 	switch {
 	case proxy != nil && !proxy.Refused():
 		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: %v", o.Name, d.cfg.Polar.BaseURL, err)
-	case proxy == nil && (errors.Is(err, fetch.ErrNoAnswer) || errors.Is(err, fetch.ErrRateLimited)):
+	case proxy == nil && errors.Is(err, fetch.ErrNoAnswer):
 		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: check polar.base_url and the network (%v)", o.Name, d.cfg.Polar.BaseURL, err)
+	case errors.Is(err, fetch.ErrRateLimited):
+		d.bad(exitFailed, "organization %s: Polar answers and lets no more requests through for now: %v", o.Name, err)
 	case status != nil && status.Status >= 500:
 		d.bad(exitFailed, "organization %s: Polar is in trouble, try again later (%v)", o.Name, err)
 	case err != nil:

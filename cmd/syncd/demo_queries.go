@@ -63,20 +63,6 @@ func shownQueries() []shownQuery {
 			right: []string{"customers", "last_week", "week_before"},
 		},
 		{
-			title: "Whose balance fell most since a month ago, in units of API calls:",
-			sql: `SELECT
-    o.organization,
-    o.customer_name,
-    p.balance AS a_month_ago,
-    o.balance AS now
-  FROM polar.balances_at(now() - interval '30 days') p
-  JOIN polar.customer_meter_overview o USING (customer_meter_id)
- WHERE o.meter_name = 'API calls'
- ORDER BY o.balance - p.balance
- LIMIT 5;`,
-			right: []string{"a_month_ago", "now"},
-		},
-		{
 			title: "Quantities keep every digit that Polar sent, however long:",
 			sql: `SELECT
     organization,

@@ -191,10 +191,6 @@ func (p *program) join(e *env, requests fetch.Observer, runs mirror.Observer) (e
 // pool of connections, and a pace where they share a token.
 func (p *program) organizations(cfg *config.Config, observer fetch.Observer) ([]mirror.Organization, error) {
 	transport := fetch.NewTransport()
-	p.onClose(func(context.Context) error {
-		transport.CloseIdleConnections()
-		return nil
-	})
 	limiters := fetch.NewLimiters(cfg.Polar.RequestsPerMinute)
 	var list []mirror.Organization
 	for _, o := range cfg.Organizations {

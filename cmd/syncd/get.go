@@ -65,21 +65,21 @@ func (p *program) printLookup(found *mirror.Lookup) error {
 	for _, d := range found.Differences {
 		differs[d.Field] = true
 	}
-	table := console.Table{Columns: []string{"field", "Polar", "mirror", ""}}
+	table := console.Table{Columns: []string{"field", "Polar", "mirror", "compared"}}
 	for i := range max(len(atPolar), len(mirrored)) {
-		name, values := "", [2]string{"-", "-"}
+		name, values, compared := "", [2]string{"-", "-"}, ""
 		for side, fields := range [][]polar.Field{atPolar, mirrored} {
 			if i < len(fields) {
 				name = fields[i].Name
 				values[side] = orDash(shorten(fields[i].String()))
 			}
 		}
-		switch {
-		case differs[name]:
-			table.Add(name, values[0], values[1], "differs")
-		case !strings.HasSuffix(name, ".raw"): // whose fields are shown already
-			table.Add(name, values[0], values[1], "")
+		if differs[name] {
+			compared = "differs"
+		} else if strings.HasSuffix(name, ".raw") { // whose fields are shown already
+			continue
 		}
+		table.Add(name, values[0], values[1], compared)
 	}
 	if row := found.Mirror; row != nil {
 		table.Add("first_seen_at", "", moment(row.FirstSeenAt), "")

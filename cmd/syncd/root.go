@@ -113,11 +113,7 @@ func (p *program) completeOrganizations(*cobra.Command, []string, string) ([]str
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var names []string
-	for _, o := range cfg.Organizations {
-		names = append(names, o.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return cfg.Names(), cobra.ShellCompDirectiveNoFileComp
 }
 
 // checkFlags refuses combinations that mean nothing.

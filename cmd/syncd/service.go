@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"time"
 
@@ -37,10 +36,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	schedules, err := schedulesOf(cfg.Schedule)
-	if err != nil {
-		return err
-	}
+	schedules := schedulesOf(cfg.Schedule)
 
 	// Health checks are answered before the database is opened and migrated, which
 	// may take a while. A listener that breaks ends the service.
@@ -114,29 +110,20 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	})
 }
 
-func schedulesOf(s config.Schedule) (mirror.Schedules, error) {
-	incremental, err := s.Incremental.In(s.Location)
-	if err != nil {
-		return mirror.Schedules{}, fmt.Errorf("schedule.incremental: %w", err)
-	}
-	full, err := s.Full.In(s.Location)
-	if err != nil {
-		return mirror.Schedules{}, fmt.Errorf("schedule.full: %w", err)
-	}
-	return mirror.Schedules{Incremental: incremental, Full: full, RunOnStart: s.RunOnStart}, nil
+// schedulesOf are those of a configuration that was loaded, so they are right.
+func schedulesOf(s config.Schedule) mirror.Schedules {
+	incremental, _ := s.Incremental.In(s.Location)
+	full, _ := s.Full.In(s.Location)
+	return mirror.Schedules{Incremental: incremental, Full: full, RunOnStart: s.RunOnStart}
 }
 
 func newMetrics(cfg *config.Config, log *zap.Logger) *metrics.Metrics {
 	b := thisBuild()
-	var names []string
-	for _, o := range cfg.Organizations {
-		names = append(names, o.Name)
-	}
 	return metrics.New(metrics.Options{
 		Version:       b.version,
 		Commit:        b.commit,
 		Go:            runtime.Version(),
-		Organizations: names,
+		Organizations: cfg.Names(),
 		MaxLag:        cfg.HTTP.MaxLag,
 		Log:           log,
 	})

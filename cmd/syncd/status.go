@@ -43,10 +43,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	report, err := statusReport(cfg, p.flags.organizations, known, time.Now())
-	if err != nil {
-		return err
-	}
+	report := statusReport(cfg, p.flags.organizations, known, time.Now())
 	if asJSON {
 		return printJSON(p.stdout, report)
 	}
@@ -113,16 +110,12 @@ type organizationStatus struct {
 
 // statusReport lists the configured organizations in the configuration's order,
 // then, unless some were asked for by name, those that only the database knows.
-func statusReport(cfg *config.Config, asked []string, known []store.OrgStatus, now time.Time) ([]organizationStatus, error) {
-	next, kind, err := nextRun(cfg.Schedule, now)
-	if err != nil {
-		return nil, err
-	}
+func statusReport(cfg *config.Config, asked []string, known []store.OrgStatus, now time.Time) (report []organizationStatus) {
+	next, kind := nextRun(cfg.Schedule, now)
 	byName := make(map[string]store.OrgStatus, len(known))
 	for _, st := range known {
 		byName[st.Organization] = st
 	}
-	var report []organizationStatus
 	for _, o := range cfg.Organizations {
 		st, ok := byName[o.Name]
 		if !ok {
@@ -138,7 +131,7 @@ func statusReport(cfg *config.Config, asked []string, known []store.OrgStatus, n
 			report = append(report, describeStatus(st))
 		}
 	}
-	return report, nil
+	return report
 }
 
 func describeStatus(st store.OrgStatus) organizationStatus {
@@ -165,19 +158,16 @@ func describeStatus(st store.OrgStatus) organizationStatus {
 
 // nextRun is when the schedules next ask for a run, and of which kind; zero if
 // they never do.
-func nextRun(s config.Schedule, now time.Time) (at time.Time, kind string, err error) {
-	schedules, err := schedulesOf(s)
-	if err != nil {
-		return time.Time{}, "", err
-	}
+func nextRun(s config.Schedule, now time.Time) (at time.Time, kind string) {
+	schedules := schedulesOf(s)
 	full, tick := schedules.Full.Next(now), schedules.Incremental.Next(now)
 	switch {
 	case full.IsZero() && tick.IsZero():
-		return time.Time{}, "", nil
+		return time.Time{}, ""
 	case full.IsZero() || !tick.IsZero() && tick.Before(full):
-		return tick, string(store.Incremental), nil
+		return tick, string(store.Incremental)
 	}
-	return full, string(store.Full), nil
+	return full, string(store.Full)
 }
 
 func printStatus(out io.Writer, report []organizationStatus) error {

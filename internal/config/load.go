@@ -152,19 +152,21 @@ func (c *Config) Only(names ...string) (*Config, error) {
 	if len(names) == 0 {
 		return c, nil
 	}
-	only := *c
-	only.Organizations = nil
-	var known []string
-	for _, o := range c.Organizations {
-		known = append(known, o.Name)
-		if slices.Contains(names, o.Name) {
-			only.Organizations = append(only.Organizations, o)
-		}
-	}
+	known := c.Names()
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			return nil, complain(c.Source, "there is no organization %.64q; configured: %s", name, strings.Join(known, ", "))
 		}
 	}
+	only := *c
+	only.Organizations = slices.DeleteFunc(slices.Clone(c.Organizations), func(o Organization) bool { return !slices.Contains(names, o.Name) })
 	return &only, nil
+}
+
+// Names are the labels of the organizations.
+func (c *Config) Names() (names []string) {
+	for _, o := range c.Organizations {
+		names = append(names, o.Name)
+	}
+	return names
 }
