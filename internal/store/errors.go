@@ -116,8 +116,15 @@ var cures = map[string]string{
 		"lift the limit for this role there (a proxy's query_timeout, or the statement_timeout that it sets)",
 }
 
+// notOwner is what is wrong where Postgres denies something that it grants to the
+// owner of schema polar and what is in it.
+var notOwner = &UnusableError{"schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
+
 // cured adds the cure to err, if there is one and err does not name it already.
 func cured(err error) error {
+	if sqlState(err) == pgerrcode.InsufficientPrivilege && !errors.Is(err, notOwner) {
+		return fmt.Errorf("%w; %w", err, notOwner)
+	}
 	if cure := cures[sqlState(err)]; cure != "" && !strings.Contains(err.Error(), cure) {
 		return fmt.Errorf("%w; %s", err, cure)
 	}

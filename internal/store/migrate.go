@@ -2,11 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -35,6 +37,10 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 	}
 	applied, err = s.applyMigrations(ctx)
 	if err != nil {
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) && pgErr.Detail != "" { // such as which view of somebody's is in the way
+			err = fmt.Errorf("%w: %s", err, oneLine(pgErr.Detail))
+		}
 		return applied, &SchemaError{Problem: fmt.Sprintf("migration stopped; what it did not finish was rolled back, so mend the cause and start again: %v", cured(err))}
 	}
 	return applied, s.Maintain(ctx)
@@ -147,7 +153,7 @@ SELECT to_regclass('polar.usage_daily') IS NOT NULL
 	case state == pgerrcode.UndefinedTable: // an empty schema, or one that is being migrated
 		return nil
 	case state == pgerrcode.InsufficientPrivilege:
-		return &SchemaError{Problem: "schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
+		return notOwner
 	case err != nil:
 		return err
 	case obsolete:
