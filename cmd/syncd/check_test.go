@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -124,6 +126,13 @@ func TestCheckNamesTheCureForEachToken(t *testing.T) {
 	)
 	check(exitFailed, strings.Replace(f.yaml(nil), f.url, "http://127.0.0.1:1", 1),
 		"✗ organization acme: Polar at http://127.0.0.1:1 gave no answer: check polar.base_url")
+	limited := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		w.WriteHeader(http.StatusTooManyRequests)
+	}))
+	t.Cleanup(limited.Close)
+	check(exitFailed, strings.Replace(f.yaml(nil), f.url, limited.URL, 1),
+		"✗ organization acme: Polar answers and lets no more requests through for now: ", "lower polar.requests_per_minute")
 	check(exitDone, f.yaml(nil), "✓ organization acme: its token is valid", "! organization initech: its token is valid and sees no customer meters")
 
 	// Polar's API in an old version, and then in one that was removed.

@@ -26,6 +26,23 @@ func TestMigrateUpAppliesWhatStatusCallsPending(t *testing.T) {
 	}
 	assertContains(t, before.stdout, "00001_organizations.sql", "pending: run syncd migrate up.")
 
+	for _, sql := range []string{
+		`CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'in the way' USING DETAIL = 'the view app.mine'; END $$`,
+		`CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION refuse()`,
+	} {
+		if _, err := f.db.Pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped := call(t, nil, "migrate", "up", "--config", f.config)
+	if stopped.code != exitDatabase {
+		t.Errorf("a migration that fails: exit code %d", stopped.code)
+	}
+	assertContains(t, only(t, stopped.plainLines()), "migration stopped", "in the way", "the view app.mine")
+	if _, err := f.db.Pool.Exec(t.Context(), `DROP EVENT TRIGGER refuse`); err != nil {
+		t.Fatal(err)
+	}
+
 	up := call(t, nil, "migrate", "up", "--config", f.config)
 	if up.code != exitDone {
 		t.Fatalf("exit code %d, stderr:\n%s", up.code, up.stderr)

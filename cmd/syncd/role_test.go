@@ -81,4 +81,11 @@ func TestBackfillMindsRowLevelSecurityThatBindsTheOwner(t *testing.T) {
 	if got := f.rows(t, "acme"); got != 300 {
 		t.Errorf("%d rows, want 300", got)
 	}
+
+	exec(`ALTER TABLE polar.customers OWNER TO CURRENT_USER`)
+	r := call(t, nil, "--config", config, "--backfill")
+	if r.code != exitDatabase {
+		t.Errorf("a table of another role: exit code %d", r.code)
+	}
+	assertContains(t, only(t, r.plainLines()), "permission denied for table customers", "let an administrator give it and what is in it to this role")
 }
