@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"polarmirror/internal/doctest"
 	"polarmirror/internal/pgtest"
 )
 
@@ -202,6 +203,27 @@ func TestMistakesOnTheCommandLineAreUsageErrors(t *testing.T) {
 	var out, problem bytes.Buffer
 	if code := run(t.Context(), []string{"--help"}, &out, &problem); code != 0 || !strings.Contains(out.String(), "-sizes numbers") {
 		t.Errorf("--help: exit code %d:\n%s%s", code, out.String(), problem.String())
+	}
+}
+
+// TestCommandsInTheDocumentAreUnderstood as far as their flags.
+func TestCommandsInTheDocumentAreUnderstood(t *testing.T) {
+	t.Parallel()
+	found := 0
+	for _, block := range doctest.Blocks(t, "../../docs/performance.md") {
+		for line := range strings.Lines(block.Text) {
+			line, _, _ = strings.Cut(line, " #")
+			if args, ok := strings.CutPrefix(line, "go run ./cmd/syncd-bench"); ok {
+				found++
+				var out, problem bytes.Buffer
+				if code := run(t.Context(), append(strings.Fields(args), "--help"), &out, &problem); code != 0 {
+					t.Errorf("%s: exit code %d, %s", line, code, problem.String())
+				}
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("found only %d", found)
 	}
 }
 

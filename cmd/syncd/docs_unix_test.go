@@ -143,8 +143,8 @@ func (r *docReader) run(text string) {
 			r.syncd(words[1:])
 		case len(words) > 2 && words[0] == "go" && words[1] == "run" && words[2] == "./cmd/syncd":
 			r.syncd(words[3:])
-		case len(words) > 2 && words[0] == "go" && words[1] == "run":
-			r.tool(words[2:])
+		case strings.HasPrefix(command, "go run ./cmd/syncd-bench"):
+			// A test of that package reads the flags.
 		case len(words) > 2 && words[0] == "go" && words[1] == "test":
 			r.tests(strings.TrimSpace(command), words[2:])
 		default:
@@ -183,19 +183,6 @@ func (r *docReader) syncd(args []string) {
 	}
 	if got := p.end(r); got.code != exitDone {
 		r.Errorf("syncd %s: exit code %d\n%s%s", strings.Join(args, " "), got.code, got.stdout, got.stderr)
-	}
-}
-
-// tool has another command of the repository read its flags, which is all of it
-// that is quick.
-func (r *docReader) tool(args []string) {
-	r.Helper()
-	line := strings.ReplaceAll(strings.Join(args, " "), `""`, "''")
-	line, _, _ = strings.Cut(line, ">")
-	cmd := exec.CommandContext(r.Context(), "sh", "-c", "go run "+line+" --help")
-	cmd.Dir = repository
-	if out, err := cmd.CombinedOutput(); err != nil {
-		r.Errorf("go run %s: %v\n%s", line, err, out)
 	}
 }
 

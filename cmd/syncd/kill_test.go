@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	killRequests = flag.Int64("kill.requests", 100, "requests until a backfill is killed, at most")
-	killRows     = flag.Int("kill.rows", 10_000, "customer meters that it backfills")
+	killRequests = flag.Int64("kill.requests", 80, "requests until a backfill is killed, at most")
+	killRows     = flag.Int("kill.rows", 7_000, "customer meters that it backfills")
 )
 
 // TestBackfillKilledAtRandomMomentsEndsEqualToTheSource kills syncd with

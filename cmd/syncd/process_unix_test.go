@@ -107,7 +107,9 @@ func postmaster(t testing.TB, dir string) int {
 	return pid
 }
 
-func TestDemoBackfillStartsFromNothingAndThenWritesWhatChanged(t *testing.T) {
+// TestDemoStartsFromNothingThenWritesWhatChangedAndMayBeSharedStoppedAndKilled in one
+// folder.
+func TestDemoStartsFromNothingThenWritesWhatChangedAndMayBeSharedStoppedAndKilled(t *testing.T) {
 	t.Parallel()
 	large(t)
 	dir := demoFolder(t)
@@ -127,34 +129,9 @@ func TestDemoBackfillStartsFromNothingAndThenWritesWhatChanged(t *testing.T) {
 		t.Errorf("a query of the demo found nothing:\n%s", first.stdout)
 	}
 
-	second := start(t, dir, smallest("--backfill")...).end(t)
-	if second.code != exitDone {
-		t.Fatalf("exit code %d, stderr:\n%s", second.code, second.stderr)
-	}
-	if !regexp.MustCompile(`initech +│ +\d+ │ +\d │ .* yes`).MatchString(second.stdout) {
-		t.Errorf("the second run found other rows than the first:\n%s", second.stdout)
-	}
-}
-
-// smallest limits a demo to its smallest organization, where the claim needs no size.
-func smallest(args ...string) []string {
-	return append(args, "--demo", "--no-progress", "--organization", "initech")
-}
-
-// TestDemoMayBeSharedStoppedAndKilled, and leaves no process but when it is killed.
-func TestDemoMayBeSharedStoppedAndKilled(t *testing.T) {
-	t.Parallel()
-	large(t)
 	// Held by us, or by somebody else: taken either way.
 	if taken, err := net.Listen("tcp", demoConfig().HTTP.Listen); err == nil {
 		defer taken.Close()
-	}
-	dir := demoFolder(t)
-	backfill := func() {
-		t.Helper()
-		if r := start(t, dir, smallest("--backfill")...).end(t); r.code != exitDone || strings.Count(r.stdout, "succeeded") != 1 {
-			t.Errorf("backfill: exit code %d, stdout:\n%s\nstderr:\n%s", r.code, r.stdout, r.stderr)
-		}
 	}
 	p := start(t, dir, smallest()...)
 	eventually(t, "the first walk", func() bool { return strings.Contains(p.stderr.String(), `"msg":"run finished"`) })
@@ -177,7 +154,10 @@ func TestDemoMayBeSharedStoppedAndKilled(t *testing.T) {
 	if len(list) != 1 || list[0]["organization"] != "initech" || list[0]["rows"].(float64) < 60 {
 		t.Errorf("status: %v", list)
 	}
-	backfill()
+	second := start(t, dir, smallest("--backfill")...).end(t)
+	if second.code != exitDone || !regexp.MustCompile(`initech +│ +\d+ │ +\d │ .* yes .* succeeded`).MatchString(second.stdout) {
+		t.Errorf("the second backfill found other rows than the first: exit code %d, stdout:\n%s\nstderr:\n%s", second.code, second.stdout, second.stderr)
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -199,14 +179,13 @@ func TestDemoMayBeSharedStoppedAndKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.end(t)
-	backfill()
 	if r := start(t, dir, smallest("verify")...).end(t); r.code != exitDone || !regexp.MustCompile(`initech +│ .* equal`).MatchString(r.stdout) {
 		t.Errorf("verify: exit code %d, stdout:\n%s\nstderr:\n%s", r.code, r.stdout, r.stderr)
 	}
 	stopped()
 
 	// Behind a closed pipe it ends in order.
-	cmd := exec.Command(os.Args[0], smallest("--backfill")...)
+	cmd := exec.Command(os.Args[0], smallest("status")...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), mainEnv+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -222,15 +201,11 @@ func TestDemoMayBeSharedStoppedAndKilled(t *testing.T) {
 		t.Errorf("ended with %v, want exit code %d", err, exitFailed)
 	}
 	stopped()
+}
 
-	// The demo's folder lies within that of the real thing, which must not mind.
-	config := strings.Replace(minimal, "polar_oat_"+canary, "x", 1)
-	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if r := start(t, dir, "migrate", "up").end(t); r.code != exitDone {
-		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
-	}
+// smallest limits a demo to its smallest organization, where the claim needs no size.
+func smallest(args ...string) []string {
+	return append(args, "--demo", "--no-progress", "--organization", "initech")
 }
 
 func TestSecondSignalAborts(t *testing.T) {
