@@ -72,14 +72,6 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return fmt.Errorf("make a temporary folder: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	if b.syncd == "" {
-		fmt.Fprintln(b.stderr, "building syncd")
-		b.syncd = filepath.Join(b.dir, "syncd")
-		out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", b.syncd, "polarmirror/cmd/syncd").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("build syncd: %w: %s", err, out)
-		}
-	}
 	fmt.Fprintln(b.stderr, "starting Postgres")
 	server, err := localpg.Start(ctx, localpg.Options{DataDir: filepath.Join(b.dir, "postgres")})
 	if err != nil {
@@ -162,6 +154,15 @@ func (b *bench) copy(ctx context.Context, p *polar, from *database) error {
 // migrated makes a database with syncd's schema, and a configuration for it. That
 // file holds the token and the database's password, and is for its owner only.
 func (b *bench) migrated(ctx context.Context, name, polarURL string, org polarsim.Organization, perMinute int) (*database, string, error) {
+	if b.syncd == "" {
+		fmt.Fprintln(b.stderr, "building syncd")
+		path := filepath.Join(b.dir, "syncd")
+		out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", path, "polarmirror/cmd/syncd").CombinedOutput()
+		if err != nil {
+			return nil, "", fmt.Errorf("build syncd: %w: %s", err, out)
+		}
+		b.syncd = path
+	}
 	db, err := b.postgres.create(ctx, name)
 	if err != nil {
 		return nil, "", err

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // input ends.
 const (
 	eatEnv = "SYNCD_BENCH_EAT"
-	eaten  = 96 << 20 // bytes
+	eaten  = 64 << 20 // bytes
 )
 
 // eat takes memory and waits for the end of its standard input. The memory is not
