@@ -81,35 +81,37 @@ func (n *notices) start(ctx context.Context) (stop func()) {
 	if n == nil {
 		return func() {}
 	}
-	sending, cancel := context.WithCancel(ctx)
+	working, end := context.WithCancel(ctx)
+	sending, abort := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() {
 		for {
 			select {
-			case <-sending.Done():
+			case <-working.Done():
 				return
 			case <-n.added:
-				n.send(sending)
+				n.send(working, sending)
 			}
 		}
 	})
 	return func() {
-		cancel()
-		background.Wait()
-		n.flush(ctx)
+		last, cancel := lastNotices(ctx)
+		defer cancel()
+		context.AfterFunc(last, abort)
+		end()
+		background.Wait() // for the notification in hand: to cancel it would not tell whether it was sent
+		n.send(last, last)
+		n.take()
 	}
 }
 
-// flush sends what is pending, and drops what cannot be sent in time.
-func (n *notices) flush(ctx context.Context) {
+// lastNotices bounds how long the last notifications may take.
+func lastNotices(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := noticeTime
 	if ctx.Err() != nil {
 		limit = noticeStopTime
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
-	n.send(ctx)
-	n.take()
+	return context.WithTimeout(context.WithoutCancel(ctx), limit)
 }
 
 // add has a notification sent, together with that of its organization that is pending.
@@ -152,9 +154,10 @@ func (n *notices) take() map[uuid.UUID]*store.Notification {
 	return taken
 }
 
-// send sends notifications until none is pending or ctx has ended.
-func (n *notices) send(ctx context.Context) {
-	for ctx.Err() == nil {
+// send sends notifications until none is pending or working has ended. The one in hand
+// then goes on until ctx ends.
+func (n *notices) send(working, ctx context.Context) {
+	for working.Err() == nil {
 		batch := n.take()
 		if len(batch) == 0 {
 			return
@@ -176,6 +179,6 @@ func (n *notices) send(ctx context.Context) {
 			}
 			n.add(notice) // for the next try
 		}
-		_ = sleep(ctx, wait) // if it is cut short, ctx has ended
+		_ = sleep(working, wait) // if it is cut short, working has ended
 	}
 }

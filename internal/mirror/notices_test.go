@@ -125,7 +125,7 @@ func TestListenersAreToldOfWalksTicksAndRepairsOnceTheyCanReadThem(t *testing.T)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.notices.flush(w.Context())
+		m.notices.start(w.Context())()
 	}
 	tick()
 	if h := l.next(); h.Kind != store.Incremental || h.RowsUpdated != 1 || digits(t, h.Read) != digits(t, changed.Units.Consumed) {
@@ -200,7 +200,7 @@ func TestChangesThatFollowEachOtherAreToldTogether(t *testing.T) {
 		m.notify(m.opts.Organizations[0], 0, store.Webhook, store.Counts{RowsUpdated: 1}, nil)
 	}
 	m.notify(m.opts.Organizations[0], 0, store.Full, store.Counts{RowsUnchanged: 1}, nil)
-	m.notices.flush(t.Context())
+	m.notices.start(t.Context())()
 	if h := l.total(500); h.RowsUpdated != 500 || h.times > 3 {
 		t.Errorf("told of %d changes in %d notifications", h.RowsUpdated, h.times)
 	}
@@ -227,12 +227,12 @@ func TestNotificationThatCannotBeSentDoesNotHoldUpTheEnd(t *testing.T) {
 	updated(1)
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	m.notices.flush(stopped)
+	m.notices.start(stopped)()
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	updated(2)
-	m.notices.flush(t.Context())
+	m.notices.start(t.Context())()
 	h := l.next()
 	if h.RowsUpdated == 1 { // the server may have gone on with what was given up
 		h = l.next()
