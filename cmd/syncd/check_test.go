@@ -127,7 +127,7 @@ func TestCheckNamesTheCureForEachToken(t *testing.T) {
 	check(exitFailed, strings.Replace(f.yaml(nil), f.url, "http://127.0.0.1:1", 1),
 		"✗ organization acme: Polar at http://127.0.0.1:1 gave no answer: check polar.base_url")
 	limited := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "60")
+		w.Header().Set("Retry-After", "6") // longer than the doctor tries
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	t.Cleanup(limited.Close)
