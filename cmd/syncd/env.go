@@ -133,7 +133,7 @@ func (p *program) openMirror(ctx context.Context, quiet bool) (*env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return e, p.join(e, nil, nil)
+	return e, p.newMirror(e, nil, nil)
 }
 
 // openEnv opens the database, with its schema brought up to date, and the demo's
@@ -160,8 +160,8 @@ func (p *program) openEnv(ctx context.Context, cfg *config.Config) (*env, error)
 	return e, e.demo.writePast(ctx, db, cfg.Organizations)
 }
 
-// join makes the mirror of the configured organizations. Observers may be nil.
-func (p *program) join(e *env, requests fetch.Observer, runs mirror.Observer) (err error) {
+// newMirror makes the mirror of the configured organizations. Observers may be nil.
+func (p *program) newMirror(e *env, requests fetch.Observer, runs mirror.Observer) (err error) {
 	organizations, err := p.organizations(e.cfg, requests)
 	if err != nil {
 		return err

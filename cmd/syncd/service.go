@@ -59,7 +59,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	}
 	pulse := newPulse(cfg, e.db, observed.Beat, p.log)
 	p.showProgress(false)
-	if err := p.join(e, observed, runObserver{observed, pulse}); err != nil {
+	if err := p.newMirror(e, observed, runObserver{observed, pulse}); err != nil {
 		return err
 	}
 	inbox := e.mirror.Inbox(mirror.InboxOptions{Observe: observed.WebhookProcessed})

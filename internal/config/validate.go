@@ -32,8 +32,8 @@ func (d *decoder) validateHTTP(h HTTP) {
 		d.report(d.place("http.webhook_listen"), "http.webhook_listen",
 			`is the same address as http.listen; write "" to take webhooks there, or another port`)
 	}
-	d.exclude("http", "token", h.Token)
-	d.exclude("http", "password", h.Password)
+	d.notBoth("http", "token", h.Token)
+	d.notBoth("http", "password", h.Password)
 	switch {
 	case h.User != "" && h.Password.IsZero():
 		d.report(d.place("http.user"), "http.user", "has no password; add http.password or http.password_file")
@@ -67,8 +67,8 @@ func (d *decoder) validateOrganizations(organizations []Organization) {
 		if !d.given(path+".access_token") && !d.given(path+".access_token_file") {
 			d.report(d.place(path), path, "has no access token; add access_token: ${POLAR_ACCESS_TOKEN}, or access_token_file: and a path")
 		}
-		d.exclude(path, "access_token", o.AccessToken)
-		d.exclude(path, "webhook_secret", o.WebhookSecret)
+		d.notBoth(path, "access_token", o.AccessToken)
+		d.notBoth(path, "webhook_secret", o.WebhookSecret)
 		for key, text := range map[string]string{".name": o.Name, ".id": o.ID.String()} {
 			at, again := first[key+text]
 			switch {
@@ -82,8 +82,8 @@ func (d *decoder) validateOrganizations(organizations []Organization) {
 	}
 }
 
-// exclude reports a credential that is given twice.
-func (d *decoder) exclude(path, key string, c Credential) {
+// notBoth reports a credential that is given twice.
+func (d *decoder) notBoth(path, key string, c Credential) {
 	if !c.Value.IsZero() && c.File != "" {
 		d.report(d.place(path+"."+key+"_file"), path, "has both %s and %s_file; keep one", key, key)
 	}

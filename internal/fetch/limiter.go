@@ -86,7 +86,7 @@ func (l *Limiter) Pause(until time.Time) {
 	}
 }
 
-// wait returns when a request may be sent. The caller hands first on to done.
+// wait blocks until a request may be sent. The caller passes first to done.
 func (l *Limiter) wait(ctx context.Context) (first bool, err error) {
 	if first, err = l.enter(ctx); err != nil {
 		return false, err

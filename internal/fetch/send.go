@@ -55,12 +55,12 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 			a.refreshed = true
 			newer, err := c.token.reread()
 			if err != nil {
-				return x, fmt.Errorf("%w (reading the access token again: %w)", give(f, a.sent), err)
+				return x, fmt.Errorf("%w (reading the access token again: %w)", withAttempts(f, a.sent), err)
 			}
 			token, again = newer, !newer.Equal(token)
 		}
 		if !again {
-			return x, give(f, a.sent)
+			return x, withAttempts(f, a.sent)
 		}
 		c.logRetry(call, f, a.sent, wait)
 		if f.class == rateLimited {
@@ -87,8 +87,8 @@ func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duratio
 		zap.Error(f.err))
 }
 
-// give returns the error of a failure after which no attempt follows.
-func give(f *failure, sent int) error {
+// withAttempts returns the error of a failure after which no attempt follows.
+func withAttempts(f *failure, sent int) error {
 	var status *StatusError
 	var request *RequestError
 	switch {

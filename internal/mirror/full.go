@@ -49,8 +49,8 @@ type fullOptions struct {
 	archivedChecks int        // archived meters to ask about; see checkArchived
 }
 
-// full runs a full run. It yields whenever the next block has begun to be saved;
-// before the session is used for something else there, waitForSave has to be called.
+// full runs a full run. It yields now and then, when a full block has begun to be saved
+// or some suspects were answered, so that the caller can use the time; before the session is used for something else there, waitForSave has to be called.
 // At last it yields once more, finished, or with the error that it failed with.
 func (w *worker) full(ctx context.Context, session *store.Session, opts fullOptions) iter.Seq2[*fullRun, error] {
 	return func(yield func(*fullRun, error) bool) {
@@ -69,7 +69,7 @@ func (w *worker) full(ctx context.Context, session *store.Session, opts fullOpti
 		outcome := store.Outcome{Err: f.read(ctx)}
 		exact := outcome.Err == nil && f.cursor.RowsRejected == 0
 		outcome.Exact, outcome.Method = &exact, f.cursor.Method
-		outcome.Walked = outcome.Err == nil || mustRestart(outcome.Err)
+		outcome.DropCursor = outcome.Err == nil || mustRestart(outcome.Err)
 		outcome.Floor = f.cursor.PolarBeganAt
 		err = run.finish(ctx, outcome)
 		w.mirror.opts.Progress.Walked(w.org.Name, f.position(), err)
@@ -226,7 +226,7 @@ func (f *fullRun) add(ctx context.Context, page listedPage) error {
 }
 
 // moveCursor is where the run goes on once b, the block gathered by now, is saved;
-// nil at the end of a walk, since a finished one has no cursor.
+// nil if that is where it goes on already, as after the last page of a walk.
 func (f *fullRun) moveCursor(b *store.Block) *store.Cursor {
 	f.cursor.RowsRejected += int64(len(b.Rejected))
 	switch {

@@ -98,11 +98,11 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Backfill walks every organization once, waiting for those that another syncd
+// Backfill makes one full run of every organization, waiting for those that another syncd
 // is working on. One organization's failure does not stop the others; the error
 // joins all of them, each naming its organization.
 //
-// A backfill that was cut short is gone on with: organizations it had finished
+// It resumes a backfill that was interrupted: organizations it had finished
 // are left out, the others resume below their last saved block.
 func (m *Mirror) Backfill(ctx context.Context) error {
 	backfill, err := m.opts.Store.StartBackfill(ctx)
@@ -140,7 +140,7 @@ func (m *Mirror) forEach(ctx context.Context, atATime int, do func(*worker) erro
 // begins anew after a walk that could not prove that it saw everything.
 const repeats = 5
 
-// backfill walks one organization. A lost database connection takes the lock
+// backfill makes one organization's full run. A lost database connection takes the lock
 // with it; the walk then goes on from its last block on a new one.
 func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 	for attempt := 1; ; attempt++ {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -195,8 +194,7 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen := &positions{}
-		m, err := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Progress: seen, Walk: true})
+		m, err := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Walk: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,26 +218,9 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 				t.Errorf("request %d was answered %d", i+1, r.Status)
 			}
 		}
-		checkGuess(t, seen.afterTenth, began.Add(took), "after a tenth of the rows")
 	})
 	w := &env{TB: t, store: st, db: db}
 	if got := w.value(`SELECT count(*)::text FROM polar.customer_meters`); got != fmt.Sprint(listed) {
 		t.Errorf("%s rows are mirrored of %d", got, listed)
 	}
 }
-
-// positions notes the time left shown after a tenth of the rows.
-type positions struct {
-	mu         sync.Mutex
-	afterTenth guess
-}
-
-func (p *positions) Walking(_ string, at Position) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.afterTenth.at.IsZero() && at.Remaining <= at.Total*9/10 {
-		p.afterTenth = guess{at.Left, time.Now()}
-	}
-}
-
-func (*positions) Walked(string, Position, error) {}

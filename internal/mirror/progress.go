@@ -15,8 +15,8 @@ type Progress interface {
 type Position struct {
 	Pages     int           // read so far by this process
 	Rows      int           // on those pages
-	Remaining int           // rows below the lowest proven key; the walk ends at 0
-	Total     int           // rows that Polar counted when the walk began
+	Remaining int           // rows still to be read
+	Total     int           // rows of the list, by Polar's count
 	Left      time.Duration // until they are read, as it goes now; negative while that is not known
 	Resumed   bool
 }

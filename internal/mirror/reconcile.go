@@ -84,9 +84,9 @@ func (f *fullRun) eachSuspectSet(ctx context.Context, use func([]store.CustomerS
 	}
 }
 
-// askSuspects asks for suspects and marks those that Polar does not have. Young ones
-// wait for the next run, which only a sweep asks for: it has to know whether to count
-// them.
+// askSuspects asks for suspects and marks those that Polar does not have. None that is
+// young is marked yet, so a walk does not ask for them; a sweep does, since it has to
+// know whether to count them.
 func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) error {
 	sweep := f.cursor.Method == store.Sweep
 	young := map[uuid.UUID]bool{}
@@ -186,8 +186,8 @@ func (r *Run) firstThere(ctx context.Context, ids []uuid.UUID) (*fetch.Single, e
 // are, by asking for one of their rows. Rows of an archived meter are not
 // listed and so never suspects; should it be un-archived, and all of its rows
 // gone by then, no page would ever tell. A meter of which Polar has none of the
-// rows asked for has all of its rows suspected. It is done before the first
-// block, whose suspects depend on it.
+// rows asked for has all of its rows suspected. A run does this before its first
+// block, whose suspects depend on it, and a sweep again when ranks differ.
 func (f *fullRun) checkArchived(ctx context.Context, checks int) error {
 	if checks == 0 {
 		return nil
@@ -284,7 +284,7 @@ func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 }
 
 // fingerprint is what a full run was asked to read, and whether it has to walk. A
-// cursor that belongs to another one is not gone on from.
+// cursor that belongs to another one is not resumed.
 func (w *worker) fingerprint() string {
 	opts := w.mirror.opts
 	text, _ := json.Marshal([]any{opts.Source, w.org.Filter, opts.Walk, polar.DecoderVersion}) // of strings and uuids: cannot fail

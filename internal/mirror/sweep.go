@@ -155,8 +155,8 @@ func (f *fullRun) sweepKnown(ctx context.Context) error {
 	return f.sweepCustomers(ctx, uuid.Nil, f.run.session.RejectedCustomers)
 }
 
-// sweepNew walks the rows that were created since the run began, and sweeps their
-// customers.
+// sweepNew walks the rows that were created since the run began, and sweeps the
+// customers of those that it added.
 func (f *fullRun) sweepNew(ctx context.Context) error {
 	p := newProof(f.run.reader.pageSize())
 	p.to = f.beganAt()

@@ -69,7 +69,7 @@ func (t *tick) read(ctx context.Context, floor store.Floor) error {
 	}
 	t.ended.Floor = first.ServerTime
 	t.floor = floor.Since(first.ServerTime).Add(-tickOverlap)
-	err = t.follow(ctx, first, addedOrder(), func(m *polar.CustomerMeter) bool { return m.CreatedAt.Before(t.floor) })
+	err = t.readUntil(ctx, first, addedOrder(), func(m *polar.CustomerMeter) bool { return m.CreatedAt.Before(t.floor) })
 	if err == nil && first.Page.Size() == first.limit { // otherwise what changed is on it too
 		err = t.changed(ctx, floor.NullRows)
 	}
@@ -85,8 +85,8 @@ func (t *tick) list(ctx context.Context, s span, order []string) (listedPage, er
 	return t.run.reader.list(ctx, t.run.org.Filter, s, order)
 }
 
-// follow takes the rows of a page and of those behind it, until one ends with an old row.
-func (t *tick) follow(ctx context.Context, page listedPage, order []string, old func(*polar.CustomerMeter) bool) error {
+// readUntil takes the rows of a page and of those behind it, until one ends with an old row.
+func (t *tick) readUntil(ctx context.Context, page listedPage, order []string, old func(*polar.CustomerMeter) bool) error {
 	for {
 		if err := t.take(ctx, page); err != nil {
 			return err
@@ -122,7 +122,7 @@ func (t *tick) changed(ctx context.Context, guess int) error {
 		return err
 	}
 	t.ended.NullRows = &border
-	return t.follow(ctx, page, changedOrder(), func(m *polar.CustomerMeter) bool {
+	return t.readUntil(ctx, page, changedOrder(), func(m *polar.CustomerMeter) bool {
 		return !m.ModifiedAt.IsZero() && m.ModifiedAt.Before(t.floor)
 	})
 }

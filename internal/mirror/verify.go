@@ -129,13 +129,13 @@ func (a *audit) read(ctx context.Context) error {
 	a.at.Total = first.Page.TotalCount
 	if w.mirror.opts.sweeps(w.org, a.at.Total, first.ServerTime) {
 		a.report.Method = store.Sweep
-		err := w.mirror.opts.Store.Reading(ctx, w.org.ID, func(stored *store.Writer) error {
+		err := w.mirror.opts.Store.WithWriter(ctx, w.org.ID, func(stored *store.Writer) error {
 			return a.sweep(ctx, stored, beforeRun(first.ServerTime))
 		})
 		if a.report.Exact = err == nil; !errors.Is(err, ErrNotProven) {
 			return err
 		}
-		w.log.Info("ranks differ, so that all is walked")
+		w.log.Info("ranks prove nothing, so that all is walked")
 		a.report.Rows, a.report.Rejected, a.report.Unread, a.candidates = 0, 0, 0, nil
 	}
 	a.report.Method = store.Walk

@@ -22,8 +22,8 @@ type Cursor struct {
 	BeganAt      time.Time // by the database's clock
 	PolarBeganAt time.Time // by Polar's clock; zero if unknown
 	Low          polar.Key
-	Offset       int   // where in the list Low was last seen, counted from 0
-	TotalCount   int   // as Polar counted when the walk began
+	Offset       int   // of a walk, where in the list Low was last seen, counted from 0; of a sweep, the rows read in sets
+	TotalCount   int   // rows of the list: by Polar's last answer in a walk, by its first in a sweep
 	RowsRejected int64 // so far
 	Method       Method
 	MeterID      uuid.UUID // of a sweep, while it walks its first meter; zero otherwise

@@ -5,10 +5,11 @@
 //
 //   - All writes to an organization's rows happen on the one connection that
 //     holds that organization's advisory lock (a [Session]). Losing the connection
-//     loses the lock and the ability to write at once. Only what webhooks and refresh
-//     bring ([Claim], [Store.Apply], [Store.Refresh]) is written without the lock, since newer wins
-//     whatever the order of the writes.
-//   - Rows, history, suspects, the run's counts and its cursor move in one
+//     loses the lock and the ability to write at once. What webhooks and refresh bring
+//     ([Claim], [Store.Apply], [Store.Refresh]) is written without the lock, since newer
+//     wins whatever the order of the writes; so is what a start removes
+//     ([Store.Exclude]), and the demo's past.
+//   - A block's rows, history and suspects, the run's counts and its cursor move in one
 //     transaction, so that a crash leaves all of a block or nothing of it.
 //   - A row is written only if it is newer than the stored one, or as old and
 //     different, or if Polar was asked for that very row and insists. What is

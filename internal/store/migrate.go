@@ -132,7 +132,7 @@ func (s *Store) createSchema(ctx context.Context) error {
 }
 
 // checkCompatible refuses a schema that is too new for this binary, or from
-// before the first release: its polar.sync_runs lacks method.
+// before the first release: its usage_daily lacks meter_id.
 func (s *Store) checkCompatible(ctx context.Context) error {
 	const shape = `
 SELECT to_regclass('polar.usage_daily') IS NOT NULL

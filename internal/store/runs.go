@@ -24,7 +24,7 @@ const (
 	Webhook     Kind = "webhook"     // sent by Polar; no run, but a source in the history
 )
 
-// A Run is one organization's walk or tick: one row of polar.sync_runs.
+// A Run is one organization's run of any kind: one row of polar.sync_runs.
 type Run struct {
 	ID        int64
 	Kind      Kind
@@ -270,9 +270,9 @@ type Outcome struct {
 	Floor   time.Time // when the run began by Polar's clock; zero if unknown
 	// NullRows is the number of rows without modified_at that a tick found; nil if
 	// it did not count them.
-	NullRows *int
-	Walked   bool // the full run is finished: its cursor and suspects are dropped
-	Method   Method
+	NullRows   *int
+	DropCursor bool // the full run is finished: its cursor and suspects are dropped
+	Method     Method
 	// FoundChange is when, by Polar's clock, the newest change was made that the run
 	// found and a webhook should have brought; zero if it found none.
 	FoundChange time.Time
@@ -294,7 +294,7 @@ type Outcome struct {
 func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	batch := &pgx.Batch{}
 	o.queue(batch, run.ID)
-	if o.Walked {
+	if o.DropCursor {
 		batch.Queue(`DELETE FROM polar.walk_suspects WHERE organization_id = $1`, s.organization)
 		batch.Queue(dropCursorSQL, s.organization)
 	}

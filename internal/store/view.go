@@ -108,7 +108,11 @@ SELECT (l.classid::bigint << 32) | l.objid::bigint
    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())`
 	const running = `
 SELECT` + runColumns + `,
-    CASE WHEN r.kind = 'full' THEN coalesce(c.low_offset, 0) ELSE 0 END,
+    CASE
+        WHEN r.kind <> 'full' OR c.method IS NULL THEN 0
+        WHEN c.method = 'sweep' AND c.meter_id IS NULL THEN greatest(c.total_count - c.low_offset, 0)
+        ELSE c.low_offset
+    END,
     CASE WHEN r.kind = 'full' THEN coalesce(c.total_count, 0) ELSE 0 END
   FROM polar.sync_runs r
   JOIN polar.organizations o ON o.id = r.organization_id

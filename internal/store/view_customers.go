@@ -65,7 +65,7 @@ SELECT` + personColumns + `,
       SELECT
           count(*) AS meters,
           count(*) FILTER (WHERE m.balance < 0) AS overdrawn,
-          max(m.last_changed_at) AS changed_at
+          max(coalesce(m.modified_at, m.created_at)) AS changed_at
         FROM polar.customer_meters m
        WHERE m.customer_id = l.id
          AND m.deleted_at IS NULL

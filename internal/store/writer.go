@@ -126,7 +126,7 @@ type Saved struct {
 
 // A Writer can write one organization's rows: a connection and an organization.
 // Only the store creates one. A [Session] is a Writer that holds the
-// organization's lock. Without the lock a Writer writes only what webhooks bring,
+// organization's lock. Without the lock a Writer writes only what webhooks and refresh bring,
 // since there newer wins whatever the order of the writes.
 type Writer struct {
 	conn         *pgxpool.Conn
@@ -277,11 +277,11 @@ func rollBack(ctx context.Context, tx pgx.Tx) {
 	_ = tx.Rollback(ctx) // an error after the commit means only that
 }
 
-// Reading calls read with a connection on which the organization is read, without
+// WithWriter calls use with a connection that reads and writes the organization without
 // its lock.
-func (s *Store) Reading(ctx context.Context, organization uuid.UUID, read func(*Writer) error) error {
+func (s *Store) WithWriter(ctx context.Context, organization uuid.UUID, use func(*Writer) error) error {
 	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
-		return read(&Writer{conn: conn, organization: organization})
+		return use(&Writer{conn: conn, organization: organization})
 	})
 }
 
@@ -289,7 +289,7 @@ func (s *Store) Reading(ctx context.Context, organization uuid.UUID, read func(*
 // transaction, as changes of that kind. The block has neither region nor cursor and is
 // not forced. Without RequestedAt it revives nothing, since its answer may be old.
 func (s *Store) Apply(ctx context.Context, organization uuid.UUID, kind Kind, b *Block) (saved Saved, err error) {
-	err = s.Reading(ctx, organization, func(w *Writer) (err error) {
+	err = s.WithWriter(ctx, organization, func(w *Writer) (err error) {
 		saved, err = w.SaveBlock(ctx, &Run{Kind: kind}, b)
 		return err
 	})

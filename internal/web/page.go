@@ -334,9 +334,9 @@ func here(r *http.Request, name, value, part string) string {
 // pages are the links of a list that is shown page by page; "" where nothing is.
 type pages struct{ First, Next string }
 
-// turn returns the links of a page that ends before the n-th of the rows found. Its
+// pageLinks returns the links of a page that ends before the n-th of the rows found. Its
 // parameter name says from where on: from the row of which value is that.
-func turn[T any](r *http.Request, name, part string, found []T, n int, value func(T) string) (p pages) {
+func pageLinks[T any](r *http.Request, name, part string, found []T, n int, value func(T) string) (p pages) {
 	if r.URL.Query().Get(name) != "" {
 		p.First = here(r, name, "", part)
 	}

@@ -76,7 +76,7 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 		body.Cards = append(body.Cards, card)
 	}
 	n := fitting(body.Changes, limit)
-	body.Pages = turn(r, "before", "changes", body.Changes, n, func(c store.HistoryRow) string {
+	body.Pages = pageLinks(r, "before", "changes", body.Changes, n, func(c store.HistoryRow) string {
 		return c.ObservedAt.UTC().Format(time.RFC3339Nano)
 	})
 	body.Changes = body.Changes[:n]

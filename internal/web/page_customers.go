@@ -60,7 +60,7 @@ func (p *Page) customerList(r *http.Request) (*reply, error) {
 	if body.Customers, err = p.customers.get(r.Context(), query); err != nil {
 		return nil, err
 	}
-	body.Pages = turn(r, "after", "", body.Customers, limit, func(c store.ListedCustomer) string { return c.ID.String() })
+	body.Pages = pageLinks(r, "after", "", body.Customers, limit, func(c store.ListedCustomer) string { return c.ID.String() })
 	body.Customers = body.Customers[:min(len(body.Customers), limit)]
 	if body.Text == "" {
 		ctx, cancel := context.WithTimeout(r.Context(), patience)

@@ -58,7 +58,7 @@ func (p *Page) runList(r *http.Request) (*reply, error) {
 	if body.Runs, err = p.runs.get(r.Context(), query); err != nil {
 		return nil, err
 	}
-	body.Pages = turn(r, "before", "", body.Runs, limit, func(run store.RunRecord) string { return strconv.FormatInt(run.ID, 10) })
+	body.Pages = pageLinks(r, "before", "", body.Runs, limit, func(run store.RunRecord) string { return strconv.FormatInt(run.ID, 10) })
 	body.Runs = body.Runs[:min(len(body.Runs), limit)]
 	return &reply{view: "run-list", Title: "Runs", Place: "runs", Body: body}, nil
 }
