@@ -91,20 +91,7 @@ func printRefresh(out io.Writer, reports []mirror.Refreshed) error {
 	for i := range reports {
 		r := &reports[i]
 		for _, c := range r.Customers {
-			told := map[string]bool{} // fields of the customer are in each of its customer meters
-			for _, change := range c.Changes {
-				for _, d := range change.Fields {
-					meter := change.MeterName
-					if strings.HasPrefix(d.Field, "customer.") {
-						if meter = ""; told[d.Field] {
-							continue
-						}
-						told[d.Field] = true
-					}
-					table.Add(r.Organization, c.Asked, meter, d.Field, orDash(shorten(d.A)), orDash(shorten(d.B)))
-					changes++
-				}
-			}
+			changes += addChanges(&table, r.Organization, &c)
 			switch {
 			case c.Listed == 0 && r.Filtered:
 				note("%s, customer %s: Polar lists no customer meters of it that the configured filter lets in; its rows in the mirror stay as they are.", r.Organization, c.Asked)
@@ -125,6 +112,26 @@ func printRefresh(out io.Writer, reports []mirror.Refreshed) error {
 	}
 	_, err := io.WriteString(out, notes)
 	return err
+}
+
+// addChanges adds a line for each field that changed, and returns how many there are.
+func addChanges(table *console.Table, organization string, c *mirror.RefreshedCustomer) (lines int) {
+	printed := map[string]bool{} // fields of the customer are in each of its customer meters
+	for _, change := range c.Changes {
+		for _, d := range change.Fields {
+			meter := change.MeterName
+			if strings.HasPrefix(d.Field, "customer.") {
+				meter = ""
+				if printed[d.Field] {
+					continue
+				}
+				printed[d.Field] = true
+			}
+			table.Add(organization, c.Asked, meter, d.Field, orDash(shorten(d.A)), orDash(shorten(d.B)))
+			lines++
+		}
+	}
+	return lines
 }
 
 func orDash(s string) string {
