@@ -21,6 +21,9 @@ import (
 // has 0.2 MiB.
 const maxBody = 32 << 20
 
+// keptBuffer is the size up to which a buffer is kept for the next body, in bytes.
+const keptBuffer = 4 << 20
+
 // A call is one request, whatever the number of attempts.
 type call struct {
 	path    string
@@ -49,7 +52,11 @@ func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (
 	if buffer == nil {
 		buffer = new(bytes.Buffer)
 	}
-	defer c.buffers.Put(buffer)
+	defer func() {
+		if buffer.Cap() <= keptBuffer {
+			c.buffers.Put(buffer)
+		}
+	}()
 	err = readBody(buffer, response)
 	body := buffer.Bytes()
 	x.Elapsed = time.Since(x.Began)
