@@ -50,7 +50,8 @@ type fullOptions struct {
 }
 
 // full runs a full run. It yields now and then, when a full block has begun to be saved
-// or some suspects were answered, so that the caller can use the time; before the session is used for something else there, waitForSave has to be called.
+// or some suspects were answered, so that the caller can use the time; before the
+// session is used for something else there, waitForSave has to be called.
 // At last it yields once more, finished, or with the error that it failed with.
 func (w *worker) full(ctx context.Context, session *store.Session, opts fullOptions) iter.Seq2[*fullRun, error] {
 	return func(yield func(*fullRun, error) bool) {

@@ -118,7 +118,7 @@ var cures = map[string]string{
 
 // notOwner is what is wrong where Postgres denies something that it grants to the
 // owner of schema polar and what is in it.
-var notOwner = &UnusableError{"schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it"}
+var notOwner = &UnusableError{"schema polar exists and this role does not own it: let an administrator give it and what is in it to this role, or use the role that made it; with row-level security, policies must let this role read and write every row"}
 
 // cured adds the cure to err, if there is one and err does not name it already.
 func cured(err error) error {
