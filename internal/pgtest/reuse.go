@@ -199,8 +199,14 @@ BEGIN
 	END LOOP;
 	PERFORM setval(seqrelid, seqstart, false) FROM pg_sequence;
 END $$`
-	_, err = db.Pool.Exec(ctx, deleteRows)
-	return err
+	if _, err := db.Pool.Exec(ctx, deleteRows); err != nil {
+		return err
+	}
+	time.Sleep(50 * time.Millisecond) // a connection that the test had terminated may have been counted
+	if err := db.Pool.QueryRow(ctx, others).Scan(&connected); err != nil || connected != own {
+		return errors.Join(err, fmt.Errorf("%d connections to it, %d of them its own", connected, own))
+	}
+	return nil
 }
 
 // eventually waits until ok, but not longer than limit.
