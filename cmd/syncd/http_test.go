@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"polarmirror/internal/pgtest"
 )
 
 // A service is syncd in this process, serving.
@@ -145,10 +147,7 @@ func TestFailoverToAStandbyIsNotReadyUntilItIsOver(t *testing.T) {
 		if _, err := f.db.Pool.Exec(t.Context(), `ALTER DATABASE "`+f.db.Name+`" SET default_transaction_read_only = `+step.setting); err != nil {
 			t.Fatal(err)
 		}
-		const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'syncd'`
-		if _, err := f.db.Pool.Exec(t.Context(), cut); err != nil {
-			t.Fatal(err)
-		}
+		f.db.Disconnect(t, pgtest.Syncd)
 		eventually(t, "read-only "+step.setting, ready(step.code, step.part))
 		r := call(t, nil, "healthcheck", "--ready", "--config", path)
 		if healthy := step.code == 200; healthy != (r.code == exitDone) || !healthy && !strings.HasSuffix(r.stderr, "/readyz is not ready: the database is read-only\n") {

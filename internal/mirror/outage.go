@@ -14,6 +14,7 @@ import (
 type outage struct {
 	mu    sync.Mutex
 	since time.Time // zero: the database is there
+	ended time.Time // the last one
 }
 
 // unexpected reports whether err is to be logged by itself. It is not if ctx has
@@ -24,16 +25,17 @@ func (m *Mirror) unexpected(ctx context.Context, err error) bool {
 	}
 	lost := lostDatabase(err)
 	if lost {
-		m.databaseLost(err)
+		m.databaseLost(err, time.Now())
 	}
 	return !lost
 }
 
-// databaseLost notes an error of the connection to the database.
-func (m *Mirror) databaseLost(err error) {
+// databaseLost notes an error of a connection to the database that was made before a
+// time. One from before the last outage ended was lost in that.
+func (m *Mirror) databaseLost(err error, connected time.Time) {
 	m.outage.mu.Lock()
 	defer m.outage.mu.Unlock()
-	if m.outage.since.IsZero() {
+	if m.outage.since.IsZero() && connected.After(m.outage.ended) {
 		m.outage.since = time.Now()
 		m.opts.Log.Warn("database lost", zap.Error(err))
 		return
@@ -41,12 +43,13 @@ func (m *Mirror) databaseLost(err error) {
 	m.opts.Log.Debug("database still lost", zap.Error(err))
 }
 
-// databaseBack notes that the database took a write.
-func (m *Mirror) databaseBack() {
+// databaseBack notes that the database took a write that was asked for then: one from
+// before the outage may be noted late.
+func (m *Mirror) databaseBack(asked time.Time) {
 	m.outage.mu.Lock()
 	defer m.outage.mu.Unlock()
-	if !m.outage.since.IsZero() {
-		m.opts.Log.Info("database is back", zap.Duration("elapsed", time.Since(m.outage.since)))
-		m.outage.since = time.Time{}
+	if since := m.outage.since; !since.IsZero() && asked.After(since) {
+		m.outage.since, m.outage.ended = time.Time{}, time.Now()
+		m.opts.Log.Info("database is back", zap.Duration("elapsed", m.outage.ended.Sub(since)))
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
@@ -263,10 +264,7 @@ func (s *scene) deliver(json string) {
 // crash ends the process without a last word: its connection is cut at the
 // server first, so that nothing it still tries is written.
 func (s *scene) crash() {
-	s.value(`
-SELECT count(pg_terminate_backend(pid))::text FROM pg_locks
- WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-   AND classid::bigint = $1 AND objid::bigint = $2`, lockHalves(s.org)[0], lockHalves(s.org)[1])
+	s.db.Disconnect(s, pgtest.LockHolders+` AND classid::bigint = $1 AND objid::bigint = $2`, lockHalves(s.org)[0], lockHalves(s.org)[1])
 	s.kill(errCrash)
 }
 

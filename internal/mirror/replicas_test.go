@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -257,4 +259,24 @@ func fiveOrganizations() polarsim.Options {
 		opts.Organizations = append(opts.Organizations, polarsim.Organization{Name: fmt.Sprintf("org%d", n), CustomerMeters: 60 + 60*n})
 	}
 	return opts
+}
+
+// TestOutageIsLoggedOnceWhoeverMeetsIt has organizations meet its beginning and its
+// end in any order.
+func TestOutageIsLoggedOnceWhoeverMeetsIt(t *testing.T) {
+	core, logs := observer.New(zap.InfoLevel)
+	m := &Mirror{opts: Options{Log: zap.New(core)}}
+	before := time.Now()
+	m.databaseLost(io.ErrUnexpectedEOF, before)
+	m.databaseBack(before) // a write from before it, noted late
+	m.databaseBack(time.Now())
+	m.databaseLost(io.ErrUnexpectedEOF, before) // by a long run that had nothing to write meanwhile
+	m.databaseLost(io.ErrUnexpectedEOF, time.Now())
+	var got []string
+	for _, entry := range logs.All() {
+		got = append(got, entry.Message)
+	}
+	if want := []string{"database lost", "database is back", "database lost"}; !slices.Equal(got, want) {
+		t.Errorf("two outages were logged as %q", got)
+	}
 }

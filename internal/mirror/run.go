@@ -56,12 +56,13 @@ func (w *worker) start(ctx context.Context, session *store.Session, kind store.K
 	}
 	graceful, cancel := withGrace(ctx)
 	defer cancel()
+	asked := time.Now()
 	record, err := session.StartRun(graceful, kind, slot)
 	w.mirror.reportAbandoned(session.Abandoned())
 	if err != nil {
 		return nil, w.notStarted(ctx, kind, err)
 	}
-	w.mirror.databaseBack()
+	w.mirror.databaseBack(asked)
 	run := w.newRun(session, record)
 	run.log = run.log.With(zap.Int64("run_id", record.ID))
 	return run, nil
@@ -175,7 +176,7 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 		end = Abandoned
 		r.log.Info("run stopped", fields...)
 	case lostDatabase(outcome.Err):
-		r.mirror.databaseLost(outcome.Err)
+		r.mirror.databaseLost(outcome.Err, r.began)
 		r.log.Debug("run lost with the database", fields...)
 	case outcome.Err != nil:
 		end = Failed

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/store"
 )
@@ -351,7 +352,7 @@ func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 			w.sim.ForgetRequests()
 			w.sim.Before(func(n int, _ *http.Request) {
 				if n == at {
-					w.value(`SELECT count(pg_terminate_backend(pid))::text FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+					w.db.Disconnect(w, pgtest.LockHolders)
 					cancel(errCrash)
 				}
 			})

@@ -27,6 +27,7 @@ package pgtest
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,24 @@ type Database struct {
 	Name string
 	URL  string        // for pgx
 	Pool *pgxpool.Pool // closed when the test ends
+
+	disconnected atomic.Bool
+}
+
+// What [Database.Disconnect] may end.
+const (
+	Syncd       = `SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'syncd'`
+	LockHolders = `SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`
+)
+
+// Disconnect has the server end the connections whose processes the query pids finds.
+// No other test is given the database: its store may not have noticed all of them.
+func (d *Database) Disconnect(t testing.TB, pids string, args ...any) {
+	t.Helper()
+	d.disconnected.Store(true)
+	if _, err := d.Pool.Exec(context.WithoutCancel(t.Context()), `SELECT pg_terminate_backend(pid) FROM (`+pids+`) p`, args...); err != nil {
+		t.Error(err)
+	}
 }
 
 // New returns an empty database.

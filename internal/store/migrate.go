@@ -36,6 +36,9 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 		return 0, err
 	}
 	applied, err = s.applyMigrations(ctx)
+	if err != nil && ctx.Err() != nil { // goose's error may hide that
+		return applied, ctx.Err()
+	}
 	if err != nil {
 		var pgErr *pgconn.PgError
 		if errors.As(err, &pgErr) && pgErr.Detail != "" { // such as which view of somebody's is in the way

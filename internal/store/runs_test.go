@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/pressly/goose/v3/lock"
 
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polar"
@@ -48,9 +49,7 @@ func TestLosingTheConnectionLosesLockAndWrites(t *testing.T) {
 	st, db := pgtest.NewStore(t)
 	session := openOn(t, st)
 	run := start(t, session, store.Full)
-	lookup(t, db, `
-SELECT pg_terminate_backend(pid)::text FROM pg_locks
- WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+	db.Disconnect(t, pgtest.LockHolders)
 	_, err := session.SaveBlock(t.Context(), run, &store.Block{CustomerMeters: rows(sample(t, 1))})
 	if !store.Broken(err) {
 		t.Errorf("a block was written without the lock, or its loss not told: %v", err)
@@ -153,6 +152,28 @@ func TestMigrateAgainChangesNothing(t *testing.T) {
 	}
 	if got := lookup(t, db, `SELECT count(*)::text FROM pg_inherits WHERE inhparent = 'polar.customer_meter_history'::regclass`); got != "3" {
 		t.Errorf("%s partitions, want this month's and two ahead", got)
+	}
+}
+
+func TestMigrationThatIsToldToStopSaysSo(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	st := pgtest.OpenStore(t, db)
+	holder, err := db.Pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Release()
+	if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock($1)`, lock.DefaultLockID); err != nil { // as another replica that migrates
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := st.Migrate(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that its time was over", err)
+	}
+	if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_unlock_all()`); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -96,7 +96,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 // cutConnections ends every connection of syncd's to the database.
 func (e *env) cutConnections() {
 	e.Helper()
-	e.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'syncd'`)
+	e.db.Disconnect(e, pgtest.Syncd)
 }
 
 func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
