@@ -48,7 +48,7 @@ const (
 	// customersPerSet keeps addresses below 4 KB.
 	customersPerSet = 75
 	// customersAtOnce is how many customers are read from the mirror at a time.
-	customersAtOnce = 3000
+	customersAtOnce = 10_000
 	// maxRejected is how many rejected rows a sweep keeps in mind.
 	maxRejected = 10_000
 	// controls is how many listed rows are remembered, to be asked for should Polar

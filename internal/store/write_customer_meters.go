@@ -184,7 +184,7 @@ func (w *Writer) copyRows(ctx context.Context, tx pgx.Tx, run *Run, c *compariso
 	}
 	_, err := tx.CopyFrom(ctx, pgx.Identifier{Schema, "customers"}, customerColumns,
 		pgx.CopyFromSlice(len(added), func(i int) ([]any, error) {
-			return append(added[i].values(), w.organization), nil
+			return append(added[i].values(), id(w.organization)), nil
 		}))
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func (w *Writer) copyRows(ctx context.Context, tx pgx.Tx, run *Run, c *compariso
 	}
 	_, err = tx.CopyFrom(ctx, pgx.Identifier{Schema, "customer_meters"}, customerMeterColumns,
 		pgx.CopyFromSlice(len(c.newRows), func(i int) ([]any, error) {
-			return append(customerMeterValues(c.newRows[i]), w.organization, c.comparedAt, c.comparedAt), nil
+			return append(customerMeterValues(c.newRows[i]), id(w.organization), c.comparedAt, c.comparedAt), nil
 		}))
 	if err != nil {
 		return err
