@@ -219,16 +219,16 @@ func (w *inboxWorker) serve(ctx context.Context) {
 // delivery is to blame for.
 func (w *inboxWorker) applyDue(ctx context.Context) error {
 	single := 0 // deliveries still to be applied one by one
+	var known answers
 	for ctx.Err() == nil {
-		query := store.DeliveryQuery{Organization: w.org.ID, Limit: maxApplied}
+		limit := maxApplied
 		if single > 0 {
 			single--
-			query.Limit = 1
+			limit = 1
 		}
-		l := &lookups{customerMeters: map[uuid.UUID][]uuid.UUID{}, gone: map[uuid.UUID]bool{}, reasons: map[uuid.UUID]string{}}
-		claimed, err := w.apply(ctx, query, l)
-		if err == nil && len(l.deliveries) > 0 {
-			err = w.fetchAndApply(ctx, l)
+		claimed, unknown, err := w.apply(ctx, limit, known)
+		if err == nil {
+			known, err = w.fetchMeters(ctx, unknown)
 		}
 		switch {
 		case err == nil && len(claimed) == 0 && single == 0:
@@ -249,25 +249,26 @@ func (w *inboxWorker) applyDue(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// apply applies the deliveries of a query in one transaction and returns them,
+// apply applies up to limit due deliveries in one transaction and returns them,
 // also if it failed. Those that need a meter which the mirror lacks are applied
-// as far as they can be; l says when the rest is.
-func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *lookups) (claimed []store.Delivery, err error) {
+// as far as they can be, and stay due until Polar was asked for it.
+func (w *inboxWorker) apply(ctx context.Context, limit int, known answers) (claimed []store.Delivery, unknown unknownMeters, err error) {
 	w.inbox.applying.Lock()
 	defer w.inbox.applying.Unlock()
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	ctx, cancel := withGrace(ctx) // what is being written when ctx ends is finished
 	defer cancel()
 	var saved store.Saved
 	var results []store.DeliveryResult
-	err = w.inbox.mirror.opts.Store.ProcessDeliveries(ctx, query, func(c *store.Claim) ([]store.DeliveryResult, error) {
+	unknown = unknownMeters{}
+	err = w.inbox.mirror.opts.Store.ProcessDeliveries(ctx, w.org.ID, limit, func(c *store.Claim) ([]store.DeliveryResult, error) {
 		claimed = c.Deliveries
 		results = make([]store.DeliveryResult, len(claimed))
 		changes := make([]*store.Change, len(claimed))
 		for i, d := range claimed {
-			changes[i], results[i] = w.decode(d, l)
+			changes[i], results[i] = w.decode(d, known)
 		}
 		var effects []store.Effect
 		var err error
@@ -280,16 +281,17 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *l
 					Error:  "it is about a customer, customer meter or meter of another organization",
 				}
 			case len(effect.Unknown) > 0:
-				results[i] = l.postpone(claimed[i], effect.Unknown)
+				results[i] = known.postpone(claimed[i], effect.Unknown[0].MeterID)
+				unknown.add(effect.Unknown)
 			}
 		}
 		return results, err
 	})
 	if err != nil || len(claimed) == 0 {
-		return claimed, err
+		return claimed, nil, err
 	}
 	for i, result := range results {
-		if result.Status != store.DeliveryPending || result.Error != "" { // a lease is no attempt
+		if result.Status != store.DeliveryPending || result.Error != "" { // otherwise it was no attempt
 			w.report(claimed[i], result)
 		}
 	}
@@ -299,12 +301,12 @@ func (w *inboxWorker) apply(ctx context.Context, query store.DeliveryQuery, l *l
 		zap.Int64("rows_seen", saved.Counts.RowsSeen),
 		zap.Int64("rows_inserted", saved.Counts.RowsInserted),
 		zap.Int64("rows_updated", saved.Counts.RowsUpdated))
-	return claimed, nil
+	return claimed, unknown, nil
 }
 
 // decode returns what a delivery changes, nil if nothing, and its result if that
 // can be written.
-func (w *inboxWorker) decode(d store.Delivery, l *lookups) (*store.Change, store.DeliveryResult) {
+func (w *inboxWorker) decode(d store.Delivery, known answers) (*store.Change, store.DeliveryResult) {
 	failed := func(err error) (*store.Change, store.DeliveryResult) {
 		return nil, store.DeliveryResult{Status: store.DeliveryFailed, Error: err.Error()}
 	}
@@ -319,7 +321,7 @@ func (w *inboxWorker) decode(d store.Delivery, l *lookups) (*store.Change, store
 		if err != nil {
 			return failed(err)
 		}
-		change.Customer, change.CustomerMeters = state.Customer, l.withoutGone(state.CustomerMeters)
+		change.Customer, change.CustomerMeters = state.Customer, known.withoutGone(state.CustomerMeters)
 		if len(state.Rejected) > 0 {
 			first := state.Rejected[0]
 			text := fmt.Sprintf("data.active_meters[%d]: %s", first.Index, first.Reason)

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,9 +18,6 @@ const (
 	// lookupTime bounds asking Polar about unknown meters: the organization's other
 	// deliveries wait meanwhile.
 	lookupTime = 10 * time.Second
-	// lookupLease is after what time a delivery whose meters are being asked for is
-	// taken up again by whoever sees it, should this process be gone by then.
-	lookupLease = time.Minute
 	// lookupTries is how many customer meters of one meter are asked for before the
 	// next attempt.
 	lookupTries = 3
@@ -33,37 +29,38 @@ const (
 	maxAttempts    = 20
 )
 
-// lookups are the meters that the mirror lacks and some deliveries need: first
-// what to ask Polar for, then what it answered.
-type lookups struct {
-	deliveries     []string                  // that wait for the answers
-	customerMeters map[uuid.UUID][]uuid.UUID // of each unknown meter
+// unknownMeters are the meters that the mirror lacks and some deliveries need, each
+// with customer meters of it.
+type unknownMeters map[uuid.UUID][]uuid.UUID
 
-	answered bool
-	gone     map[uuid.UUID]bool   // customer meters that Polar does not have
-	reasons  map[uuid.UUID]string // why a meter is still unknown
+func (u unknownMeters) add(rows []*polar.CustomerMeter) {
+	for _, m := range rows {
+		u[m.MeterID] = append(u[m.MeterID], m.ID)
+	}
+}
+
+// answers are what Polar said about unknown meters.
+type answers struct {
+	gone    map[uuid.UUID]bool   // customer meters that Polar does not have
+	reasons map[uuid.UUID]string // why a meter that was asked for may still be unknown
 }
 
 // withoutGone leaves out the rows that Polar does not have.
-func (l *lookups) withoutGone(rows []*polar.CustomerMeter) []*polar.CustomerMeter {
-	return slices.DeleteFunc(rows, func(m *polar.CustomerMeter) bool { return l.gone[m.ID] })
+func (a answers) withoutGone(rows []*polar.CustomerMeter) []*polar.CustomerMeter {
+	return slices.DeleteFunc(rows, func(m *polar.CustomerMeter) bool { return a.gone[m.ID] })
 }
 
-// postpone returns the result of a delivery that needs unknown meters. Before
-// Polar is asked that is a lease, which a crash leaves to run out.
-func (l *lookups) postpone(d store.Delivery, unknown []*polar.CustomerMeter) store.DeliveryResult {
-	if !l.answered {
-		l.deliveries = append(l.deliveries, d.ID)
-		for _, m := range unknown {
-			l.customerMeters[m.MeterID] = append(l.customerMeters[m.MeterID], m.ID)
-		}
-		return store.DeliveryResult{Status: store.DeliveryPending, Wait: lookupLease}
+// postpone returns the result of a delivery that needs an unknown meter. Before Polar
+// was asked for it the delivery stays due, and this is no attempt.
+func (a answers) postpone(d store.Delivery, meter uuid.UUID) store.DeliveryResult {
+	reason, asked := a.reasons[meter]
+	if !asked {
+		return store.DeliveryResult{Status: store.DeliveryPending}
 	}
-	meter := unknown[0].MeterID
 	result := store.DeliveryResult{
 		Status: store.DeliveryPending,
 		Wait:   min(firstReattempt<<min(d.Attempts, 10), store.MaxDeliveryWait),
-		Error:  fmt.Sprintf("meter %s is not known yet: %s", meter, cmp.Or(l.reasons[meter], "Polar no longer has the customer meters asked for")),
+		Error:  fmt.Sprintf("meter %s is not known yet: %s", meter, reason),
 	}
 	if d.Attempts+1 >= maxAttempts {
 		result.Status = store.DeliveryFailed
@@ -71,65 +68,56 @@ func (l *lookups) postpone(d store.Delivery, unknown []*polar.CustomerMeter) sto
 	return result
 }
 
-// fetchAndApply fetches the unknown meters of l and applies the deliveries that
-// wait for them.
-func (w *inboxWorker) fetchAndApply(ctx context.Context, l *lookups) error {
-	fetching, cancel := context.WithTimeout(ctx, lookupTime)
+// fetchMeters asks Polar for unknown meters and saves them. Its error is the
+// database's; what is wrong with Polar's answers is among the reasons.
+func (w *inboxWorker) fetchMeters(ctx context.Context, unknown unknownMeters) (answers, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
-	for meter := range l.customerMeters {
-		if err := w.fetchMeter(fetching, l, meter); err != nil {
-			return err
+	a := answers{gone: map[uuid.UUID]bool{}, reasons: map[uuid.UUID]string{}}
+	for meter, ids := range unknown {
+		reason, err := w.fetchMeter(ctx, meter, ids[:min(len(ids), lookupTries)], a.gone)
+		if err != nil {
+			return a, err
 		}
+		a.reasons[meter] = reason
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	l.answered = true
-	_, err := w.apply(ctx, store.DeliveryQuery{Organization: w.org.ID, Limit: len(l.deliveries), IDs: l.deliveries}, l)
-	return err
+	return a, nil
 }
 
-// fetchMeter asks Polar for customer meters of an unknown meter, one after the
-// other until it has one, and saves that: the meter is nested in it. Its error is
-// the database's; what is wrong with Polar's answers is noted in l.
-func (w *inboxWorker) fetchMeter(ctx context.Context, l *lookups, meter uuid.UUID) error {
-	ids := l.customerMeters[meter]
-	for _, id := range ids[:min(len(ids), lookupTries)] {
+// fetchMeter asks Polar for customer meters of a meter, one after the other until it
+// has one, and saves that: the meter is nested in it. It returns why the meter is
+// still unknown.
+func (w *inboxWorker) fetchMeter(ctx context.Context, meter uuid.UUID, ids []uuid.UUID, gone map[uuid.UUID]bool) (reason string, err error) {
+	for _, id := range ids {
 		single, err := w.org.Client.Get(ctx, id)
 		switch {
 		case errors.Is(err, fetch.ErrNotFound):
-			l.gone[id] = true
+			gone[id] = true
 			continue
 		case err != nil:
-			l.reasons[meter] = err.Error()
-			return nil
+			return err.Error(), nil
 		case single.Rejected != nil:
-			l.reasons[meter] = fmt.Sprintf("customer meter %s: %s", id, single.Rejected.Reason)
-			return nil
+			return fmt.Sprintf("customer meter %s: %s", id, single.Rejected.Reason), nil
 		}
 		m := single.CustomerMeter
 		if m.MeterID != meter || m.Meter.OrganizationID != w.org.ID {
-			l.reasons[meter] = fmt.Sprintf("customer meter %s is one of meter %s and organization %s", id, m.MeterID, m.Meter.OrganizationID)
-			return nil
+			return fmt.Sprintf("customer meter %s is one of meter %s and organization %s", id, m.MeterID, m.Meter.OrganizationID), nil
 		}
-		return w.saveMeter(ctx, l, m)
+		return w.saveMeter(ctx, m)
 	}
-	return nil
+	return "Polar no longer has the customer meters asked for", nil
 }
 
 // saveMeter saves a customer meter, and with it its meter.
-func (w *inboxWorker) saveMeter(ctx context.Context, l *lookups, m *polar.CustomerMeter) error {
+func (w *inboxWorker) saveMeter(ctx context.Context, m *polar.CustomerMeter) (reason string, err error) {
 	w.inbox.applying.Lock()
 	defer w.inbox.applying.Unlock()
 	ctx, cancel := withGrace(ctx)
 	defer cancel()
 	saved, err := w.inbox.mirror.opts.Store.Apply(ctx, w.org.ID, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
 	if err != nil {
-		return err
-	}
-	if saved.Counts.RowsRejected > 0 {
-		l.reasons[m.MeterID] = fmt.Sprintf("Postgres refuses customer meter %s (see polar.rejected_rows)", m.ID)
+		return "", err
 	}
 	w.inbox.mirror.notify(w.org, 0, store.Webhook, saved.Counts, saved.Changed)
-	return nil
+	return fmt.Sprintf("Postgres refuses customer meter %s (see polar.rejected_rows)", m.ID), nil
 }

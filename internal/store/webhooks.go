@@ -106,21 +106,13 @@ SELECT DISTINCT organization_id
 	return collect(ctx, s.pool, "look for webhooks to apply", pgx.RowTo[uuid.UUID], sql, MaxDeliveryWait)
 }
 
-// A DeliveryQuery says which deliveries to process.
-type DeliveryQuery struct {
-	Organization uuid.UUID
-	Limit        int      // at most so many
-	IDs          []string // these, due or not; nil for those that are due
-}
-
 // MaxDeliveryWait is the longest that a delivery may wait for its next attempt.
 // One that would wait longer, or was received later than now, was dated by a
 // clock that was ahead: it is due.
 const MaxDeliveryWait = time.Hour
 
 // A DeliveryResult is the result of processing one delivery. Pending without an
-// error is a lease and no attempt: whoever holds it processes the delivery again
-// before Wait is over, or has died.
+// error is no attempt.
 type DeliveryResult struct {
 	Status DeliveryStatus
 	Error  string        // why it failed, or has to be tried again
@@ -163,12 +155,9 @@ WHERE e.organization_id = $1
           FROM polar.webhook_events p
           WHERE p.organization_id = $1
             AND p.status = 'pending'
-            AND CASE
-                WHEN $3::text[] IS NOT NULL THEN p.webhook_id = ANY($3)
-                ELSE p.next_attempt_at <= clock_timestamp()
-                     OR p.next_attempt_at > clock_timestamp() + $4::interval
-                     OR p.received_at > clock_timestamp()
-            END
+            AND (p.next_attempt_at <= clock_timestamp()
+                 OR p.next_attempt_at > clock_timestamp() + $3::interval
+                 OR p.received_at > clock_timestamp())
           ORDER BY p.sent_at, p.received_at
           LIMIT 1000
       ) q
@@ -186,24 +175,24 @@ SELECT
     set_config('lock_timeout', '5s', true),
     set_config('synchronous_commit', 'off', true)`
 
-// ProcessDeliveries claims deliveries, calls process unless there are none, and
+// ProcessDeliveries claims up to limit due deliveries, calls process unless there are none, and
 // records its results, one for each delivery in their order, all in one
 // transaction: a crash at any point leaves the deliveries as they were, to be
 // applied again, which changes nothing that was applied already. An error of
 // process undoes everything.
-func (s *Store) ProcessDeliveries(ctx context.Context, q DeliveryQuery, process func(*Claim) ([]DeliveryResult, error)) error {
+func (s *Store) ProcessDeliveries(ctx context.Context, organization uuid.UUID, limit int, process func(*Claim) ([]DeliveryResult, error)) error {
 	return s.withConn(ctx, func(conn *pgxpool.Conn) error {
 		return pgx.BeginFunc(ctx, conn, func(pgx.Tx) error {
-			c := &Claim{writer: Writer{conn: conn, organization: q.Organization}}
+			c := &Claim{writer: Writer{conn: conn, organization: organization}}
 			if err := exec(ctx, conn, "bound claim", claimSettingsSQL); err != nil {
 				return err
 			}
 			var err error
 			c.Deliveries, err = collect(ctx, conn, "claim webhooks", func(row pgx.CollectableRow) (Delivery, error) {
-				d := Delivery{Organization: q.Organization, Status: DeliveryPending}
+				d := Delivery{Organization: organization, Status: DeliveryPending}
 				err := row.Scan(&d.ID, &d.Type, &d.Customer, &d.SentAt, &d.Attempts, &d.Payload)
 				return d, err
-			}, claimDeliveriesSQL, q.Organization, q.Limit, q.IDs, MaxDeliveryWait)
+			}, claimDeliveriesSQL, organization, limit, MaxDeliveryWait)
 			if err != nil || len(c.Deliveries) == 0 {
 				return err
 			}

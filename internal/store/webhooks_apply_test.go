@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -23,7 +24,7 @@ func apply(t testing.TB, st *store.Store, changes ...*store.Change) (store.Count
 	keep(t, st, d)
 	var saved store.Saved
 	var effects []store.Effect
-	err := st.ProcessDeliveries(t.Context(), due(1), func(c *store.Claim) (results []store.DeliveryResult, err error) {
+	err := st.ProcessDeliveries(t.Context(), organization, 1, func(c *store.Claim) (results []store.DeliveryResult, err error) {
 		saved, effects, err = c.Apply(t.Context(), changes)
 		return []store.DeliveryResult{{Status: store.DeliveryApplied}}, err
 	})
@@ -263,7 +264,7 @@ func TestWalksAndWebhooksDoNotDeadlock(t *testing.T) {
 func applyOnce(t testing.TB, st *store.Store, id string, rows []*polar.CustomerMeter) error {
 	t.Helper()
 	d := delivery(1, 1)
-	d.ID = id
+	d.ID, d.Customer = id, uuid.New() // deliveries of one customer would wait for each other
 	if _, err := st.SaveDelivery(t.Context(), d); err != nil {
 		return err
 	}
@@ -271,9 +272,14 @@ func applyOnce(t testing.TB, st *store.Store, id string, rows []*polar.CustomerM
 	for _, m := range rows {
 		changes = append(changes, told(m))
 	}
-	q := store.DeliveryQuery{Organization: organization, Limit: 1, IDs: []string{id}}
-	return st.ProcessDeliveries(t.Context(), q, func(c *store.Claim) ([]store.DeliveryResult, error) {
+	claimed := false
+	err := st.ProcessDeliveries(t.Context(), organization, 1, func(c *store.Claim) ([]store.DeliveryResult, error) {
+		claimed = true
 		_, _, err := c.Apply(t.Context(), changes)
 		return []store.DeliveryResult{{Status: store.DeliveryApplied}}, err
 	})
+	if err == nil && !claimed {
+		return errors.New("nothing was claimed")
+	}
+	return err
 }

@@ -134,7 +134,7 @@ func TestWebhookCommittedAfterTheComparisonStands(t *testing.T) {
 			save(t, s, run, whole(rows(sample(t, 1))))
 			keep(t, st, delivery(1, 1))
 			saved := make(chan error, 1)
-			err := st.ProcessDeliveries(t.Context(), due(1), func(c *store.Claim) ([]store.DeliveryResult, error) {
+			err := st.ProcessDeliveries(t.Context(), organization, 1, func(c *store.Claim) ([]store.DeliveryResult, error) {
 				if _, _, err := c.Apply(t.Context(), []*store.Change{told(test.at(3))}); err != nil {
 					return nil, err
 				}

@@ -77,7 +77,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	current.inbox.Store(last)
 	e.serve(last)
 	e.drain(hooks)
-	e.eventually("the leases' end", func() bool { // of processes that died while they asked Polar
+	e.eventually("no delivery waits", func() bool {
 		e.exec(`UPDATE polar.webhook_events SET next_attempt_at = now() WHERE status = 'pending'`)
 		return e.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`) == "0"
 	})
