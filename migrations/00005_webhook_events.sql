@@ -35,7 +35,7 @@ COMMENT ON COLUMN polar.webhook_events.customer_id IS 'Customer the event is abo
 COMMENT ON COLUMN polar.webhook_events.sent_at IS 'When Polar sent it, as its header webhook-timestamp says, in whole seconds.';
 COMMENT ON COLUMN polar.webhook_events.received_at IS 'When syncd received it first; repetitions change nothing.';
 COMMENT ON COLUMN polar.webhook_events.applied_at IS 'When it was applied; null if it was not, or not in whole.';
-COMMENT ON COLUMN polar.webhook_events.next_attempt_at IS 'When it is to be applied, or tried again; null once it is settled.';
+COMMENT ON COLUMN polar.webhook_events.next_attempt_at IS 'When it is to be applied, or tried again; null once it was applied or given up.';
 COMMENT ON COLUMN polar.webhook_events.attempts IS 'How often applying it was tried.';
 COMMENT ON COLUMN polar.webhook_events.webhook_id IS 'Polar''s header webhook-id: the same for every repetition of one delivery.';
 COMMENT ON COLUMN polar.webhook_events.type IS 'Type of the event, such as customer.state_changed; null if it could not be read.';

@@ -73,7 +73,7 @@ func TestUnusableRowsAreRejectedVisibly(t *testing.T) {
 	if got := w.value(`SELECT concat_ws(' ', (SELECT count(*) FROM polar.rejected_rows), (SELECT count(*) FROM polar.customer_meters), (SELECT rows_rejected FROM polar.sync_runs))`); got != "4 296 4" {
 		t.Errorf("rejected, mirrored and counted rows: %s, want 4 296 4", got)
 	}
-	w.settled()
+	w.agedRows()
 	w.backfill()
 	if got := w.deleted(); got != "0" {
 		t.Errorf("%s rows marked deleted", got)
@@ -141,7 +141,7 @@ func TestHistoryAnswersWhatPolarHadWhenObserved(t *testing.T) {
 	w := quiet(t, 150, 0.3)
 	org := w.orgs[0].ID
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	type moment struct {
 		at       time.Time
 		balances map[uuid.UUID]string

@@ -66,7 +66,7 @@ func TestRowsOutsideANewFilterAreOutOfScopeNotDeleted(t *testing.T) {
 	w := small(t, 600)
 	org := w.orgs[0].ID
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	meter := w.sim.Meters(org)[0].ID
 	w.backfill(func(o *Options) { o.Organizations[0].Filter = Filter{MeterIDs: []uuid.UUID{meter}} })
 	if got := w.deleted(); got != "0" {
@@ -128,7 +128,7 @@ func TestRowsWhoseExternalIDIsGoneAreOutOfScope(t *testing.T) {
 			filter.ExternalCustomerIDs = filter.ExternalCustomerIDs[:len(customers)]
 			filtered := func(o *Options) { o.Organizations[0].Filter = filter }
 			w.backfill(filtered)
-			w.settled()
+			w.agedRows()
 			before := len(w.mirrored(w.orgs[0].ID))
 			leaving := 0
 			for _, gone := range customers[:min(c.leaving, len(customers))] {
@@ -165,7 +165,7 @@ func TestListThatIsEmptyTakesNothingOutOfScope(t *testing.T) {
 	_, filter := w.withExternalIDs()
 	filtered := func(o *Options) { o.Organizations[0].Filter = filter }
 	w.backfill(filtered)
-	w.settled()
+	w.agedRows()
 	before := len(w.mirrored(w.orgs[0].ID))
 	w.sim.FailWhen(func(int, *http.Request) polarsim.Fault { return polarsim.EmptyPages })
 	var deletion *DeletionError

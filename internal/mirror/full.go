@@ -80,8 +80,8 @@ func (w *worker) full(ctx context.Context, session *store.Session, opts fullOpti
 	}
 }
 
-// finish goes through a full run to its end.
-func finish(blocks iter.Seq2[*fullRun, error]) (*fullRun, error) {
+// toEnd goes through a full run to its end.
+func toEnd(blocks iter.Seq2[*fullRun, error]) (*fullRun, error) {
 	var last *fullRun
 	for f, err := range blocks {
 		last = f

@@ -76,7 +76,7 @@ func TestVerifyRepairWithAWrongTokenMarksNothing(t *testing.T) {
 	t.Parallel()
 	w := two(t, 1000)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	wrong := w.clientWith(w.orgs[1].Token)
 	m := w.mirror(func(o *Options) { o.Organizations = o.Organizations[:1]; o.Organizations[0].Client = wrong })
 	_, err := m.Verify(t.Context(), true)
@@ -91,7 +91,7 @@ func TestWalkResumedWithAWrongTokenMarksNothing(t *testing.T) {
 	w := two(t, 1000)
 	only := func(o *Options) { o.Organizations = o.Organizations[:1]; o.BlockRows = 100; o.PagesInFlight = 1 }
 	w.backfill(only)
-	w.settled()
+	w.agedRows()
 	// The walk is stopped near its end.
 	ctx, cancel := context.WithCancel(t.Context())
 	w.sim.ForgetRequests()
@@ -173,7 +173,7 @@ func TestArchivedMeterIsRecognisedThoughItsFirstSuspectIsGone(t *testing.T) {
 	t.Parallel()
 	w := small(t, 1000)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	org := w.orgs[0].ID
 	meter := w.sim.Meters(org)[0]
 	var first uuid.UUID
@@ -302,7 +302,7 @@ func TestLateWebhookDoesNotReviveADeletedRow(t *testing.T) {
 	t.Parallel()
 	w := small(t, 200)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	row := w.sim.Listed(w.orgs[0].ID)[5]
 	m, _, _ := polar.DecodeCustomerMeter([]byte(row.JSON)) // on its way
 	must1(w.sim.DeleteCustomerMeter(row.ID))

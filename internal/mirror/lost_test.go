@@ -107,7 +107,7 @@ func TestRowsThatBecomeUnusableAreNotMissing(t *testing.T) {
 	t.Parallel()
 	w := small(t, 300)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	for _, row := range w.sim.Listed(w.orgs[0].ID)[50:200] {
 		must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, `"balance":`, `"balance":null,"old":`, 1)))
 	}
@@ -131,7 +131,7 @@ func TestRowsThatOnlyTheListLacksAreNotMarked(t *testing.T) {
 	t.Parallel()
 	w := newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 300, Meters: 6}}})
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	meter := w.sim.Meters(w.orgs[0].ID)[0].ID
 	if n := must1(w.sim.ArchiveMeter(meter)); n == 0 || n >= fewSuspects {
 		t.Fatalf("the meter has %d rows, want some, and fewer than %d", n, fewSuspects)

@@ -43,8 +43,8 @@ func (e *DeletionError) Error() string {
 	return what + "; nothing was marked deleted. Check the organization's id and token (syncd config check); if the rows are really gone, run syncd --backfill --accept-deletions"
 }
 
-// reconcile settles the suspects of the whole walk, which survive a crash: a
-// resumed walk has those found before it. It marks nothing that Polar, asked
+// reconcile decides about the suspects of the whole run, which survive a crash: a
+// resumed one has those found before it. It marks nothing that Polar, asked
 // for the very row, does not answer with 404.
 func (f *fullRun) reconcile(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{f.explainByScope, f.explainByMeter, f.checkDeletionLimit} {

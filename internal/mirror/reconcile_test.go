@@ -11,8 +11,8 @@ import (
 	"polarmirror/internal/polarsim"
 )
 
-// settled makes every row of the mirror old enough to be marked deleted.
-func (w *env) settled() {
+// agedRows makes every row of the mirror old enough to be marked deleted.
+func (w *env) agedRows() {
 	w.Helper()
 	w.value(`WITH aged AS (UPDATE polar.customer_meters SET first_seen_at = first_seen_at - interval '1 hour' RETURNING 1) SELECT count(*)::text FROM aged`)
 }
@@ -27,7 +27,7 @@ func TestDeletedRowsAreMarkedOnlyAfterPolarSaidSo(t *testing.T) {
 	large(t)
 	w := small(t, 1000)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	rows := w.sim.Listed(w.orgs[0].ID)
 	for _, i := range []int{0, 1, 500, 998, 999} {
 		must1(w.sim.DeleteCustomerMeter(rows[i].ID))
@@ -61,7 +61,7 @@ func TestYoungRowIsMarkedDeletedOnlyByALaterWalk(t *testing.T) {
 	if got := w.deleted(); got != "0" {
 		t.Errorf("%s rows first seen a moment ago were marked deleted", got)
 	}
-	w.settled()
+	w.agedRows()
 	w.backfill()
 	if got := w.deleted(); got != "1" {
 		t.Errorf("%s rows marked by the later walk, want 1", got)
@@ -73,7 +73,7 @@ func TestOneOfThreeDeletedIsBelieved(t *testing.T) {
 	large(t)
 	w := small(t, 3)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	must1(w.sim.DeleteCustomerMeter(w.sim.Listed(w.orgs[0].ID)[1].ID))
 	w.backfill()
 	w.same()
@@ -89,7 +89,7 @@ func TestRemovedVersionMarksNothingDeleted(t *testing.T) {
 	large(t)
 	w := small(t, 300)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	gone := w.sim.Listed(w.orgs[0].ID)[50].ID
 	must1(w.sim.DeleteCustomerMeter(gone))
 	const says = "this API version is unknown to Polar or has been removed: polar.api_version is 2026-10"
@@ -117,7 +117,7 @@ func TestArchivedMeterMarksNothingDeleted(t *testing.T) {
 	large(t)
 	w := small(t, 1000)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	meter := w.sim.Meters(w.orgs[0].ID)[0]
 	n := must1(w.sim.ArchiveMeter(meter.ID))
 	w.sim.ForgetRequests()
@@ -141,7 +141,7 @@ func TestRowsOfAMeterThatIsNoLongerArchivedAreMarkedThoughNoneIsListed(t *testin
 	large(t)
 	w := small(t, 300)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	meter := w.sim.Meters(w.orgs[0].ID)[0]
 	n := must1(w.sim.ArchiveMeter(meter.ID))
 	w.backfill()
@@ -163,7 +163,7 @@ func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	large(t)
 	w := small(t, 10_000)
 	w.backfill()
-	w.settled()
+	w.agedRows()
 	for i, row := range w.sim.Listed(w.orgs[0].ID) {
 		if i%10 < 6 {
 			must1(w.sim.DeleteCustomerMeter(row.ID))
@@ -192,7 +192,7 @@ func TestOrganizationThatListsNothingIsAnError(t *testing.T) {
 	for _, rows := range []int{5, 250} {
 		w := small(t, rows)
 		w.backfill()
-		w.settled()
+		w.agedRows()
 		w.sim.FailWhen(func(int, *http.Request) polarsim.Fault { return polarsim.EmptyPages })
 		var refused *DeletionError
 		if err := w.mirror().Backfill(t.Context()); !errors.As(err, &refused) || !refused.Empty {

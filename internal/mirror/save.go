@@ -76,7 +76,7 @@ type saver struct {
 	cursor func(*store.Block) *store.Cursor // that moves with the block gathered by now; nil if the run has none
 	onSave func(context.Context, *store.Block, store.Saved) error
 
-	inHand *store.Block  // being written; nil if none is
+	writing *store.Block  // being written; nil if none is
 	done   chan struct{} // closed when what follows is set
 	saved  store.Saved
 	err    error // a block could not be saved, and no other is
@@ -92,7 +92,7 @@ func (s *saver) startSave(ctx context.Context) error {
 		b.Cursor = s.cursor(b)
 	}
 	b.Counts = s.run.counts.unrecorded()
-	s.inHand, s.done = b, make(chan struct{})
+	s.writing, s.done = b, make(chan struct{})
 	go func() {
 		defer close(s.done)
 		s.saved, s.err = s.run.write(ctx, b)
@@ -104,12 +104,12 @@ func (s *saver) startSave(ctx context.Context) error {
 // the session. Rows that were listed with an older state than the mirror has are
 // asked for again.
 func (s *saver) wait(ctx context.Context) error {
-	b := s.inHand
+	b := s.writing
 	if b == nil {
 		return s.err
 	}
 	<-s.done
-	s.inHand = nil
+	s.writing = nil
 	if s.err != nil {
 		return s.err
 	}
