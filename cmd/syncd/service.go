@@ -250,11 +250,11 @@ func (p *program) beginDemo(e *env, server *web.Server) error {
 	if err := e.introduce(p.stdout, server.URL()); err != nil {
 		return err
 	}
-	sending, err := e.demo.sendWebhooks(e.cfg, cmp.Or(server.WebhookURL(), server.URL()))
-	if err != nil {
-		return err
-	}
-	p.onClose(func(context.Context) error { return sending.Close() })
+	sending := e.demo.sendWebhooks(e.cfg, cmp.Or(server.WebhookURL(), server.URL()))
+	p.onClose(func(context.Context) error {
+		sending.Close()
+		return nil
+	})
 	p.background(e.demo.live)
 	return nil
 }
