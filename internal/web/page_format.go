@@ -101,13 +101,13 @@ func ago(now, t time.Time) string {
 	case t.IsZero():
 		return "never"
 	case d <= -time.Second:
-		return "in " + span(-d)
+		return "in " + span(-d.Truncate(time.Second))
 	case d < 0:
 		return "now"
 	case d < 2*time.Second:
 		return "just now"
 	default:
-		return span(d) + " ago"
+		return span(d.Truncate(time.Second)) + " ago"
 	}
 }
 

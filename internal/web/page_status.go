@@ -196,7 +196,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 	for _, row := range rows {
 		row.Verdict = judge(&row.OrgStatus, p.opts.MaxLag, p.opts.Full, now)
 		if !row.DataFrom.IsZero() {
-			row.DataAge = span(max(now.Sub(row.DataFrom), time.Second))
+			row.DataAge = span(max(now.Sub(row.DataFrom), time.Second).Truncate(time.Second))
 		}
 		for _, m := range meters {
 			if m.OrganizationID == row.OrganizationID {
