@@ -145,7 +145,7 @@ func (d *demo) live(ctx context.Context) error {
 
 // sendWebhooks has the simulated Polar send webhooks to base, such as
 // http://127.0.0.1:8080/, until what it returns is closed.
-func (d *demo) sendWebhooks(cfg *config.Config, base string) (io.Closer, error) {
+func (d *demo) sendWebhooks(cfg *config.Config, base string) *polarsim.Webhooks {
 	o := polarsim.WebhookOptions{Seed: demoSeed, MaxDelay: time.Second, Duplicates: 0.02, Late: 0.05}
 	for _, org := range cfg.Organizations {
 		o.Endpoints = append(o.Endpoints, polarsim.WebhookEndpoint{

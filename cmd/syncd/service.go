@@ -64,11 +64,14 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	}
 	inbox := e.mirror.Inbox(mirror.InboxOptions{Observe: observed.WebhookProcessed})
 	page := web.NewPage(web.PageOptions{
-		Store:    e.db.Store,
-		Settings: pageSettings(cfg, schedules),
-		Walk:     p.screen.Walk,
-		Version:  thisBuild().version,
-		Log:      p.log,
+		Store:         e.db.Store,
+		Organizations: pageOrganizations(cfg),
+		Incremental:   schedules.Incremental,
+		Full:          schedules.Full,
+		MaxLag:        cfg.HTTP.MaxLag,
+		Walk:          p.screen.Walk,
+		Version:       thisBuild().version,
+		Log:           p.log,
 	})
 	p.onClose(func(context.Context) error {
 		page.Close()
@@ -177,18 +180,15 @@ func reader(c config.Credential) func() (secret.Secret, error) {
 	return c.Read
 }
 
-// pageSettings are what the page shows of the configuration: no secret is among
-// them.
-func pageSettings(cfg *config.Config, schedules mirror.Schedules) web.PageSettings {
-	s := web.PageSettings{Incremental: schedules.Incremental, Full: schedules.Full, MaxLag: cfg.HTTP.MaxLag}
+func pageOrganizations(cfg *config.Config) (list []web.PageOrganization) {
 	for _, o := range cfg.Organizations {
-		s.Organizations = append(s.Organizations, web.PageOrganization{
+		list = append(list, web.PageOrganization{
 			Name:              o.Name,
 			Token:             tokenSum(o),
 			RequestsPerMinute: cfg.Polar.RequestsPerMinute,
 		})
 	}
-	return s
+	return list
 }
 
 // webhookOptions take deliveries for the organizations that have a secret.
@@ -250,11 +250,11 @@ func (p *program) beginDemo(e *env, server *web.Server) error {
 	if err := e.introduce(p.stdout, server.URL()); err != nil {
 		return err
 	}
-	sending, err := e.demo.sendWebhooks(e.cfg, cmp.Or(server.WebhookURL(), server.URL()))
-	if err != nil {
-		return err
-	}
-	p.onClose(func(context.Context) error { return sending.Close() })
+	sending := e.demo.sendWebhooks(e.cfg, cmp.Or(server.WebhookURL(), server.URL()))
+	p.onClose(func(context.Context) error {
+		sending.Close()
+		return nil
+	})
 	p.background(e.demo.live)
 	return nil
 }

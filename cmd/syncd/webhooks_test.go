@@ -84,11 +84,7 @@ func TestDemoSendsWebhooksThatAreGenuine(t *testing.T) {
 	}
 	server := httptest.NewServer(web.NewWebhooks(opts))
 	t.Cleanup(server.Close)
-	sending, err := d.sendWebhooks(cfg, server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.onClose(func(context.Context) error { return sending.Close() })
+	t.Cleanup(d.sendWebhooks(cfg, server.URL).Close)
 	d.Advance(time.Now().AddDate(0, 0, 1))
 	for _, o := range cfg.Organizations {
 		eventually(t, "a webhook of "+o.Name, func() bool {
@@ -144,13 +140,10 @@ VALUES ($1, $2, now(), now(), 'msg_1', 'customer.state_changed', 'pending', $3)`
 	}
 	s := serve(t, "--config", path)
 	eventually(t, "the change left behind", func() bool { return f.consumed(t, left.ID) == leftChanged.Units.Consumed })
-	hooks, err := f.sim.StartWebhooks(polarsim.WebhookOptions{Endpoints: []polarsim.WebhookEndpoint{
+	hooks := f.sim.StartWebhooks(polarsim.WebhookOptions{Endpoints: []polarsim.WebhookEndpoint{
 		{OrganizationID: f.orgs[0].ID, URL: s.url + web.WebhookPath + "acme", Secret: "polar_whs_" + canary},
 		{OrganizationID: f.orgs[1].ID, URL: s.url + web.WebhookPath + "globex", Secret: "polar_whs_" + canary},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	defer hooks.Close()
 	row := f.sim.Listed(f.orgs[0].ID)[7]
 	changed, err := f.sim.Consume(row.ID, "12345.5")

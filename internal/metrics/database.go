@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,28 +80,28 @@ func (c *databaseCollector) collectStatus(to scrape) {
 	if err != nil {
 		c.log.Warn("scrape without the database", zap.Error(err))
 	}
-	to.gauge("database_up", "Whether the database answered and accepts writes: 1 or 0.", oneIf(err == nil))
+	to.show("database_up", "Whether the database answered and accepts writes: 1 or 0.", oneIf(err == nil))
 	for _, s := range last.Value { // none if it never answered
 		organization := label{"organization", s.Organization}
 		age := math.Inf(1)
 		if s.Age != nil {
 			age = (*s.Age + time.Since(last.At)).Seconds()
 		}
-		to.gauge("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", age, organization)
+		to.show("data_age_seconds", "Time since the start of the last successful run, the oldest moment that the data may be from; +Inf if no run ever succeeded, or if the last one is dated later than now.", age, organization)
 		for kind, run := range map[store.Kind]store.LastRun{store.Full: s.LastFull, store.Incremental: s.LastIncremental} {
 			at := 0.0
 			if !run.Finished.IsZero() {
 				at = float64(run.Finished.UnixMilli()) / 1000
 			}
-			to.gauge("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", at, organization, label{"kind", string(kind)})
-			to.gauge("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", run.Duration().Seconds(), organization, label{"kind", string(kind)})
+			to.show("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", at, organization, label{"kind", string(kind)})
+			to.show("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", run.Duration().Seconds(), organization, label{"kind", string(kind)})
 		}
-		to.gauge("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", oneIf(s.FullExact != nil && *s.FullExact), organization)
+		to.show("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", oneIf(s.FullExact != nil && *s.FullExact), organization)
 		for _, method := range []store.Method{store.Walk, store.Sweep} {
-			to.gauge("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", oneIf(s.FullMethod == method), organization, label{"method", string(method)})
+			to.show("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", oneIf(s.FullMethod == method), organization, label{"method", string(method)})
 		}
-		to.gauge("failing", "Whether a run failed and none has made up for it since: 1 or 0.", oneIf(s.Failing()), organization)
-		to.gauge("webhooks_silent", "Whether a run found a change that no webhook announced, and none has arrived since: 1 or 0.", oneIf(!s.WebhooksSilentSince.IsZero()), organization)
+		to.show("failing", "Whether a run failed and none has made up for it since: 1 or 0.", oneIf(s.Failing()), organization)
+		to.show("webhooks_silent", "Whether a run found a change that no webhook announced, and none has arrived since: 1 or 0.", oneIf(!s.WebhooksSilentSince.IsZero()), organization)
 	}
 }
 
@@ -110,23 +111,23 @@ func (c *databaseCollector) collectSizes(to scrape) {
 	last, _ := c.sizes.Get(ctx, struct{}{}) // a failure leaves the last counts, and database_up tells
 	for _, s := range last.Value {
 		organization := label{"organization", s.Organization}
-		to.gauge("live_rows", "Customer meters that Polar has and the configured filter lets in.", float64(s.LiveRows), organization)
-		to.gauge("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", float64(s.Suspects), organization)
-		to.gauge("rejected_rows", "Rows from Polar that could not be mirrored, of the last 30 days.", float64(s.RejectedRows), organization)
+		to.show("live_rows", "Customer meters that Polar has and the configured filter lets in.", float64(s.LiveRows), organization)
+		to.show("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", float64(s.Suspects), organization)
+		to.show("rejected_rows", "Rows from Polar that could not be mirrored, of the last 30 days.", float64(s.RejectedRows), organization)
 	}
 }
 
 // collectPool tells of the pool of database connections.
 func (to scrape) collectPool(s store.PoolStat) {
 	const connections = "Connections to the database, by what they do."
-	to.gauge("database_connections", connections, float64(s.Acquired), label{"state", "acquired"})
-	to.gauge("database_connections", connections, float64(s.Idle), label{"state", "idle"})
-	to.gauge("database_connections", connections, float64(s.Opening), label{"state", "opening"})
-	to.gauge("database_connections_max", "Connections that the pool may hold: database.max_connections.", float64(s.Most))
-	to.counter("database_acquires_total", "Connections taken from the pool.", float64(s.Acquires))
-	to.counter("database_acquire_waits_total", "Connections that had to be waited for, since none was idle.", float64(s.Waits))
-	to.counter("database_acquire_wait_seconds_total", "Time waited for a connection.", s.Waited.Seconds())
-	to.counter("database_acquires_canceled_total", "Waits for a connection that were given up.", float64(s.Canceled))
+	to.show("database_connections", connections, float64(s.Acquired), label{"state", "acquired"})
+	to.show("database_connections", connections, float64(s.Idle), label{"state", "idle"})
+	to.show("database_connections", connections, float64(s.Opening), label{"state", "opening"})
+	to.show("database_connections_max", "Connections that the pool may hold: database.max_connections.", float64(s.Most))
+	to.show("database_acquires_total", "Connections taken from the pool.", float64(s.Acquires))
+	to.show("database_acquire_waits_total", "Connections that had to be waited for, since none was idle.", float64(s.Waits))
+	to.show("database_acquire_wait_seconds_total", "Time waited for a connection.", s.Waited.Seconds())
+	to.show("database_acquires_canceled_total", "Waits for a connection that were given up.", float64(s.Canceled))
 }
 
 // A scrape is where metrics go that are made when Prometheus asks.
@@ -134,18 +135,14 @@ type scrape struct{ to chan<- prometheus.Metric }
 
 type label struct{ name, value string }
 
-func (to scrape) gauge(name, help string, v float64, labels ...label) {
-	to.send(prometheus.GaugeValue, name, help, v, labels)
-}
-
-func (to scrape) counter(name, help string, v float64) {
-	to.send(prometheus.CounterValue, name, help, v, nil)
-}
-
-func (to scrape) send(kind prometheus.ValueType, name, help string, v float64, labels []label) {
+func (to scrape) show(name, help string, v float64, labels ...label) {
 	var names, values []string
 	for _, l := range labels {
 		names, values = append(names, l.name), append(values, l.value)
+	}
+	kind := prometheus.GaugeValue
+	if strings.HasSuffix(name, "_total") {
+		kind = prometheus.CounterValue
 	}
 	desc := prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, names, nil)
 	to.to <- prometheus.MustNewConstMetric(desc, kind, v, values...)

@@ -8,21 +8,19 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
 	"polarmirror/migrations"
 )
 
 const (
 	testPrefix     = "pgtest_db_"       // pgtest_db_<process id>_<random>
 	templatePrefix = "pgtest_template_" // pgtest_template_<month>_<digest of the migrations>
-
-	// https://www.postgresql.org/docs/current/errcodes-appendix.html
-	noSuchDatabase    = "3D000"
-	databaseInUse     = "55006"
-	duplicateDatabase = "42P04"
 
 	inUseRetries = 100
 	inUsePause   = 50 * time.Millisecond
@@ -32,7 +30,7 @@ const (
 func (c *cluster) clone(ctx context.Context, template string) (*Database, error) {
 	name := c.newName()
 	err := c.create(ctx, name, template)
-	if isCode(err, noSuchDatabase) {
+	if isCode(err, pgerrcode.InvalidCatalogName) {
 		if err := c.build(ctx, template); err != nil {
 			return nil, err
 		}
@@ -72,10 +70,20 @@ func (c *cluster) build(ctx context.Context, template string) error {
 	if err == nil {
 		return nil
 	}
-	if isCode(err, duplicateDatabase) {
+	if isCode(err, pgerrcode.DuplicateDatabase) {
 		err = nil
 	}
 	return errors.Join(err, c.drop(ctx, name))
+}
+
+func migrate(ctx context.Context, url string) error {
+	st, err := store.Open(ctx, store.Options{URL: secret.New(url), MaxConnections: 2})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	_, err = st.Migrate(ctx)
+	return err
 }
 
 func (c *cluster) newName() string { return testPrefix + c.id + "_" + randomID() }
@@ -93,7 +101,7 @@ func (c *cluster) exec(ctx context.Context, statement string) error {
 		switch {
 		case err == nil:
 			return nil
-		case !isCode(err, databaseInUse) || tried == inUseRetries:
+		case !isCode(err, pgerrcode.ObjectInUse) || tried == inUseRetries:
 			return fmt.Errorf("%s: %w", statement, err)
 		}
 		time.Sleep(inUsePause)
@@ -164,8 +172,8 @@ func (c *cluster) url(database string) string {
 }
 
 func isCode(err error, code string) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == code
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == code
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -64,7 +64,10 @@ type cluster struct {
 	// strategy makes clones by copying files, as Postgres 14 always does. Newer
 	// versions write each page to the WAL instead, which takes three times as long.
 	strategy string
-	spares   spares
+
+	spares chan *Database // emptied ones, each left by a test for the next
+	learn  sync.Once
+	shape  string // of the schema, as the migrations made it; empty until the first clone
 
 	// template is a database that migrate was applied to; it outlives the run.
 	// migrate must close what it opens: a database with connections can't be
@@ -75,7 +78,7 @@ type cluster struct {
 }
 
 func openCluster(ctx context.Context) (_ *cluster, err error) {
-	c := &cluster{id: randomID(), migrate: migrate}
+	c := &cluster{id: randomID(), migrate: migrate, spares: make(chan *Database, 1000)} // more than a process has tests at a time
 	defer func() {
 		if err != nil {
 			_ = c.close(context.WithoutCancel(ctx))
@@ -150,8 +153,8 @@ func folderName(postgres localpg.Binaries) string {
 }
 
 func (c *cluster) close(ctx context.Context) error {
-	for db := c.spares.take(); db != nil; db = c.spares.take() {
-		_ = c.discard(ctx, db) // the next run's sweep drops it otherwise
+	for len(c.spares) > 0 {
+		_ = c.discard(ctx, <-c.spares) // the next run's sweep drops it otherwise
 	}
 	if c.owner != nil {
 		c.owner.Release()

@@ -32,23 +32,68 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"polarmirror/internal/secret"
+	"polarmirror/internal/store"
 )
 
 const (
-	setupTime     = 2 * time.Minute // the first test of a run may wait for initdb
-	cleanupTime   = 30 * time.Second
-	poolCloseTime = 10 * time.Second // for what a test left running to end
+	setupTime   = 2 * time.Minute // the first test of a run may wait for initdb
+	cleanupTime = 30 * time.Second
+	returnTime  = 10 * time.Second // for what a test left running to give back its connections
 
-	poolSize = 8
+	poolSize = 8 // of each pool
 )
 
-// Database is a test's own database. It is dropped when the test ends.
+// Database is a test's own database, until the test ends.
 type Database struct {
 	Name string
 	URL  string        // for pgx
-	Pool *pgxpool.Pool // closed when the test ends
+	Pool *pgxpool.Pool // not for tests to close
 
+	store        *store.Store // of NewStore; nil until a test asks for it
 	disconnected atomic.Bool
+}
+
+// New returns an empty database.
+func New(t testing.TB) *Database {
+	t.Helper()
+	return newDatabase(t, useCluster(t), "template0")
+}
+
+// NewMigrated returns a migrated database.
+func NewMigrated(t testing.TB) *Database {
+	t.Helper()
+	c := useCluster(t)
+	return newDatabase(t, c, c.template)
+}
+
+// NewStore returns a store on a migrated database of its own, and that database.
+func NewStore(t testing.TB) (*store.Store, *Database) {
+	t.Helper()
+	db := NewMigrated(t)
+	if db.store == nil {
+		db.store = open(t, db)
+	}
+	return db.store, db
+}
+
+// OpenStore returns another store on db, as another process would have.
+func OpenStore(t testing.TB, db *Database) *store.Store {
+	t.Helper()
+	st := open(t, db)
+	t.Cleanup(st.Close)
+	return st
+}
+
+func open(t testing.TB, db *Database) *store.Store {
+	t.Helper()
+	// Not the test's context: NewStore's store may outlast the test.
+	st, err := store.Open(context.WithoutCancel(t.Context()), store.Options{URL: secret.New(db.URL), MaxConnections: poolSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
 }
 
 // What [Database.Disconnect] may end.
@@ -64,50 +109,5 @@ func (d *Database) Disconnect(t testing.TB, pids string, args ...any) {
 	d.disconnected.Store(true)
 	if _, err := d.Pool.Exec(context.WithoutCancel(t.Context()), `SELECT pg_terminate_backend(pid) FROM (`+pids+`) p`, args...); err != nil {
 		t.Error(err)
-	}
-}
-
-// New returns an empty database.
-func New(t testing.TB) *Database {
-	t.Helper()
-	return newDatabase(t, useCluster(t), "template0")
-}
-
-func newDatabase(t testing.TB, c *cluster, template string) *Database {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), setupTime)
-	defer cancel()
-	db, err := c.clone(ctx, template)
-	if err != nil {
-		t.Fatalf("make a test database: %v", err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
-		defer cancel()
-		poolCtx, cancelPool := context.WithTimeout(ctx, poolCloseTime)
-		defer cancelPool()
-		if !closePool(poolCtx, db.Pool) {
-			t.Errorf("the test still holds %d connections", db.Pool.Stat().AcquiredConns())
-		}
-		if err := c.drop(ctx, db.Name); err != nil {
-			t.Errorf("drop the test database: %v", err)
-		}
-	})
-	return db
-}
-
-// closePool reports false if connections are still held when ctx ends: the pool
-// would wait for them for ever, and hide which test forgot them.
-func closePool(ctx context.Context, pool *pgxpool.Pool) bool {
-	closed := make(chan struct{})
-	go func() {
-		pool.Close()
-		close(closed)
-	}()
-	select {
-	case <-closed:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

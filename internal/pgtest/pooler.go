@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -38,10 +37,21 @@ func NewPooler(t testing.TB, address string, opts PoolerOptions) string {
 	t.Helper()
 	p := &pooler{opts: opts, returned: make(chan struct{}, opts.Size)}
 	for range opts.Size {
-		p.greeting = hijackForTest(t, address)
-		p.put(p.greeting)
+		conn, err := pgconn.Connect(t.Context(), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hijacked, err := conn.Hijack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = hijacked.Conn.Close() })
+		p.greeting = hijacked
+		p.put(hijacked)
 	}
-	return withoutTLS(proxy(t, address, p.serve))
+	u := proxy(t, address, p.serve)
+	u.RawQuery = "sslmode=disable"
+	return u.String()
 }
 
 // NewSessionPooler starts a pooler that lends a server connection for as long as
@@ -49,39 +59,18 @@ func NewPooler(t testing.TB, address string, opts PoolerOptions) string {
 // fresh connection for each; the client that comes after size others waits.
 func NewSessionPooler(t testing.TB, address string, size int) string {
 	t.Helper()
-	u := parse(t, address)
 	lent := make(chan struct{}, size)
-	return proxy(t, address, func(ctx context.Context, client net.Conn) {
+	return proxy(t, address, func(ctx context.Context, client net.Conn, host string) {
 		select {
 		case lent <- struct{}{}:
 			defer func() { <-lent }()
 		case <-ctx.Done():
 			return
 		}
-		if server, err := (&net.Dialer{}).DialContext(ctx, "tcp", u.Host); err == nil {
+		if server, err := (&net.Dialer{}).DialContext(ctx, "tcp", host); err == nil {
 			pipe(client, server, func(error) {})
 		}
 	}).String()
-}
-
-func withoutTLS(u *url.URL) string {
-	u.RawQuery = "sslmode=disable"
-	return u.String()
-}
-
-// hijackForTest is closed with the test.
-func hijackForTest(t testing.TB, address string) *pgconn.HijackedConn {
-	t.Helper()
-	conn, err := pgconn.Connect(t.Context(), address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	hijacked, err := conn.Hijack()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = hijacked.Conn.Close() })
-	return hijacked
 }
 
 func (p *pooler) put(conn *pgconn.HijackedConn) {
@@ -110,9 +99,9 @@ func (p *pooler) take(ctx context.Context) *pgconn.HijackedConn {
 }
 
 // serve speaks with one client until it leaves.
-func (p *pooler) serve(ctx context.Context, conn net.Conn) {
+func (p *pooler) serve(ctx context.Context, conn net.Conn, _ string) {
 	client := pgproto3.NewBackend(conn, conn)
-	keys := ownKeys()
+	keys := &pgproto3.BackendKeyData{ProcessID: rand.Uint32(), SecretKey: []byte("0000")}
 	if p.opts.SameKeys {
 		keys = &pgproto3.BackendKeyData{ProcessID: p.greeting.PID, SecretKey: p.greeting.SecretKey}
 	}
@@ -151,10 +140,6 @@ func (p *pooler) serve(ctx context.Context, conn net.Conn) {
 			}
 		}
 	}
-}
-
-func ownKeys() *pgproto3.BackendKeyData {
-	return &pgproto3.BackendKeyData{ProcessID: rand.Uint32(), SecretKey: []byte("0000")}
 }
 
 // greet lets a client in, and tells it the parameters of a server connection.

@@ -39,7 +39,7 @@ func TestEmptiedDatabaseIsUsedAgainUnlessMoreThanRowsChanged(t *testing.T) {
 			}
 			var shape, style string
 			var rows, id int
-			if err := db.Pool.QueryRow(t.Context(), shapeSQL).Scan(&shape); err != nil || shape != useCluster(t).spares.shape {
+			if err := db.Pool.QueryRow(t.Context(), shapeSQL).Scan(&shape); err != nil || shape != useCluster(t).shape {
 				t.Errorf("the next database is not as the migrations made it (%v)", err)
 			}
 			if err := db.Pool.QueryRow(t.Context(), `SELECT count(*), current_setting('DateStyle') FROM polar.organizations`).Scan(&rows, &style); err != nil || rows != 0 || style != "ISO, MDY" {

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 const (
 	webhookTimeout = 10 * time.Second // after which a delivery has failed
 	webhookTries   = 10               // of one delivery
+	webhooksAtOnce = 8                // requests
 )
 
 // A WebhookEndpoint is where the webhooks of an organization go.
@@ -38,12 +39,10 @@ func (e WebhookEndpoint) String() string { return e.OrganizationID.String() + " 
 func (e WebhookEndpoint) GoString() string { return e.String() }
 
 // WebhookOptions say where webhooks go, and how badly. Fractions are of the
-// deliveries; their zero values are a Polar that delivers each once, in order
-// as far as deliveries side by side allow.
+// deliveries; their zero values are a Polar that delivers each once.
 type WebhookOptions struct {
 	Endpoints  []WebhookEndpoint
 	Seed       uint64
-	InFlight   int           // deliveries side by side; 0 means 4
 	FirstRetry time.Duration // after a failure; doubles with each further one; 0 means 1 s
 	Transport  http.RoundTripper
 
@@ -74,15 +73,14 @@ type Webhooks struct {
 	server  *Server
 	options WebhookOptions
 	client  *http.Client
-	keys    map[uuid.UUID]string // of the endpoints, by organization
+	ctx     context.Context // of what is under way
 	stop    context.CancelFunc
+	turns   chan struct{} // as many as there are requests under way
 	sending sync.WaitGroup
 
-	mu      sync.Mutex // guards what follows
-	changed *sync.Cond // queue or stats, or a context ended
-	queue   []*delivery
-	chance  *rand.Rand
-	stats   WebhookStats
+	mu     sync.Mutex // guards what follows
+	chance *rand.Rand
+	stats  WebhookStats
 }
 
 // A delivery is one request to an endpoint, repeated until it is taken.
@@ -93,14 +91,11 @@ type delivery struct {
 	body  []byte
 	age   time.Duration // of its timestamp
 	trick bool          // to be refused; tried once
-	tries int
 }
 
-// StartWebhooks sends webhooks about every change from now on, until Close. It
-// is an error if they are sent already, or if a secret that is said to be
-// generated is none that Polar generates.
-func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
-	o.InFlight = cmp.Or(o.InFlight, 4)
+// StartWebhooks sends webhooks about every change from now on, until Close. Call it
+// again only after that.
+func (s *Server) StartWebhooks(o WebhookOptions) *Webhooks {
 	o.FirstRetry = cmp.Or(o.FirstRetry, time.Second)
 	o.MaxDelay = cmp.Or(o.MaxDelay, time.Second)
 	w := &Webhooks{
@@ -111,51 +106,26 @@ func (s *Server) StartWebhooks(o WebhookOptions) (*Webhooks, error) {
 			Timeout:       webhookTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		keys:   make(map[uuid.UUID]string),
+		turns:  make(chan struct{}, webhooksAtOnce),
 		chance: newRand(o.Seed, 4),
 	}
-	w.changed = sync.NewCond(&w.mu)
-	for _, e := range o.Endpoints {
-		key, err := e.key()
-		if err != nil {
-			return nil, err
-		}
-		w.keys[e.OrganizationID] = key
-	}
+	w.ctx, w.stop = context.WithCancel(context.Background())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.webhooks != nil {
-		return nil, errors.New("webhooks are sent already")
-	}
 	s.webhooks = w
-	ctx, stop := context.WithCancel(context.Background())
-	w.stop = stop
-	context.AfterFunc(ctx, w.wake)
-	for range o.InFlight {
-		w.sending.Go(func() { w.send(ctx) })
-	}
-	return w, nil
+	return w
 }
 
 // Drain waits until everything has been delivered or given up.
 func (w *Webhooks) Drain(ctx context.Context) error {
-	defer context.AfterFunc(ctx, w.wake)()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for w.stats.Pending > 0 {
-		if ctx.Err() != nil {
-			return fmt.Errorf("deliver webhooks: %w (%d to go)", ctx.Err(), w.stats.Pending)
+	for w.Stats().Pending > 0 {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("deliver webhooks: %w (%d to go)", ctx.Err(), w.Stats().Pending)
 		}
-		w.changed.Wait()
 	}
 	return nil
-}
-
-// wake has everyone who waits look at their context.
-func (w *Webhooks) wake() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.changed.Broadcast()
 }
 
 // Stats returns what was sent so far.
@@ -167,95 +137,79 @@ func (w *Webhooks) Stats() WebhookStats {
 
 // Close sends nothing about further changes, forgets what was not delivered yet, and
 // waits for what is under way.
-func (w *Webhooks) Close() error {
+func (w *Webhooks) Close() {
 	w.server.mu.Lock()
 	w.server.webhooks = nil
 	w.server.mu.Unlock()
 	w.stop()
 	w.sending.Wait()
 	w.client.CloseIdleConnections()
-	return nil
 }
 
 // deliver has an event delivered as the options say, and tricks that carry a lie.
 func (w *Webhooks) deliver(organization uuid.UUID, body, lie []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	key, known := w.keys[organization]
-	if !known {
+	i := slices.IndexFunc(w.options.Endpoints, func(e WebhookEndpoint) bool { return e.OrganizationID == organization })
+	if i < 0 {
 		return
 	}
+	url, key := w.options.Endpoints[i].URL, w.options.Endpoints[i].key()
 	happens := func(p float64) bool { return p > 0 && w.chance.Float64() < p }
 	delay := func() time.Duration { return time.Duration(w.chance.Int64N(int64(w.options.MaxDelay))) }
 	add := func(d delivery, delay time.Duration) {
 		d.id = cmp.Or(d.id, "msg_"+newID(w.chance).String())
 		w.stats.Pending++
-		w.enqueue(&d, delay)
+		w.sending.Go(func() { w.send(d, delay) })
+	}
+	genuine := delivery{id: "msg_" + newID(w.chance).String(), url: url, key: key, body: body}
+	wait := time.Duration(0)
+	if happens(w.options.Late) {
+		wait = delay()
+	}
+	add(genuine, wait)
+	if happens(w.options.Duplicates) {
+		for range 1 + w.chance.IntN(3) {
+			add(genuine, wait+delay())
+		}
+	}
+	if happens(w.options.Forged) {
+		add(delivery{url: url, key: "polar_whs_guessed", body: lie, trick: true}, 0)
+	}
+	if happens(w.options.Stale) {
+		age := 5*time.Minute + time.Duration(2+w.chance.IntN(100_000))*time.Second
+		add(delivery{url: url, key: key, body: lie, age: age, trick: true}, 0)
 	}
 	for _, e := range w.options.Endpoints {
-		if e.OrganizationID != organization {
-			if happens(w.options.Astray) {
-				add(delivery{url: e.URL, key: key, body: body, trick: true}, 0)
-			}
-			continue
-		}
-		genuine := delivery{id: "msg_" + newID(w.chance).String(), url: e.URL, key: key, body: body}
-		wait := time.Duration(0)
-		if happens(w.options.Late) {
-			wait = delay()
-		}
-		add(genuine, wait)
-		if happens(w.options.Duplicates) {
-			for range 1 + w.chance.IntN(3) {
-				add(genuine, wait+delay())
-			}
-		}
-		if happens(w.options.Forged) {
-			add(delivery{url: e.URL, key: "polar_whs_guessed", body: lie, trick: true}, 0)
-		}
-		if happens(w.options.Stale) {
-			age := 5*time.Minute + time.Duration(2+w.chance.IntN(100_000))*time.Second
-			add(delivery{url: e.URL, key: key, body: lie, age: age, trick: true}, 0)
+		if e.OrganizationID != organization && happens(w.options.Astray) {
+			add(delivery{url: e.URL, key: key, body: body, trick: true}, 0)
 		}
 	}
 }
 
-// enqueue has a delivery sent after a while. The mutex must be held.
-func (w *Webhooks) enqueue(d *delivery, delay time.Duration) {
-	if delay > 0 {
-		time.AfterFunc(delay, func() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.enqueue(d, 0)
-		})
-		return
+// send makes a delivery's requests: the first after a while, and more until one is
+// taken, it is given up, or the webhooks are closed.
+func (w *Webhooks) send(d delivery, wait time.Duration) {
+	for tries := 1; ; tries++ {
+		select {
+		case <-time.After(wait):
+		case <-w.ctx.Done():
+			return
+		}
+		w.turns <- struct{}{}
+		taken := w.post(d)
+		<-w.turns
+		if w.count(d, tries, taken) {
+			return
+		}
+		wait = w.options.FirstRetry << (tries - 1)
 	}
-	w.queue = append(w.queue, d)
-	w.changed.Broadcast()
 }
 
-// send sends what is in the queue until ctx ends.
-func (w *Webhooks) send(ctx context.Context) {
+// count counts what came of a try, and reports whether it was the last one.
+func (w *Webhooks) count(d delivery, tries int, taken bool) (last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for ctx.Err() == nil {
-		if len(w.queue) == 0 {
-			w.changed.Wait()
-			continue
-		}
-		d := w.queue[0]
-		w.queue = w.queue[1:]
-		w.mu.Unlock()
-		taken := w.post(ctx, d)
-		w.mu.Lock()
-		w.count(d, taken)
-	}
-}
-
-// count counts what came of a try, after which there may be another. The mutex
-// must be held.
-func (w *Webhooks) count(d *delivery, taken bool) {
-	d.tries++
 	w.stats.Sent++
 	switch {
 	case d.trick:
@@ -265,20 +219,19 @@ func (w *Webhooks) count(d *delivery, taken bool) {
 		}
 	case taken:
 		w.stats.Delivered++
-	case d.tries == webhookTries:
+	case tries == webhookTries:
 		w.stats.GivenUp++
 	default:
 		w.stats.Failed++
-		w.enqueue(d, w.options.FirstRetry<<(d.tries-1))
-		return
+		return false
 	}
 	w.stats.Pending--
-	w.changed.Broadcast()
+	return true
 }
 
 // post makes a delivery's request, signed anew, and reports whether it was taken.
-func (w *Webhooks) post(ctx context.Context, d *delivery) bool {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(d.body))
+func (w *Webhooks) post(d delivery) bool {
+	r, err := http.NewRequestWithContext(w.ctx, http.MethodPost, d.url, bytes.NewReader(d.body))
 	if err != nil {
 		return false
 	}

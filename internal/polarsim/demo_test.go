@@ -108,7 +108,7 @@ func TestDemoIsBelievable(t *testing.T) {
 	for s := range d.Past(org, someDay().Add(-45*24*time.Hour), someDay(), time.Minute) {
 		if s.CustomerMeterID == before.CustomerMeterID {
 			used[s.CustomerMeterID]++
-			switch c, credits := compareNumbers(s.Units.Consumed, before.Units.Consumed), compareNumbers(s.Units.Credited, before.Units.Credited); {
+			switch c, credits := number(s.Units.Consumed).Cmp(number(before.Units.Consumed)), number(s.Units.Credited).Cmp(number(before.Units.Credited)); {
 			case c < 0 && s.SeenAt.Day() == 1:
 				resets++
 			case c < 0:

@@ -47,9 +47,6 @@ func combine(a, b string, operation func(z, x, y *big.Rat) *big.Rat) string {
 	return z.FloatString(places)
 }
 
-// compareNumbers orders JSON numbers by value.
-func compareNumbers(a, b string) int { return number(a).Cmp(number(b)) }
-
 // A row is one customer meter.
 type row struct {
 	id       uuid.UUID

@@ -1,7 +1,6 @@
 package polarsim
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/google/uuid"
@@ -77,11 +76,3 @@ func (t Token) String() string { return "[redacted]" }
 
 // GoString hides the secret.
 func (t Token) GoString() string { return "[redacted]" }
-
-func (o Options) withDefaults() Options {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	o.Epoch = cmp.Or(o.Epoch, o.Now().Truncate(time.Hour))
-	return o
-}

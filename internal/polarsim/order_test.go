@@ -125,16 +125,13 @@ func TestTiesComeInAnyOrder(t *testing.T) {
 	}
 }
 
-func TestNumbersCompareAndSubtractByValue(t *testing.T) {
+func TestNumbersSubtractByValue(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,12})?([eE][+-]?[0-9]{1,2})?`)
 		a, b := text.Draw(t, "a"), text.Draw(t, "b")
 		x, _ := new(big.Rat).SetString(a)
 		y, _ := new(big.Rat).SetString(b)
-		if got, want := compareNumbers(a, b), x.Cmp(y); got != want {
-			t.Fatalf("comparing %s with %s gives %d, want %d", a, b, got, want)
-		}
 		difference := combine(a, b, (*big.Rat).Sub)
 		got, ok := new(big.Rat).SetString(difference)
 		if want := new(big.Rat).Sub(x, y); !ok || got.Cmp(want) != 0 || strings.ContainsAny(difference, "eE") {

@@ -1,7 +1,6 @@
 package polarsim
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -68,31 +67,25 @@ func (p *parser) ids(values url.Values, name string) []uuid.UUID {
 // id accepts what Polar's UUID4 type accepts.
 func (p *parser) id(text string, loc ...any) uuid.UUID {
 	id, err := uuid.Parse(text)
-	switch {
-	case err != nil:
-		p.problem("uuid_parsing", "Input should be a valid UUID, "+err.Error(), text, loc...)
-	case id.Version() != 4:
-		p.problem("uuid_version", "UUID version 4 expected", text, loc...)
+	if err != nil || id.Version() != 4 {
+		p.problem("uuid_parsing", "Input should be a valid UUID of version 4", text, loc...)
 	}
 	return id
 }
 
 // positive reads an integer above 0, of any size as Python does; of several the
 // last one counts.
-func (p *parser) positive(values url.Values, name string, fallback, most int) int {
+func (p *parser) positive(values url.Values, name string, fallback, most int64) int {
 	given := values[name]
 	if len(given) == 0 {
-		return fallback
+		return int(fallback)
 	}
 	text := given[len(given)-1]
-	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64) // the largest one if it is out of range
-	switch {
-	case err != nil && !errors.Is(err, strconv.ErrRange):
-		p.problem("int_parsing", "Input should be a valid integer, unable to parse string as an integer", text, "query", name)
-	case n <= 0:
-		p.problem("greater_than", "Input should be greater than 0", text, "query", name)
+	n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64) // 0 for what is none, the largest for what is larger
+	if n <= 0 {
+		p.problem("greater_than", "Input should be an integer greater than 0", text, "query", name)
 	}
-	return int(min(n, int64(most)))
+	return int(min(n, most))
 }
 
 func (p *parser) sorting(given []string) []criterion {

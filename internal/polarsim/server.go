@@ -1,6 +1,7 @@
 package polarsim
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -39,7 +40,10 @@ type Server struct {
 // New returns a server with the data that o describes. It panics if o
 // contradicts itself, such as by naming one organization twice.
 func New(o Options) *Server {
-	o = o.withDefaults()
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Epoch = cmp.Or(o.Epoch, o.Now().Truncate(time.Hour))
 	s := &Server{
 		options:   o,
 		customers: make(map[uuid.UUID]*customer),

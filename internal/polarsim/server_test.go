@@ -188,7 +188,7 @@ func TestRowsAreOfRealisticSizeAndShape(t *testing.T) {
 		if r.Units.Balance[0] == '-' {
 			negative++
 		}
-		if compareNumbers(r.Units.Credited, "4611686018427387904") > 0 {
+		if number(r.Units.Credited).Cmp(number("4611686018427387904")) > 0 {
 			odd++
 		}
 	}

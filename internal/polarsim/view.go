@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 )
-
-// maxViews bounds the lists kept sorted at a time.
-const maxViews = 24
 
 // A view is one filtered and sorted list. Any change of the data ends the life of
 // all views.
@@ -71,9 +67,6 @@ func (s *Server) view(f filter, criteria []criterion) *view {
 	v := &view{slices.DeleteFunc(rows, func(r *row) bool { return !f.match(r) }), comparison(criteria, s.options.NullsSmallest)}
 	slices.SortFunc(v.rows, func(a, b *row) int { return cmp.Or(v.ties(a, b), bytes.Compare(a.id[:], b.id[:])) })
 	if len(f.customers) == 0 {
-		if len(s.views) == maxViews {
-			clear(s.views)
-		}
 		s.views[key] = v
 	}
 	return v
@@ -106,21 +99,19 @@ type criterion struct {
 	descending bool
 }
 
-// properties are the sortable properties, in the order of Polar's enum.
-func properties() []string {
-	return []string{"created_at", "modified_at", "customer_id", "customer_name", "meter_id",
-		"meter_name", "consumed_units", "credited_units", "balance"}
-}
+// properties are those that the server sorts by. Polar also sorts by names and
+// quantities, which no mirror can rely on.
+func properties() []string { return []string{"created_at", "modified_at", "customer_id", "meter_id"} }
 
 // comparison turns criteria into one comparison, which is 0 for ties.
 func comparison(criteria []criterion, nullsSmallest bool) func(a, b *row) int {
 	return func(a, b *row) int {
 		for _, c := range criteria {
-			x, y := a, b
-			if c.descending {
-				x, y = b, a
-			}
-			if order := compare(c.property, x, y, nullsSmallest); order != 0 {
+			order := compare(c.property, a, b, nullsSmallest)
+			switch {
+			case order != 0 && c.descending:
+				return -order
+			case order != 0:
 				return order
 			}
 		}
@@ -128,39 +119,19 @@ func comparison(criteria []criterion, nullsSmallest bool) func(a, b *row) int {
 	}
 }
 
-// compare compares by one property as Postgres does under the collation "C".
+// compare compares by one property as Postgres does.
 func compare(property string, a, b *row, nullsSmallest bool) int {
-	nulls := func(a, b bool) int { // by whether they are null
-		switch {
-		case a == b:
-			return 0
-		case a == nullsSmallest:
-			return -1
-		}
-		return 1
-	}
 	switch property {
 	case "created_at":
 		return a.created.Compare(b.created)
-	case "modified_at":
-		return cmp.Or(nulls(a.modified.IsZero(), b.modified.IsZero()), a.modified.Compare(b.modified))
 	case "customer_id":
 		return bytes.Compare(a.customer.id[:], b.customer.id[:])
-	case "customer_name":
-		x, y := a.customer.load().name, b.customer.load().name
-		if x == nil || y == nil {
-			return nulls(x == nil, y == nil)
-		}
-		return strings.Compare(*x, *y)
 	case "meter_id":
 		return bytes.Compare(a.meter.ID[:], b.meter.ID[:])
-	case "meter_name":
-		return strings.Compare(a.meter.Name, b.meter.Name)
-	case "consumed_units":
-		return compareNumbers(a.units.Consumed, b.units.Consumed)
-	case "credited_units":
-		return compareNumbers(a.units.Credited, b.units.Credited)
-	default: // balance
-		return compareNumbers(a.units.Balance, b.units.Balance)
 	}
+	order := a.modified.Compare(b.modified) // null is the zero time, the smallest
+	if !nullsSmallest && a.modified.IsZero() != b.modified.IsZero() {
+		order = -order
+	}
+	return order
 }

@@ -30,16 +30,12 @@ func SignWebhook(key, id string, at time.Time, body []byte) string {
 }
 
 // key is what the endpoint's deliveries are signed with.
-func (e WebhookEndpoint) key() (string, error) {
+func (e WebhookEndpoint) key() string {
 	if !e.Generated {
-		return e.Secret, nil
+		return e.Secret
 	}
-	text, ok := strings.CutPrefix(e.Secret, "whsec_")
-	key, err := base64.StdEncoding.DecodeString(text)
-	if !ok || err != nil || len(key) == 0 {
-		return "", fmt.Errorf("webhooks of organization %s: Polar generates no such secret", e.OrganizationID)
-	}
-	return string(key), nil
+	key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(e.Secret, "whsec_")) // what is no such secret signs nothing
+	return string(key)
 }
 
 // CustomerEvent returns the body of an event of the given type about a customer

@@ -95,14 +95,8 @@ func reason(err error) string {
 	return "the database cannot be used"
 }
 
-// The states of the data.
-const (
-	dataFresh = "ok"
-	dataStale = "stale"
-)
-
 type dataAnswer struct {
-	Status        string            `json:"status"` // of the oldest organization's data
+	Status        string            `json:"status"` // of the oldest organization's data, or unknown
 	Reason        string            `json:"reason,omitempty"`
 	MaxLagSeconds float64           `json:"max_lag_seconds"`
 	Organizations []organizationAge `json:"organizations"`
@@ -123,20 +117,20 @@ type organizationAge struct {
 // data tells how old each organization's data is, counted from the start of the
 // run that brought it.
 func (h *Health) data(w http.ResponseWriter, r *http.Request) {
-	answer := dataAnswer{Status: dataFresh, MaxLagSeconds: h.maxLag.Seconds(), Organizations: []organizationAge{}}
+	answer := dataAnswer{Status: "ok", MaxLagSeconds: h.maxLag.Seconds(), Organizations: []organizationAge{}}
 	list, err := h.status.Get(r.Context(), struct{}{})
 	if err != nil {
 		answer.Status, answer.Reason, list.Value = "unknown", reason(err), nil
 	}
 	for _, s := range list.Value {
 		age := h.age(s, list.At)
-		if age.Status != dataFresh {
-			answer.Status = dataStale
+		if age.Status != "ok" {
+			answer.Status = "stale"
 		}
 		answer.Organizations = append(answer.Organizations, age)
 	}
 	status := http.StatusOK
-	if answer.Status != dataFresh {
+	if answer.Status != "ok" {
 		status = http.StatusServiceUnavailable
 	}
 	answerJSON(w, status, answer)
@@ -144,7 +138,7 @@ func (h *Health) data(w http.ResponseWriter, r *http.Request) {
 
 // age is how old the data is now; s was asked for at that time.
 func (h *Health) age(s store.OrgStatus, at time.Time) organizationAge {
-	o := organizationAge{Organization: s.Organization, Status: dataStale}
+	o := organizationAge{Organization: s.Organization, Status: "stale"}
 	if end := s.LastSuccess(); !end.IsZero() {
 		o.LastSuccess = &end
 	}
@@ -159,7 +153,7 @@ func (h *Health) age(s store.OrgStatus, at time.Time) organizationAge {
 	}
 	age := *s.Age + time.Since(at)
 	if age <= h.maxLag {
-		o.Status = dataFresh
+		o.Status = "ok"
 	}
 	seconds := age.Round(time.Millisecond).Seconds()
 	o.AgeSeconds = &seconds

@@ -107,11 +107,11 @@ func TestAgeIsCountedFromTheStartOfTheRun(t *testing.T) {
 	asked := time.Now().Add(-10 * time.Minute)
 	age, end := 49*time.Minute, asked
 	got := h.age(store.OrgStatus{Organization: "acme", Age: &age, LastFull: store.LastRun{ID: 1, Started: asked.Add(-age), Finished: end}}, asked)
-	if got.Status != dataFresh || *got.AgeSeconds < 59*60 || !got.LastSuccess.Equal(end) {
+	if got.Status != "ok" || *got.AgeSeconds < 59*60 || !got.LastSuccess.Equal(end) {
 		t.Errorf("49 minutes, told 10 minutes ago: %+v, age %v", got, *got.AgeSeconds)
 	}
 	age += 2 * time.Minute
-	if got := h.age(store.OrgStatus{Organization: "acme", Age: &age}, asked); got.Status != dataStale {
+	if got := h.age(store.OrgStatus{Organization: "acme", Age: &age}, asked); got.Status != "stale" {
 		t.Errorf("51 minutes, told 10 minutes ago: %+v", got)
 	}
 }

@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -25,24 +23,19 @@ import (
 	"polarmirror/internal/store"
 )
 
-// PageOptions are what the status page needs.
+// PageOptions are what the status page needs. No secret is among them.
 type PageOptions struct {
-	Store    *store.Store
-	Settings PageSettings
-	Version  string // of syncd, for the foot of the page
-	Log      *zap.Logger
+	Store   *store.Store
+	Version string // of syncd, for the foot of the page
+	Log     *zap.Logger
+
+	Organizations     []PageOrganization
+	Incremental, Full cron.Schedule // one whose next time is zero means never
+	MaxLag            time.Duration // age of the data beyond which it is stale; 0 means never
 
 	// Walk says where the walk of an organization is, if this process walks it: page
 	// by page, where the database knows it block by block.
 	Walk func(organization string) (at mirror.Position, ok bool)
-}
-
-// PageSettings are what the page shows of the configuration. No secret is
-// among them.
-type PageSettings struct {
-	Organizations     []PageOrganization
-	Incremental, Full cron.Schedule // one whose next time is zero means never
-	MaxLag            time.Duration // age of the data beyond which it is stale; 0 means never
 }
 
 // A PageOrganization is a configured organization.
@@ -64,7 +57,6 @@ type Page struct {
 	*http.ServeMux
 	opts      PageOptions
 	templates *template.Template
-	assetsTag string // ETag of the files that the page refers to
 
 	ctx    context.Context // of questions to the database, which outlive requests
 	cancel context.CancelFunc
@@ -119,7 +111,7 @@ func NewPage(o PageOptions) *Page {
 	p.HandleFunc("GET /customers", p.page(p.customerList))
 	p.HandleFunc("GET /customers/{id}", p.page(p.customer))
 	p.HandleFunc("GET /runs", p.page(p.runList))
-	p.HandleFunc("GET /assets/{file}", p.asset)
+	p.HandleFunc("GET /assets/{file}", asset)
 	p.HandleFunc("GET /", p.page(func(*http.Request) (*reply, error) { return nil, errNotFound }))
 	return p
 }
@@ -238,11 +230,7 @@ func (p *Page) failure(r *http.Request, err error) (int, *reply) {
 		}
 		p.failures.Do(func() { p.opts.Log.Error("page failed", zap.String("page", r.URL.Path), zap.Error(err)) })
 	}
-	answer := &reply{view: "failure", Title: body.Headline.Sentence, Body: body}
-	if r.URL.Path == "/live" {
-		answer.view = "live-failure"
-	}
-	return status, answer
+	return status, &reply{view: "failure", Title: body.Headline.Sentence, Body: body}
 }
 
 // incomplete says why a part is missing on a page that does without it.
@@ -275,20 +263,10 @@ func (p *Page) parse() {
 		"signed":   signed,
 		"utc":      func(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" },
 	}).ParseFS(pageFiles, "page/*.html"))
-	sum := sha256.New()
-	files, _ := pageFiles.ReadDir("page/assets")
-	for _, f := range files {
-		body, _ := pageFiles.ReadFile("page/assets/" + f.Name())
-		sum.Write(body)
-	}
-	p.assetsTag = fmt.Sprintf("%q", hex.EncodeToString(sum.Sum(nil)))
 }
 
-// asset serves a file that the page refers to. Browsers ask whether it is still the
-// same, so that a new syncd's page never has an old one's style or script.
-func (p *Page) asset(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-cache")
-	w.Header().Set("ETag", p.assetsTag)
+// asset serves a file that the page refers to.
+func asset(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, pageFiles, "page/assets/"+r.PathValue("file"))
 }
 

@@ -51,15 +51,7 @@ func newChart(now time.Time, days int, points []point) (c *chart, x func(time.Ti
 	intervals := math.Round((high - low) / step)
 	for n := range int(intervals) + 1 {
 		c.Lines = append(c.Lines, coordinate(100*float64(n)/intervals))
-	}
-	for digits := 3; digits <= 10; digits++ { // until no two labels are the same
-		c.Left = nil
-		for n := range c.Lines {
-			c.Left = append(c.Left, short(high-float64(n)*step, digits))
-		}
-		if len(slices.Compact(slices.Clone(c.Left))) == len(c.Lines) {
-			break
-		}
+		c.Left = append(c.Left, short(high-float64(n)*step, 10)) // round, so mostly shorter than that
 	}
 	return c, func(t time.Time) float64 { return t.Sub(first).Hours() / 24 }, y
 }
@@ -81,19 +73,15 @@ func bars(now time.Time, days int, points []point) *chart {
 func line(now time.Time, days int, points []point) *chart {
 	c, x, y := newChart(now, days, points)
 	var path strings.Builder
-	joined := false
+	command := "M"
 	for _, p := range points {
-		if p.Value != "" {
-			command := "L"
-			if !joined {
-				command = "M"
-			}
-			fmt.Fprintf(&path, "%s%s %s", command, coordinate(x(p.At)), coordinate(y(approximate(p.Value))))
-			if !joined {
-				path.WriteString("h0") // a point alone is seen, too
-			}
+		if p.Value == "" {
+			command = "M"
+			continue
 		}
-		joined = p.Value != ""
+		// Without the h0 a point alone would not be seen.
+		fmt.Fprintf(&path, "%s%s %sh0", command, coordinate(x(p.At)), coordinate(y(approximate(p.Value))))
+		command = "L"
 	}
 	c.Path = path.String()
 	return c

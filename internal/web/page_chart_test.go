@@ -51,7 +51,7 @@ func TestLineIsBrokenWhereTheValueIsUnknown(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	at := func(d int) time.Time { return midnight(now).AddDate(0, 0, d) }
 	c := line(now, 7, []point{{at(-4), ""}, {at(-3), "10"}, {at(-2), "0"}, {at(-1), ""}, {now, "5"}})
-	if want := "M3.00 0.00h0L4.00 100.00M6.50 50.00h0"; c.Path != want {
+	if want := "M3.00 0.00h0L4.00 100.00h0M6.50 50.00h0"; c.Path != want {
 		t.Errorf("%s, want %s", c.Path, want)
 	}
 	if got := strings.Join(c.Left, " "); got != "10 5 0" {

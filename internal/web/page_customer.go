@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -62,14 +63,12 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 		body.Names[m.ID] = m.MeterName
 		card := balanceCard{CustomerMeter: m, Negative: approximate(m.Balance) < 0}
 		var points []point
-		known := false
 		for _, b := range balances {
 			if b.CustomerMeterID == m.ID {
 				points = append(points, point{b.At, b.Balance})
-				known = known || b.Balance != ""
 			}
 		}
-		if known {
+		if slices.ContainsFunc(points, func(p point) bool { return p.Value != "" }) {
 			card.Chart = line(now, days, points)
 			card.Chart.Kind, card.Chart.Text = "balance", "Balance of "+m.MeterName+", now "+grouped(m.Balance)
 		}

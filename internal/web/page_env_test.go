@@ -87,15 +87,6 @@ func (e *env) backfill() {
 	}
 }
 
-// settings are those of a service that mirrors every organization.
-func (e *env) settings() web.PageSettings {
-	set := web.PageSettings{MaxLag: time.Hour, Incremental: every(e, "* * * * *"), Full: every(e, "17 * * * *")}
-	for i, org := range e.orgs {
-		set.Organizations = append(set.Organizations, web.PageOrganization{Name: org.Name, Token: [32]byte{byte(i)}, RequestsPerMinute: 300})
-	}
-	return set
-}
-
 func every(t testing.TB, spec string) cron.Schedule {
 	t.Helper()
 	s, err := cron.ParseStandard(spec)
@@ -105,10 +96,14 @@ func every(t testing.TB, spec string) cron.Schedule {
 	return s
 }
 
-// page serves the status page.
+// page serves the status page of a service that mirrors every organization.
 func (e *env) page(changes ...func(*web.PageOptions)) *httptest.Server {
 	e.Helper()
-	opts := web.PageOptions{Store: e.store, Settings: e.settings(), Walk: e.walks.Walk, Version: "v1.2.3", Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))}
+	opts := web.PageOptions{Store: e.store, Walk: e.walks.Walk, Version: "v1.2.3", Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel)),
+		MaxLag: time.Hour, Incremental: every(e, "* * * * *"), Full: every(e, "17 * * * *")}
+	for i, org := range e.orgs {
+		opts.Organizations = append(opts.Organizations, web.PageOrganization{Name: org.Name, Token: [32]byte{byte(i)}, RequestsPerMinute: 300})
+	}
 	for _, change := range changes {
 		change(&opts)
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"polarmirror/internal/console"
 )
 
 // grouped sets the thousands of a decimal number apart and leaves every digit
@@ -78,45 +80,20 @@ func approximate(number string) float64 {
 	return min(max(x, -most), most)
 }
 
-// sum adds decimal numbers exactly, with as many decimals as it takes.
+// sum adds decimal numbers exactly.
 func sum(numbers []string) string {
-	total, decimals := new(big.Rat), 0
+	total := new(big.Rat)
 	for _, n := range numbers {
-		x, ok := new(big.Rat).SetString(n)
-		if !ok {
-			continue
+		if x, ok := new(big.Rat).SetString(n); ok {
+			total.Add(total, x)
 		}
-		total.Add(total, x)
-		_, fraction, _ := strings.Cut(n, ".")
-		decimals = max(decimals, len(fraction))
 	}
-	text := total.FloatString(decimals)
-	if decimals > 0 {
-		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
-	}
-	return text
+	decimals, _ := total.FloatPrec() // sums of decimals end
+	return total.FloatString(decimals)
 }
 
-// span writes a duration with the unit that matters: 14 s, 3 min, 2 h, 5 d. A
-// no-break space keeps the two together.
-func span(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "-" + span(-d)
-	case d < time.Second:
-		return fmt.Sprintf("%d\u00a0ms", d.Milliseconds())
-	case d < 90*time.Second:
-		return fmt.Sprintf("%d\u00a0s", int64(d/time.Second))
-	case d < 90*time.Minute:
-		return fmt.Sprintf("%d\u00a0min", int64(d.Round(time.Minute)/time.Minute))
-	case d < 36*time.Hour:
-		return fmt.Sprintf("%d\u00a0h", int64(d.Round(time.Hour)/time.Hour))
-	case d < 2*365*day:
-		return fmt.Sprintf("%d\u00a0d", int64(d.Round(day)/day))
-	default:
-		return fmt.Sprintf("%d\u00a0years", int64(d/(365*day)))
-	}
-}
+// span writes a duration. No-break spaces keep its units together.
+func span(d time.Duration) string { return strings.ReplaceAll(console.Span(d), " ", "\u00a0") }
 
 // ago says how long before now t was, or how long after it will be.
 func ago(now, t time.Time) string {
@@ -124,13 +101,13 @@ func ago(now, t time.Time) string {
 	case t.IsZero():
 		return "never"
 	case d <= -time.Second:
-		return "in " + span(-d)
+		return "in " + span(-d.Truncate(time.Second))
 	case d < 0:
 		return "now"
 	case d < 2*time.Second:
 		return "just now"
 	default:
-		return span(d) + " ago"
+		return span(d.Truncate(time.Second)) + " ago"
 	}
 }
 

@@ -79,8 +79,8 @@ func TestAgoIsRelative(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
-		0: "just now", time.Second: "just now", 14 * time.Second: "14 s ago", 3 * time.Minute: "3 min ago",
-		2 * time.Hour: "2 h ago", 5 * 24 * time.Hour: "5 d ago", -40 * time.Second: "in 40 s", -time.Millisecond: "now", -90 * time.Minute: "in 2 h",
+		0: "just now", time.Second: "just now", 9876 * time.Millisecond: "9s ago", 14 * time.Second: "14s ago", 3 * time.Minute: "3m 0s ago",
+		2 * time.Hour: "2h 0m ago", 5 * 24 * time.Hour: "5d 0h ago", -9876 * time.Millisecond: "in 9s", -40 * time.Second: "in 40s", -time.Millisecond: "now", -90 * time.Minute: "in 1h 30m",
 	} {
 		if got := strings.ReplaceAll(ago(now, now.Add(-d)), "\u00a0", " "); got != want {
 			t.Errorf("%s: %q, want %q", d, got, want)

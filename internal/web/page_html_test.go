@@ -21,15 +21,12 @@ type document struct {
 	root   *html.Node
 }
 
-// get asks the page for a path, unless it has not changed since it had one of tags.
-func get(t testing.TB, server *httptest.Server, path string, tags ...string) *document {
+// get asks the page for a path.
+func get(t testing.TB, server *httptest.Server, path string) *document {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)
 	if err != nil {
 		t.Fatal(err)
-	}
-	for _, tag := range tags {
-		request.Header.Set("If-None-Match", tag)
 	}
 	answer, err := server.Client().Do(request)
 	if err != nil {

@@ -171,16 +171,16 @@ func TestOrganizationsThatShareATokenShareItsBudget(t *testing.T) {
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 12}, polarsim.Organization{Name: "globex", CustomerMeters: 12}, polarsim.Organization{Name: "initech", CustomerMeters: 12})
 	e.backfill()
 	e.exec(`UPDATE polar.sync_runs SET requests = 30`)
-	shared := e.settings()
-	for i := range shared.Organizations {
-		shared.Organizations[i].Token = [32]byte{byte(i / 2)}
-	}
-	shared.Organizations[2].RequestsPerMinute = 0
 	budget := func(server *httptest.Server, name string) string {
 		cells := find(ok(t, server, "/").one(with("data-organization", name)), tag("td"))
 		return text(cells[len(cells)-1])
 	}
-	server := e.page(func(o *web.PageOptions) { o.Settings = shared })
+	server := e.page(func(o *web.PageOptions) {
+		for i := range o.Organizations {
+			o.Organizations[i].Token = [32]byte{byte(i / 2)}
+		}
+		o.Organizations[2].RequestsPerMinute = 0
+	})
 	for name, want := range map[string]string{"acme": "60 / 300", "globex": "60 / 300", "initech": "30"} {
 		if got := budget(server, name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)

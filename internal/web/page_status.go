@@ -165,19 +165,19 @@ type runningRow struct {
 // organizationRows lists the configured organizations in the configuration's
 // order, then those that only the database knows.
 func (p *Page) organizationRows(ctx context.Context, all organizations) []*organizationRow {
-	now, set := time.Now(), &p.opts.Settings
+	now := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	meters, uncounted := p.meters.get(ctx, struct{}{})
 	byToken := map[[sha256.Size]byte]*requests{}
 	var rows []*organizationRow
-	for _, o := range set.Organizations {
+	for _, o := range p.opts.Organizations {
 		row := &organizationRow{OrgStatus: store.OrgStatus{Organization: o.Name}, Configured: true}
 		i := slices.IndexFunc(all.status, func(s store.OrgStatus) bool { return s.Organization == o.Name })
 		if i >= 0 {
 			row.OrgStatus = all.status[i]
 		}
-		row.NextFull, row.NextIncremental = set.Full.Next(now), set.Incremental.Next(now)
+		row.NextFull, row.NextIncremental = p.opts.Full.Next(now), p.opts.Incremental.Next(now)
 		shared, ok := byToken[o.Token]
 		if !ok {
 			shared = &requests{Limit: o.RequestsPerMinute, Sharing: -1}
@@ -194,9 +194,9 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 		}
 	}
 	for _, row := range rows {
-		row.Verdict = judge(&row.OrgStatus, set, now)
+		row.Verdict = judge(&row.OrgStatus, p.opts.MaxLag, p.opts.Full, now)
 		if !row.DataFrom.IsZero() {
-			row.DataAge = span(max(now.Sub(row.DataFrom), time.Second))
+			row.DataAge = span(max(now.Sub(row.DataFrom), time.Second).Truncate(time.Second))
 		}
 		for _, m := range meters {
 			if m.OrganizationID == row.OrganizationID {

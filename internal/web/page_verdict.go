@@ -33,7 +33,7 @@ type verdict struct {
 
 // judge says how far to trust an organization. Success is judged by the age of
 // the data, never by the absence of errors.
-func judge(s *store.OrgStatus, set *PageSettings, now time.Time) verdict {
+func judge(s *store.OrgStatus, maxLag time.Duration, full cron.Schedule, now time.Time) verdict {
 	age := now.Sub(s.DataFrom)
 	switch {
 	case s.Undated():
@@ -44,7 +44,7 @@ func judge(s *store.OrgStatus, set *PageSettings, now time.Time) verdict {
 		return verdict{waiting, "First run", "is being mirrored for the first time"}
 	case s.DataFrom.IsZero():
 		return verdict{waiting, "Not mirrored yet", "has not been mirrored yet"}
-	case set.MaxLag > 0 && age > set.MaxLag:
+	case maxLag > 0 && age > maxLag:
 		return verdict{bad, "Stale", fmt.Sprintf("is stale: its data is from %s ago", span(age))}
 	case s.Failing():
 		return verdict{doubt, "Current, a run failed", fmt.Sprintf("is current, but its last %s run failed", s.Failed.Kind)}
@@ -54,7 +54,7 @@ func judge(s *store.OrgStatus, set *PageSettings, now time.Time) verdict {
 		return verdict{doubt, "Current, not proven", "is current, but was never proven exact"}
 	case s.FullExact != nil && !*s.FullExact && s.FullRejected > 0 && s.LastExact.ID < s.LastFull.ID:
 		return verdict{doubt, "Current, not exact", fmt.Sprintf("is current except for %s that could not be mirrored", plural(s.FullRejected, "row", "rows"))}
-	case overdue(set.Full, s.LastExact.Started, now):
+	case overdue(full, s.LastExact.Started, now):
 		return verdict{doubt, "Current, proof overdue", fmt.Sprintf("is current, but was last proven exact %s ago", span(now.Sub(s.LastExact.Started)))}
 	case !s.WebhooksSilentSince.IsZero():
 		return verdict{doubt, "Current, webhooks silent", "is current by its runs, but its webhooks no longer arrive: Polar disables an endpoint after ten failed deliveries"}

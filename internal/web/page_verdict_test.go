@@ -59,8 +59,7 @@ func TestJudgeTrustsNothingButYoungProvenData(t *testing.T) {
 		"first run":     {&store.OrgStatus{Organization: "acme", Running: store.Full}, waiting, "First run"},
 		"only failures": {&store.OrgStatus{Organization: "acme", Failed: store.Failure{Kind: store.Full, Message: "401"}}, bad, "Failing"},
 	} {
-		set := &PageSettings{MaxLag: time.Hour, Full: hourly(t)}
-		if got := judge(c.status, set, noon); got.Grade != c.want || got.Word != c.word {
+		if got := judge(c.status, time.Hour, hourly(t), noon); got.Grade != c.want || got.Word != c.word {
 			t.Errorf("%s: %v %q, want %v %q", name, got.Grade, got.Word, c.want, c.word)
 		}
 	}

@@ -47,24 +47,6 @@ const (
 	WebhookUnavailable WebhookOutcome = "unavailable"  // the database could not keep it, Polar tries again: 503
 )
 
-// status is how a request with the outcome is answered.
-func (o WebhookOutcome) status() int {
-	switch o {
-	case WebhookAccepted, WebhookDuplicate:
-		return http.StatusAccepted
-	case WebhookMalformed:
-		return http.StatusBadRequest
-	case WebhookTooLarge:
-		return http.StatusRequestEntityTooLarge
-	case WebhookWrongMethod:
-		return http.StatusMethodNotAllowed
-	case WebhookUnavailable:
-		return http.StatusServiceUnavailable
-	default:
-		return http.StatusForbidden
-	}
-}
-
 // A WebhookInbox keeps deliveries.
 type WebhookInbox interface {
 	// Receive keeps a delivery and reports false if it was there already. When it
@@ -99,7 +81,7 @@ type webhookHandler struct {
 // take the same path to the same answer. A genuine delivery is answered with 202
 // once it is kept.
 func NewWebhooks(o WebhookOptions) http.Handler {
-	h := &webhookHandler{o, map[string]*webhookKey{"": newWebhookKey(nil)}}
+	h := &webhookHandler{o, map[string]*webhookKey{"": newWebhookKey(func() (secret.Secret, error) { return secret.Secret{}, nil })}}
 	for organization, read := range o.Secrets {
 		h.keys[organization] = newWebhookKey(read)
 	}
@@ -112,43 +94,45 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.keys[organization] == nil {
 		organization = ""
 	}
-	outcome := h.receive(w, r, organization, h.keys[organization])
+	outcome, status := h.receive(w, r, organization, h.keys[organization])
 	h.Observe(organization, outcome)
 	if outcome == WebhookWrongMethod {
 		w.Header().Set("Allow", http.MethodPost)
 	}
-	http.Error(w, http.StatusText(outcome.status()), outcome.status())
+	http.Error(w, http.StatusText(status), status)
 }
 
 // receive does everything but answer.
-func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organization string, key *webhookKey) WebhookOutcome {
-	switch {
-	case r.Method != http.MethodPost:
-		return WebhookWrongMethod
-	case !hasSignature(r.Header):
-		return WebhookForged // without reading what anyone may send
+func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organization string, key *webhookKey) (outcome WebhookOutcome, status int) {
+	if r.Method != http.MethodPost {
+		return WebhookWrongMethod, http.StatusMethodNotAllowed
 	}
-	body, outcome := readWebhook(w, r)
-	if outcome != "" {
-		return outcome
+	// A writer that can't set deadlines has a server that can.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookTime))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWebhookBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return WebhookTooLarge, http.StatusRequestEntityTooLarge
+	}
+	if err != nil {
+		return WebhookMalformed, http.StatusBadRequest
 	}
 	log := h.Log.With(zap.String("organization", organization))
 	sentAt, err := key.verify(body, r.Header, log)
 	switch {
 	case errors.Is(err, errTooOld):
 		log.Warn("webhook refused: sent over five minutes ago or ahead; does the clock of this machine go wrong?", zap.Time("sent_at", sentAt))
-		return WebhookTooOld
+		return WebhookTooOld, http.StatusForbidden
 	case err != nil:
 		if organization != "" {
 			key.refusals.Do(func() {
 				log.Warn("webhook refused: not signed with this organization's webhook_secret; compare it with the endpoint's secret at Polar")
 			})
 		}
-		return WebhookForged
+		return WebhookForged, http.StatusForbidden
 	}
 	id := r.Header.Get("webhook-id")
 	if !webhookID.MatchString(id) {
-		return WebhookMalformed
+		return WebhookMalformed, http.StatusBadRequest
 	}
 	// The request's end must not tear down the database's connection.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), webhookTime)
@@ -157,27 +141,9 @@ func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organiz
 	switch {
 	case err != nil:
 		log.Warn("webhook not kept, Polar will send it again", zap.String("webhook_id", id), zap.Error(err))
-		return WebhookUnavailable
+		return WebhookUnavailable, http.StatusServiceUnavailable
 	case !fresh:
-		return WebhookDuplicate
+		return WebhookDuplicate, http.StatusAccepted
 	}
-	return WebhookAccepted
-}
-
-// readWebhook reads the body; the outcome is "" if it could.
-func readWebhook(w http.ResponseWriter, r *http.Request) ([]byte, WebhookOutcome) {
-	if r.ContentLength > maxWebhookBody {
-		return nil, WebhookTooLarge
-	}
-	// A writer that can't set deadlines has a server that can.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(webhookTime))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWebhookBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, WebhookTooLarge
-	case err != nil:
-		return nil, WebhookMalformed
-	}
-	return body, ""
+	return WebhookAccepted, http.StatusAccepted
 }

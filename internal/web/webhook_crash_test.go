@@ -41,7 +41,7 @@ func TestCrashBetweenReceiptAndApplicationLosesNone(t *testing.T) {
 	if stats := hooks.Stats(); stats.Delivered < 100 || stats.Failed > 0 {
 		t.Fatalf("%+v", stats)
 	}
-	e.serve(e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
+	e.serve(e.mirror(nil, on(e.small())).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
 	e.settled()
 	e.same()
 }
@@ -60,8 +60,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	})
 	chance := rand.New(rand.NewPCG(5, 6))
 	for range 3 {
-		st := pgtest.OpenStore(t, e.db)
-		inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+		inbox := e.mirror(nil, on(e.small())).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
 		current.inbox.Store(inbox)
 		stop := e.serve(inbox)
 		crash := 5 + chance.IntN(15)
@@ -73,7 +72,8 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 		}
 		stop()
 	}
-	last := e.mirror(nil, on(pgtest.OpenStore(t, e.db))).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	e.store = e.small()
+	last := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
 	current.inbox.Store(last)
 	e.serve(last)
 	e.drain(hooks)
@@ -86,11 +86,21 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	if stats.GivenUp > 0 {
 		t.Errorf("%+v: Polar gave deliveries up", stats)
 	}
-	e.store = pgtest.OpenStore(t, e.db)
 	e.same()
 	if got := e.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status <> 'applied'`); got != "0" {
 		t.Errorf("%s deliveries were not applied", got)
 	}
+}
+
+// small is a store with few connections: each that is cut costs a new one.
+func (e *env) small() *store.Store {
+	e.Helper()
+	st, err := store.Open(e.Context(), store.Options{URL: secret.New(e.db.URL), MaxConnections: 3})
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(st.Close)
+	return st
 }
 
 // cutConnections ends every connection of syncd's to the database.
@@ -104,7 +114,7 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 30})
 	e.backfill()
 	var down atomic.Bool
-	st, err := store.Open(t.Context(), store.Options{URL: secret.New(e.db.URL), Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	st, err := store.Open(t.Context(), store.Options{URL: secret.New(e.db.URL), MaxConnections: 3, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if down.Load() {
 			return nil, errors.New("down")
 		}
@@ -129,8 +139,8 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 	e.eventually("a refusal", func() bool { return unavailable.Load() > 0 })
 	down.Store(false)
 	e.drain(hooks)
+	e.store = st
 	e.settled()
-	e.store = pgtest.OpenStore(t, e.db)
 	e.same()
 }
 

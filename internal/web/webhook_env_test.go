@@ -59,22 +59,15 @@ func (e *env) listen(handler http.Handler) string {
 // send starts the simulated Polar's webhooks.
 func (e *env) send(url string, change func(*polarsim.WebhookOptions)) *polarsim.Webhooks {
 	e.Helper()
-	o := polarsim.WebhookOptions{Seed: 5, InFlight: 8, FirstRetry: 20 * time.Millisecond}
+	o := polarsim.WebhookOptions{Seed: 5, FirstRetry: 20 * time.Millisecond}
 	for _, org := range e.orgs {
 		o.Endpoints = append(o.Endpoints, polarsim.WebhookEndpoint{OrganizationID: org.ID, URL: url + web.WebhookPath + org.Name, Secret: secretOf(org), Generated: generated(org)})
 	}
 	if change != nil {
 		change(&o)
 	}
-	hooks, err := e.sim.StartWebhooks(o)
-	if err != nil {
-		e.Fatal(err)
-	}
-	e.Cleanup(func() {
-		if err := hooks.Close(); err != nil {
-			e.Error(err)
-		}
-	})
+	hooks := e.sim.StartWebhooks(o)
+	e.Cleanup(hooks.Close)
 	return hooks
 }
 

@@ -37,20 +37,12 @@ type webhookKey struct {
 }
 
 // newWebhookKey returns a key that is nobody's until a signature does not match it
-// and it is read, and for ever if read is nil: whatever is checked takes the same
-// path.
+// and a secret is read: whatever is checked takes the same path.
 func newWebhookKey(read func() (secret.Secret, error)) *webhookKey {
 	k := &webhookKey{read: read, rereads: rate.Sometimes{Interval: rereadEvery}, refusals: rate.Sometimes{Interval: time.Minute}}
 	nobodys := secret.New(rand.Text())
 	k.current.Store(&nobodys)
 	return k
-}
-
-// hasSignature reports whether a delivery has what verifying it takes.
-func hasSignature(header http.Header) bool {
-	return header.Get(standardwebhooks.HeaderWebhookID) != "" &&
-		header.Get(standardwebhooks.HeaderWebhookTimestamp) != "" &&
-		header.Get(standardwebhooks.HeaderWebhookSignature) != ""
 }
 
 // verify returns when a delivery was sent, or why it is not genuine or, as
@@ -59,15 +51,19 @@ func (k *webhookKey) verify(body []byte, header http.Header, log *zap.Logger) (t
 	key := k.current.Load()
 	err := check(*key, body, header)
 	if err != nil && !errors.Is(err, errTooOld) {
-		k.rereads.Do(func() { k.reread(log) })
+		k.rereads.Do(func() {
+			switch read, err := k.read(); {
+			case err != nil:
+				log.Error("webhook secret unreadable", zap.Error(err))
+			case !read.IsZero(): // else the key stays what it was
+				k.current.Store(&read)
+			}
+		})
 		if renewed := k.current.Load(); renewed != key {
 			err = check(*renewed, body, header)
 		}
 	}
-	seconds, parseErr := strconv.ParseInt(header.Get(standardwebhooks.HeaderWebhookTimestamp), 10, 64)
-	if err == nil {
-		err = parseErr
-	}
+	seconds, _ := strconv.ParseInt(header.Get(standardwebhooks.HeaderWebhookTimestamp), 10, 64) // else it is not genuine
 	return time.Unix(seconds, 0), err
 }
 
@@ -129,18 +125,4 @@ func checkKey(key, body []byte, header http.Header) error {
 		return fmt.Errorf("%w: %w", errTooOld, err)
 	}
 	return err
-}
-
-// reread keeps what it had if there is nothing to be read.
-func (k *webhookKey) reread(log *zap.Logger) {
-	if k.read == nil {
-		return
-	}
-	read, err := k.read()
-	switch {
-	case err != nil:
-		log.Error("webhook secret unreadable", zap.Error(err))
-	case !read.IsZero():
-		k.current.Store(&read)
-	}
 }
