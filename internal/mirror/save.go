@@ -77,9 +77,9 @@ type saver struct {
 	onSave func(context.Context, *store.Block, store.Saved) error
 
 	writing *store.Block  // being written; nil if none is
-	done   chan struct{} // closed when what follows is set
-	saved  store.Saved
-	err    error // a block could not be saved, and no other is
+	done    chan struct{} // closed when what follows is set
+	saved   store.Saved
+	err     error // a block could not be saved, and no other is
 }
 
 // startSave begins to write the block, once the one before it is written.
