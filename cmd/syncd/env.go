@@ -212,14 +212,10 @@ func (p *program) organizations(cfg *config.Config, observer fetch.Observer) ([]
 			return nil, err
 		}
 		list = append(list, mirror.Organization{
-			Name:   o.Name,
-			ID:     o.ID,
-			Client: client,
-			Filter: mirror.Filter{
-				CustomerIDs:         o.Filter.CustomerID,
-				ExternalCustomerIDs: o.Filter.ExternalCustomerID,
-				MeterIDs:            o.Filter.MeterID,
-			},
+			Name:     o.Name,
+			ID:       o.ID,
+			Client:   client,
+			Filter:   mirror.Filter(o.Filter),
 			Webhooks: !o.WebhookSecret.IsZero(),
 		})
 	}
