@@ -32,7 +32,7 @@ const (
 	// demoPast is how much of the simulated past the history begins with, and demoLook
 	// how often somebody would have looked then.
 	demoPast = 45 * 24 * time.Hour
-	demoLook = 12 * time.Hour
+	demoLook = 24 * time.Hour
 	// demoQuota is what both sides keep to, in requests a minute: enough for
 	// the demo to be over soon.
 	demoQuota = 30_000
