@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"go.uber.org/zap"
@@ -54,25 +53,23 @@ func (p *program) reportBackfill(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := printRuns(p.stdout, e.cfg.Organizations, runs); err != nil {
-		return err
-	}
-	service := "syncd"
+	text := runsText(e.cfg.Organizations, runs)
 	if e.demo != nil {
-		service = "syncd --demo"
-		if err := showQueries(ctx, p.stdout, e.db); err != nil {
+		shown, err := e.demoQueries(ctx)
+		if err != nil {
 			return err
 		}
+		text += shown
 	}
-	if e.db.psql != "" {
-		_, err = fmt.Fprintf(p.stdout, "\nOpen the database while %s runs, which keeps it current:\n\n  %s\n", service, e.db.psql)
+	if e.psql != "" {
+		text += fmt.Sprintf("\nOpen the database while %s runs, which keeps it current:\n\n  %s\n", p.service(), e.psql)
 	}
-	return err
+	return p.print(text)
 }
 
-// printRuns prints a row for each organization and, if it is so, that nothing
+// runsText is a row for each organization and, if it is so, that nothing
 // had changed, and where to look for rows that could not be mirrored.
-func printRuns(out io.Writer, organizations []config.Organization, runs []store.FullRun) error {
+func runsText(organizations []config.Organization, runs []store.FullRun) string {
 	byName := map[string]store.FullRun{}
 	for _, r := range runs {
 		byName[r.Organization] = r
@@ -95,16 +92,12 @@ func printRuns(out io.Writer, organizations []config.Organization, runs []store.
 		}
 		table.Add(o.Name, r.LiveRows, r.RowsInserted, r.RowsUpdated, r.RowsDeleted, r.RowsRejected, r.Requests, exact, max(cmp.Or(r.FinishedAt, time.Now()).Sub(r.StartedAt), 0), r.Status)
 	}
-	if err := table.Print(out); err != nil {
-		return err
-	}
-	notes := ""
+	text := table.String()
 	if complete && written == 0 {
-		notes = "Nothing had changed at Polar since the last run: 0 rows inserted, 0 updated.\n"
+		text += "Nothing had changed at Polar since the last run: 0 rows inserted, 0 updated.\n"
 	}
 	if rejected > 0 {
-		notes += console.Count(rejected) + " rows could not be mirrored, so the run is not exact; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;\n"
+		text += console.Count(rejected) + " rows could not be mirrored, so the run is not exact; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;\n"
 	}
-	_, err := io.WriteString(out, notes)
-	return err
+	return text
 }

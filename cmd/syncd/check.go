@@ -10,18 +10,20 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/robfig/cron/v3"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/config"
 	"polarmirror/internal/console"
 	"polarmirror/internal/fetch"
+	"polarmirror/internal/localpg"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/store"
 	"polarmirror/internal/web"
 )
 
 func (p *program) configCommand() *cobra.Command {
-	var offline bool
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Find out what is wrong with the configuration",
@@ -34,11 +36,9 @@ Exit codes: 0 all is well, 1 Polar gave no answer of use, 2 the configuration or
 token is wrong, 3 the database cannot be used.`,
 		Example: "  syncd config check\n  syncd config check --offline --config staging.yaml",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.check(cmd.Context(), offline)
-		},
+		RunE:    p.check,
 	}
-	check.Flags().BoolVar(&offline, "offline", false, "ask neither Polar nor the database")
+	check.Flags().BoolVar(&p.flags.offline, "offline", false, "ask neither Polar nor the database")
 	return group(&cobra.Command{
 		Use:     "config",
 		Short:   "Look at the configuration",
@@ -48,16 +48,18 @@ token is wrong, 3 the database cannot be used.`,
 
 // check is the doctor. What keeps the configuration from being read at all is an
 // error like everywhere; what comes after are findings.
-func (p *program) check(ctx context.Context, offline bool) error {
+func (p *program) check(cmd *cobra.Command, _ []string) error {
+	ctx := cmd.Context()
 	cfg, err := p.begin(ctx, true)
 	if err != nil {
 		return err
 	}
 	d := &doctor{cfg: cfg, out: p.stdout, failed: map[int]int{}}
 	d.checkConfiguration()
-	d.checkSchedule("schedule.incremental", cfg.Schedule.Incremental, time.Now())
-	d.checkSchedule("schedule.full", cfg.Schedule.Full, time.Now())
-	if !offline {
+	schedules, now := schedulesOf(cfg.Schedule), time.Now().In(cfg.Schedule.Location)
+	d.checkSchedule("schedule.incremental", schedules.Incremental, now)
+	d.checkSchedule("schedule.full", schedules.Full, now)
+	if !p.flags.offline {
 		seen := p.checkPolar(ctx, d)
 		p.checkDatabase(ctx, d)
 		d.estimate(seen)
@@ -108,20 +110,15 @@ func (d *doctor) checkConfiguration() {
 	}
 }
 
-// checkSchedule says when the next runs are.
-func (d *doctor) checkSchedule(key string, schedule config.Cron, now time.Time) {
-	loc := d.cfg.Schedule.Location
-	times, err := schedule.In(loc)
-	if err != nil || schedule.Never() {
-		return // a loaded configuration gives no error
+// checkSchedule says when the next runs are, if there are any.
+func (d *doctor) checkSchedule(key string, times cron.Schedule, now time.Time) {
+	var next []string
+	for at := times.Next(now); len(next) < 3 && !at.IsZero(); at = times.Next(at) {
+		next = append(next, at.Format("2006-01-02 15:04:05 MST"))
 	}
-	next := make([]string, 3)
-	at := now.In(loc)
-	for i := range next {
-		at = times.Next(at)
-		next[i] = at.Format("2006-01-02 15:04:05 MST")
+	if len(next) > 0 {
+		d.good("%s: the next times are %s", key, strings.Join(next, ", "))
 	}
-	d.good("%s: the next times are %s", key, strings.Join(next, ", "))
 }
 
 // checkWebhooks says who receives webhooks, where, and how they may be signed.
@@ -136,13 +133,12 @@ func (d *doctor) checkWebhooks() {
 			d.checkWebhookSecret(o)
 		}
 	}
-	switch listen := cmp.Or(d.cfg.HTTP.WebhookListen, d.cfg.HTTP.Listen); {
-	case len(paths) == 0 || listen == "":
-	case len(without) == 0:
-		d.good("webhooks: received on %s at %s", listen, strings.Join(paths, ", "))
-	default:
-		d.good("webhooks: received on %s at %s; refused, for want of a webhook_secret: %s",
-			listen, strings.Join(paths, ", "), strings.Join(without, ", "))
+	refused := ""
+	if len(without) > 0 {
+		refused = "; refused, for want of a webhook_secret: " + strings.Join(without, ", ")
+	}
+	if listen := cmp.Or(d.cfg.HTTP.WebhookListen, d.cfg.HTTP.Listen); len(paths) > 0 && listen != "" {
+		d.good("webhooks: received on %s at %s%s", listen, strings.Join(paths, ", "), refused)
 	}
 }
 
@@ -210,15 +206,10 @@ func (p *program) checkPolar(ctx context.Context, d *doctor) []seenOrganization 
 func (d *doctor) tellToken(o config.Organization, rows int, err error) {
 	proxy, _ := errors.AsType[*fetch.ProxyError](err)
 	status, _ := errors.AsType[*fetch.StatusError](err)
+	refused := proxy != nil && proxy.Refused()
 	switch {
-	case proxy != nil && !proxy.Refused():
-		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: %v", o.Name, d.cfg.Polar.BaseURL, err)
-	case proxy == nil && errors.Is(err, fetch.ErrNoAnswer):
-		d.bad(exitFailed, "organization %s: Polar at %s gave no answer: check polar.base_url and the network (%v)", o.Name, d.cfg.Polar.BaseURL, err)
-	case errors.Is(err, fetch.ErrRateLimited):
-		d.bad(exitFailed, "organization %s: Polar answers and lets no more requests through for now: %v", o.Name, err)
-	case status != nil && status.Status >= 500:
-		d.bad(exitFailed, "organization %s: Polar is in trouble, try again later (%v)", o.Name, err)
+	case errors.Is(err, fetch.ErrNoAnswer) && !refused, errors.Is(err, fetch.ErrRateLimited), status != nil && status.Status >= 500:
+		d.bad(exitFailed, "organization %s: Polar gave no answer of use: check polar.base_url and the network, or try again later (%v)", o.Name, err)
 	case err != nil:
 		d.bad(exitUsage, "organization %s: %v", o.Name, err)
 	case rows == 0 && o.ID == uuid.Nil:
@@ -264,4 +255,98 @@ func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) 
 		longest = max(longest, perToken[o.token])
 	}
 	return requests, max(longest, sum/time.Duration(atATime))
+}
+
+// checkDatabase looks at the database. What it writes it takes back.
+func (p *program) checkDatabase(ctx context.Context, d *doctor) {
+	if embeddedMissing(d.cfg) {
+		d.checkPostgres(ctx)
+		return
+	}
+	db, _, err := p.openDatabase(ctx, d.cfg)
+	if err != nil {
+		d.bad(exitDatabase, "%v", err)
+		return
+	}
+	in, err := db.Inspect(ctx)
+	if err != nil {
+		d.bad(exitDatabase, "%v", err)
+		return
+	}
+	d.tellServer(in)
+	d.tellRights(in)
+	d.tellConnections(in)
+	if in.ReadOnly || in.Pending > 0 || !in.SchemaExists || !in.MayMigrate {
+		return
+	}
+	err = db.Rehearse(ctx)
+	if err == nil {
+		err = db.Serviceable(ctx) // a full disk takes a row that is rolled back
+	}
+	if err != nil {
+		d.bad(exitDatabase, "database: a run could not write: %v", err)
+		return
+	}
+	d.good("database: a row of each table was written, read back and rolled back")
+}
+
+// tellConnections compares what the pool may open with what may be opened. With
+// fewer the pool waits; with fewer than the configuration asks for at least, work
+// could wait for itself.
+func (d *doctor) tellConnections(in *store.Inspection) {
+	d.good("database: a connection keeps its session, and its locks exclude") // or it could not have been opened
+	want, least := d.cfg.Database.MaxConnections, d.cfg.Sync.Concurrency+config.SpareConnections
+	for _, limit := range in.Limits {
+		const text = "database: %s leaves %d connections to syncd, and database.max_connections is %d: %s, or lower %s"
+		switch {
+		case limit.Left < least:
+			d.bad(exitDatabase, text, limit.Of, limit.Left, want, limit.Cure, "sync.concurrency and database.max_connections")
+		case limit.Left < want:
+			d.doubt(text, limit.Of, limit.Left, want, limit.Cure, "database.max_connections")
+		}
+	}
+}
+
+// checkPostgres looks whether the embedded database, never started yet, could
+// be.
+func (d *doctor) checkPostgres(ctx context.Context) {
+	found, err := localpg.Find(ctx, "")
+	switch {
+	case err == nil:
+		d.good("database: the embedded one will be made in %s with Postgres %s from %s", d.cfg.Database.DataDir, found.Version, found.Dir)
+	case errors.Is(err, localpg.ErrNoPostgres):
+		d.doubt("database: no Postgres is installed here; the first start will try to download one. %v", err)
+	default:
+		d.bad(exitDatabase, "database: %v", err)
+	}
+}
+
+func (d *doctor) tellServer(in *store.Inspection) {
+	switch {
+	case in.Major < store.OldestPostgres:
+		d.bad(exitDatabase, "database: Postgres %s is too old: use version %d or later", in.Version, store.OldestPostgres)
+	case in.Major > store.NewestPostgres:
+		d.doubt("database: Postgres %s is newer than any this syncd was tried with (%d to %d)", in.Version, store.OldestPostgres, store.NewestPostgres)
+	default:
+		d.good("database: reachable, Postgres %s", in.Version)
+	}
+	if in.ReadOnly {
+		d.bad(exitDatabase, "database: it takes no writes: point database.url at the primary server or, if that is it, reset default_transaction_read_only for this role and database")
+	}
+}
+
+func (d *doctor) tellRights(in *store.Inspection) {
+	switch {
+	case in.SchemaExists && in.MayMigrate:
+		d.good("database: role %s may write schema polar", in.Role)
+	case in.SchemaExists:
+		d.bad(exitDatabase, "database: schema polar exists and role %s does not own it: let an administrator give it and what is in it to %s, or use the role that made it", in.Role, in.Role)
+	case in.MayCreate:
+		d.good("database: role %s may create schema polar", in.Role)
+	default:
+		d.bad(exitDatabase, "database: role %s may not create schema polar: let an administrator run CREATE SCHEMA polar AUTHORIZATION %s", in.Role, in.Role)
+	}
+	if in.Pending > 0 && in.SchemaExists {
+		d.doubt("database: %d migrations are pending: the next start of syncd applies them, or syncd migrate up", in.Pending)
+	}
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"polarmirror/internal/config"
+	"polarmirror/internal/console"
 	"polarmirror/internal/polar"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
@@ -29,7 +29,8 @@ const (
 	// so that an interrupted walk is resumed.
 	demoSource = "demo"
 	// demoPast is how much of the simulated past the history begins with, and demoLook
-	// how often somebody would have looked then.
+	// how often somebody would have looked then: once a day would miss the usage of the
+	// day on which balances are reset.
 	demoPast = 45 * 24 * time.Hour
 	demoLook = 12 * time.Hour
 	// demoQuota is what both sides keep to, in requests a minute: enough for
@@ -97,7 +98,7 @@ func (p *program) openDemo(cfg *config.Config) (*demo, error) {
 
 // writePast begins the history with the past, which only a simulated Polar can tell,
 // so that charts and questions about time mean something in the first second.
-func (d *demo) writePast(ctx context.Context, db *database, organizations []config.Organization) error {
+func (d *demo) writePast(ctx context.Context, db *store.Store, organizations []config.Organization) error {
 	now := time.Now()
 	for _, org := range organizations {
 		err := db.AddSimulatedPast(ctx, org.ID, func() (states []store.PastState, err error) {
@@ -158,9 +159,9 @@ func (d *demo) sendWebhooks(cfg *config.Config, base string) *polarsim.Webhooks 
 	return d.StartWebhooks(o)
 }
 
-// introduce tells a newcomer what runs and how to watch it.
-func (e *env) introduce(out io.Writer, url string) error {
-	_, err := fmt.Fprintf(out, `A simulated Polar runs in this process at %s, with 45 days of its past in the history. Its
+// introduction tells a newcomer what runs and how to watch it.
+func (e *env) introduction(url string) string {
+	return fmt.Sprintf(`A simulated Polar runs in this process at %s, with 45 days of its past in the history. Its
 customer meters change every few seconds; webhooks bring the changes into Postgres at once, a tick every 10s what
 they missed, and a full run every minute proves that nothing is missing.
 Status page: %s (health: %shealthz/data, metrics: %smetrics)
@@ -175,6 +176,81 @@ and repeat this query to see rows change:
 
 Ctrl-C ends it.
 
-`, e.demo.address, url, url, url, e.db.psql, indent(latestChanges))
-	return err
+`, e.demo.address, url, url, url, e.psql, indent(latestChanges))
+}
+
+// A shownQuery is one that the demo runs and prints with its result.
+type shownQuery struct {
+	title string
+	sql   string
+	right []string // columns of numbers
+}
+
+// latestChanges is worth repeating while rows change.
+const latestChanges = `SELECT
+    organization,
+    customer_name,
+    meter_name,
+    consumed_units,
+    balance,
+    change_seen_at
+  FROM polar.customer_meter_overview
+ ORDER BY change_seen_at DESC
+ LIMIT 5;`
+
+func shownQueries() []shownQuery {
+	return []shownQuery{
+		{
+			title: "Who runs out next, at the pace of the last seven days:",
+			sql: `SELECT
+    o.organization,
+    o.customer_name,
+    o.meter_name,
+    o.balance,
+    round(b.units_per_day, 2) AS units_per_day,
+    to_char(b.zero_at, 'FMDay HH24:MI') AS zero_at
+  FROM polar.burn_rate b
+  JOIN polar.customer_meter_overview o USING (customer_meter_id)
+ WHERE b.zero_at IS NOT NULL
+ ORDER BY b.zero_at
+ LIMIT 5;`,
+			right: []string{"balance", "units_per_day"},
+		},
+		{
+			title: "What acme's customers used in the last seven days, and in the seven before:",
+			sql: `SELECT
+    m.name AS meter_name,
+    count(DISTINCT u.customer_id) AS customers,
+    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day > current_date - 7)) AS last_week,
+    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day <= current_date - 7)) AS week_before
+  FROM polar.usage_daily u
+  JOIN polar.meters m ON m.id = u.meter_id
+  JOIN polar.organizations o ON o.id = u.organization_id
+ WHERE o.name = 'acme'
+   AND u.day > current_date - 14
+ GROUP BY m.name
+ ORDER BY m.name;`,
+			right: []string{"customers", "last_week", "week_before"},
+		},
+	}
+}
+
+// demoQueries runs the demo's queries and returns each with its result.
+func (e *env) demoQueries(ctx context.Context) (text string, err error) {
+	for _, q := range shownQueries() {
+		result, err := e.db.Query(ctx, q.sql)
+		if err != nil {
+			return "", err
+		}
+		table := console.Table{Columns: result.Columns, Right: q.right}
+		for _, row := range result.Rows {
+			table.Add(row...)
+		}
+		text += fmt.Sprintf("\n%s\n\n%s\n\n%s", q.title, indent(q.sql), &table)
+	}
+	return text, nil
+}
+
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(text, "\n", "\n  ")
 }

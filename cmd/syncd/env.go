@@ -54,33 +54,27 @@ func (p *program) begin(ctx context.Context, quiet bool) (*config.Config, error)
 	return cfg, p.openProfiles(ctx)
 }
 
-// A database is an open one.
-type database struct {
-	*store.Store
-	psql string // the line that opens it; "" unless it is the embedded one
-}
-
-// openDatabase connects to the configured database, or runs the embedded one.
-// Both are closed when the program ends.
-func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (*database, error) {
-	url, psql := cfg.Database.URL, ""
+// openDatabase connects to the configured database, or runs the embedded one, of which
+// psql is the line that opens it. Both are closed when the program ends.
+func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (st *store.Store, psql string, err error) {
+	url := cfg.Database.URL
 	if cfg.Database.Embedded() {
 		server, err := localpg.Start(ctx, localpg.Options{DataDir: cfg.Database.DataDir, Log: p.log})
 		if err != nil {
-			return nil, databaseError(err)
+			return nil, "", &exitError{exitDatabase, err}
 		}
 		p.onClose(server.Close)
 		url, psql = secret.New(server.URL()), server.PSQL()
 	}
-	st, err := store.Open(ctx, store.Options{URL: url, MaxConnections: cfg.Database.MaxConnections, HistoryKeep: cfg.History.Keep})
+	st, err = store.Open(ctx, store.Options{URL: url, MaxConnections: cfg.Database.MaxConnections, HistoryKeep: cfg.History.Keep})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	p.onClose(func(context.Context) error {
 		st.Close()
 		return nil
 	})
-	return &database{st, psql}, nil
+	return st, psql, nil
 }
 
 // embeddedMissing reports whether the database is the embedded one and has
@@ -91,7 +85,7 @@ func embeddedMissing(cfg *config.Config) bool {
 }
 
 // prepare brings the schema up to date, and removes personal data that is excluded.
-func (p *program) prepare(ctx context.Context, db *database, cfg *config.Config) error {
+func (p *program) prepare(ctx context.Context, db *store.Store, cfg *config.Config) error {
 	err := db.Ready(ctx)
 	if schema, ok := errors.AsType[*store.SchemaError](err); ok && schema.Obsolete && p.flags.demo {
 		p.log.Info("the database of an earlier demo is made anew")
@@ -118,8 +112,9 @@ func (p *program) prepare(ctx context.Context, db *database, cfg *config.Config)
 // simulated Polar, and what joins them.
 type env struct {
 	cfg    *config.Config
-	db     *database
-	demo   *demo // nil without --demo
+	db     *store.Store
+	psql   string // the line that opens it; "" unless it is the embedded one
+	demo   *demo  // nil without --demo
 	mirror *mirror.Mirror
 }
 
@@ -129,62 +124,52 @@ func (p *program) openMirror(ctx context.Context, quiet bool) (*env, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := p.openEnv(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return e, p.newMirror(e, nil, nil)
+	return p.openEnv(ctx, cfg, nil, nil)
 }
 
 // openEnv opens the database, with its schema brought up to date, and the demo's
-// Polar.
-func (p *program) openEnv(ctx context.Context, cfg *config.Config) (*env, error) {
+// Polar, and joins them. Observers may be nil.
+func (p *program) openEnv(ctx context.Context, cfg *config.Config, requests fetch.Observer, runs mirror.Observer) (*env, error) {
 	if p.flags.demo && p.terminal {
 		fmt.Fprintf(p.screen, "Starting the embedded database in %s ...\n", cfg.Database.DataDir)
 	}
-	db, err := p.openDatabase(ctx, cfg)
+	db, psql, err := p.openDatabase(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.prepare(ctx, db, cfg); err != nil {
-		return nil, databaseError(err)
+		return nil, &exitError{exitDatabase, err}
 	}
-	e := &env{cfg: cfg, db: db}
-	if !p.flags.demo {
-		return e, nil
-	}
-	// After the database, which wants to find its folder empty.
-	if e.demo, err = p.openDemo(cfg); err != nil {
-		return nil, err
-	}
-	return e, e.demo.writePast(ctx, db, cfg.Organizations)
-}
-
-// newMirror makes the mirror of the configured organizations. Observers may be nil.
-func (p *program) newMirror(e *env, requests fetch.Observer, runs mirror.Observer) (err error) {
-	organizations, err := p.organizations(e.cfg, requests)
-	if err != nil {
-		return err
-	}
-	source := e.cfg.Polar.BaseURL + " " + e.cfg.Polar.APIVersion
-	if e.demo != nil {
+	e := &env{cfg: cfg, db: db, psql: psql}
+	source := cfg.Polar.BaseURL + " " + cfg.Polar.APIVersion
+	if p.flags.demo { // after the database, which wants to find its folder empty
 		source = demoSource
+		if e.demo, err = p.openDemo(cfg); err != nil {
+			return nil, err
+		}
+		if err := e.demo.writePast(ctx, db, cfg.Organizations); err != nil {
+			return nil, err
+		}
+	}
+	organizations, err := p.organizations(cfg, requests)
+	if err != nil {
+		return nil, err
 	}
 	e.mirror, err = mirror.New(mirror.Options{
 		Organizations:     organizations,
-		Store:             e.db.Store,
+		Store:             db,
 		Log:               p.log,
 		Progress:          p.screen,
 		Observer:          runs,
 		Source:            source,
-		Concurrency:       e.cfg.Sync.Concurrency,
-		PagesInFlight:     e.cfg.Polar.Concurrency,
-		MaxDeleteFraction: e.cfg.Sync.MaxDeleteFraction,
+		Concurrency:       cfg.Sync.Concurrency,
+		PagesInFlight:     cfg.Polar.Concurrency,
+		MaxDeleteFraction: cfg.Sync.MaxDeleteFraction,
 		AcceptDeletions:   p.flags.acceptDeletions,
-		Exclude:           e.cfg.Privacy.Exclude,
+		Exclude:           cfg.Privacy.Exclude,
 		Walk:              p.flags.walk,
 	})
-	return err
+	return e, err
 }
 
 // organizations are the configured ones, each with a client. The clients share one
@@ -212,14 +197,10 @@ func (p *program) organizations(cfg *config.Config, observer fetch.Observer) ([]
 			return nil, err
 		}
 		list = append(list, mirror.Organization{
-			Name:   o.Name,
-			ID:     o.ID,
-			Client: client,
-			Filter: mirror.Filter{
-				CustomerIDs:         o.Filter.CustomerID,
-				ExternalCustomerIDs: o.Filter.ExternalCustomerID,
-				MeterIDs:            o.Filter.MeterID,
-			},
+			Name:     o.Name,
+			ID:       o.ID,
+			Client:   client,
+			Filter:   mirror.Filter(o.Filter),
 			Webhooks: !o.WebhookSecret.IsZero(),
 		})
 	}
@@ -239,12 +220,25 @@ func differencesAs(a, b string) json.Options {
 	}))
 }
 
-// printJSON prints the result of a command. Its lists are arrays, also if they are
-// empty.
-func printJSON(out io.Writer, v any, opts ...json.Options) error {
-	err := json.MarshalWrite(out, v, append(opts, jsontext.WithIndent("  "))...)
-	if err == nil {
-		_, err = fmt.Fprintln(out)
-	}
+// print prints the result of a command.
+func (p *program) print(text string) error {
+	_, err := io.WriteString(p.stdout, text)
 	return err
+}
+
+// printJSON prints it as JSON. Its lists are arrays, also if they are empty.
+func (p *program) printJSON(v any, opts ...json.Options) error {
+	text, err := json.Marshal(v, append(opts, jsontext.WithIndent("  "))...)
+	if err != nil {
+		return err
+	}
+	return p.print(string(text) + "\n")
+}
+
+// service is what the service is called by.
+func (p *program) service() string {
+	if p.flags.demo {
+		return "syncd --demo"
+	}
+	return "syncd"
 }

@@ -31,14 +31,6 @@ type exitError struct {
 func (e *exitError) Error() string { return fmt.Sprintf("exit code %d: %v", e.code, e.err) }
 func (e *exitError) Unwrap() error { return e.err }
 
-// databaseError makes err one of a database that cannot be used; nil stays nil.
-func databaseError(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &exitError{exitDatabase, err}
-}
-
 func exitCode(err error) int {
 	if err == nil {
 		return exitDone

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,30 +29,29 @@ func (p *program) getCommand() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.get(cmd.Context(), uuid.MustParse(args[0]))
-		},
+		RunE: p.get,
 	}
 	p.demoFlag(cmd, "from the demo's simulated Polar, whether or not syncd --demo is running")
 	return cmd
 }
 
-func (p *program) get(ctx context.Context, id uuid.UUID) error {
-	e, err := p.openMirror(ctx, true)
+func (p *program) get(cmd *cobra.Command, args []string) error {
+	id := uuid.MustParse(args[0])
+	e, err := p.openMirror(cmd.Context(), true)
 	if err != nil {
 		return err
 	}
-	found, err := e.mirror.Lookup(ctx, id)
+	found, err := e.mirror.Lookup(cmd.Context(), id)
 	if err != nil {
 		return err
 	}
 	if found.Polar == nil && found.Rejected == nil && found.Mirror == nil {
 		return fmt.Errorf("customer meter %s: neither Polar, with the configured tokens, nor the mirror has it", id)
 	}
-	return p.printLookup(found)
+	return p.print(lookupText(found))
 }
 
-func (p *program) printLookup(found *mirror.Lookup) error {
+func lookupText(found *mirror.Lookup) string {
 	var atPolar, mirrored []polar.Field
 	if found.Polar != nil {
 		atPolar = found.Polar.Fields()
@@ -87,11 +85,7 @@ func (p *program) printLookup(found *mirror.Lookup) error {
 		table.Add("deleted_at", "", moment(row.DeletedAt), "")
 		table.Add("out_of_scope_at", "", moment(row.OutOfScopeAt), "")
 	}
-	if err := table.Print(p.stdout); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(p.stdout, remark(found))
-	return err
+	return table.String() + remark(found) + "\n"
 }
 
 // remark says in a line what the table alone does not.

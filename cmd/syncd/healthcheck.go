@@ -1,18 +1,15 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"polarmirror/internal/config"
 	"polarmirror/internal/web"
 )
 
 func (p *program) healthcheckCommand() *cobra.Command {
-	var ready bool
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask the running service whether it is alive",
@@ -25,15 +22,13 @@ Exit codes: 0 it is, 1 it is not or gave no answer, 2 the configuration is wrong
 or has no address to ask at.`,
 		Example: "  syncd healthcheck\n  syncd healthcheck --ready --config /etc/syncd/config.yaml",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.healthcheck(cmd.Context(), ready)
-		},
+		RunE:    p.healthcheck,
 	}
-	cmd.Flags().BoolVar(&ready, "ready", false, "also ask whether the database is of use (/readyz)")
+	cmd.Flags().BoolVar(&p.flags.ready, "ready", false, "also ask whether the database is of use (/readyz)")
 	return cmd
 }
 
-func (p *program) healthcheck(ctx context.Context, ready bool) error {
+func (p *program) healthcheck(cmd *cobra.Command, _ []string) error {
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err
@@ -49,16 +44,15 @@ func (p *program) healthcheck(ctx context.Context, ready bool) error {
 		problem = setting + " leaves the port to chance (0): give it a number, so that health checks know where to ask"
 	}
 	if problem != "" {
-		return &config.Error{Problems: []config.Problem{{File: cfg.Source, Message: problem}}}
+		return &exitError{exitUsage, fmt.Errorf("%s: %s", cfg.Source, problem)}
 	}
 	path, is := web.AlivePath, "alive"
-	if ready {
+	if p.flags.ready {
 		path, is = web.ReadyPath, "ready"
 	}
-	url, err := web.AskHealth(ctx, listen, path, userAgent())
+	url, err := web.AskHealth(cmd.Context(), listen, path, userAgent())
 	if err != nil {
 		return fmt.Errorf("the service at %s is not %s: %w", url, is, err)
 	}
-	_, err = fmt.Fprintf(p.stdout, "The service at %s is %s.\n", url, is)
-	return err
+	return p.print(fmt.Sprintf("The service at %s is %s.\n", url, is))
 }

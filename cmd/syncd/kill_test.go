@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	killRequests = flag.Int64("kill.requests", 80, "requests until a backfill is killed, at most")
+	killRequests = flag.Int64("kill.requests", 100, "requests until a backfill is killed, at most")
 	killRows     = flag.Int("kill.rows", 7_000, "customer meters that it backfills")
 )
 
@@ -29,7 +29,7 @@ var (
 func TestBackfillKilledAtRandomMomentsEndsEqualToTheSource(t *testing.T) {
 	t.Parallel()
 	large(t)
-	f := newUnmigrated(t, *killRows*3/4, *killRows*3/20, *killRows/10)
+	f := newFixture(t, *killRows*3/4, *killRows*3/20, *killRows/10)
 	var served atomic.Int64
 	killAt := make(chan struct{}, 1)
 	var limit atomic.Int64

@@ -56,18 +56,17 @@ func (p *program) bars() bool { return p.terminal && !p.flags.noProgress }
 
 // announceStop says, once ctx has ended, that the end may take a moment.
 func (p *program) announceStop(ctx context.Context) {
-	said := make(chan struct{})
-	forget := context.AfterFunc(ctx, func() {
-		defer close(said)
-		if p.terminal {
-			fmt.Fprintln(p.screen, "stopping, press Ctrl-C again to abort")
-			return
+	p.background(func(closing context.Context) error {
+		select {
+		case <-ctx.Done():
+		case <-closing.Done():
 		}
-		p.log.Info("stopping")
-	})
-	p.onClose(func(context.Context) error {
-		if !forget() {
-			<-said
+		switch {
+		case ctx.Err() == nil: // it ends by itself
+		case p.terminal:
+			fmt.Fprintln(p.screen, "stopping, press Ctrl-C again to abort")
+		default:
+			p.log.Info("stopping")
 		}
 		return nil
 	})
@@ -80,23 +79,20 @@ func (p *program) showProgress(keep bool) {
 		p.screen.ShowBars(keep)
 		return
 	}
-	p.background(func(ctx context.Context) error {
-		logWalks(ctx, p.screen, p.log)
-		return nil
-	})
+	p.background(func(ctx context.Context) error { return logWalks(ctx, p.screen, p.log) })
 }
 
 // logEvery is how often a walk is logged where there are no bars.
 const logEvery = 10 * time.Second
 
-// logWalks logs now and then where each walk is.
-func logWalks(ctx context.Context, screen *console.Screen, log *zap.Logger) {
+// logWalks logs now and then where each walk is, until ctx ends.
+func logWalks(ctx context.Context, screen *console.Screen, log *zap.Logger) error {
 	ticker := time.NewTicker(logEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-ticker.C:
 		}
 		for _, w := range screen.Walks() {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"polarmirror/internal/console"
+	"polarmirror/internal/store"
 )
 
 func (p *program) migrateCommand() *cobra.Command {
@@ -33,13 +34,13 @@ func (p *program) migrateCommand() *cobra.Command {
 }
 
 // onDatabase makes a command of work on the database.
-func (p *program) onDatabase(work func(context.Context, *database) error) func(*cobra.Command, []string) error {
+func (p *program) onDatabase(work func(context.Context, *store.Store) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		cfg, err := p.begin(cmd.Context(), true)
 		if err != nil {
 			return err
 		}
-		db, err := p.openDatabase(cmd.Context(), cfg)
+		db, _, err := p.openDatabase(cmd.Context(), cfg)
 		if err != nil {
 			return err
 		}
@@ -47,29 +48,28 @@ func (p *program) onDatabase(work func(context.Context, *database) error) func(*
 	}
 }
 
-func (p *program) migrateUp(ctx context.Context, db *database) error {
+func (p *program) migrateUp(ctx context.Context, db *store.Store) error {
 	if err := db.Ready(ctx); err != nil {
-		return databaseError(err)
+		return &exitError{exitDatabase, err}
 	}
 	applied, err := db.Migrate(ctx)
 	if err != nil {
-		return databaseError(err)
+		return &exitError{exitDatabase, err}
 	}
 	text := "The schema is up to date: nothing to apply."
 	if applied > 0 {
 		text = fmt.Sprintf("Applied %d migrations: the schema is up to date.", applied)
 	}
-	_, err = fmt.Fprintln(p.stdout, text)
-	return err
+	return p.print(text + "\n")
 }
 
-func (p *program) migrateStatus(ctx context.Context, db *database) error {
+func (p *program) migrateStatus(ctx context.Context, db *store.Store) error {
 	if err := obsolete(ctx, db); err != nil {
 		return err
 	}
 	list, err := db.Migrations(ctx)
 	if err != nil {
-		return databaseError(err)
+		return &exitError{exitDatabase, err}
 	}
 	table := console.Table{Columns: []string{"version", "migration", "applied"}}
 	pending := 0
@@ -82,11 +82,9 @@ func (p *program) migrateStatus(ctx context.Context, db *database) error {
 		}
 		table.Add(m.Version, m.Name, applied)
 	}
-	if err := table.Print(p.stdout); err != nil {
-		return err
-	}
+	text := table.String()
 	if pending > 0 {
-		_, err = fmt.Fprintf(p.stdout, "%d pending: run syncd migrate up.\n", pending)
+		text += fmt.Sprintf("%d pending: run syncd migrate up.\n", pending)
 	}
-	return err
+	return p.print(text)
 }

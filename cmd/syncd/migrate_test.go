@@ -53,9 +53,6 @@ func TestMigrateUpAppliesWhatStatusCallsPending(t *testing.T) {
 	if strings.Contains(after.stdout, "pending") {
 		t.Errorf("still pending:\n%s", after.stdout)
 	}
-	if check := call(t, nil, "config", "check", "--config", f.config); strings.Contains(check.stdout, "pending") {
-		t.Errorf("pending to the doctor:\n%s", check.stdout)
-	}
 	again := call(t, nil, "migrate", "up", "--config", f.config)
 	assertContains(t, again.stdout, "nothing to apply")
 }
@@ -66,7 +63,7 @@ func TestTooNewSchemaIsExitCode3(t *testing.T) {
 	if _, err := f.db.Pool.Exec(t.Context(), `UPDATE polar.schema_compatibility SET oldest_migration = 9999`); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"--backfill", "", "migrate up"} {
+	for _, line := range []string{"", "migrate up"} {
 		r := call(t, nil, append(strings.Fields(line), "--config", f.config)...)
 		if r.code != exitDatabase {
 			t.Errorf("%s: exit code %d", line, r.code)

@@ -77,7 +77,8 @@ func (p *program) execute(ctx context.Context, args []string) error {
 	root.SetErr(p.screen)
 	command, err := root.ExecuteContextC(ctx)
 	if err != nil && !p.started {
-		return &exitError{exitUsage, fmt.Errorf("%s; see %s --help", strings.TrimSuffix(err.Error(), "."), command.CommandPath())}
+		said := strings.Replace(strings.TrimRight(err.Error(), ".\n"), "\n\nDid you mean this?\n\t", "; did you mean ", 1)
+		return &exitError{exitUsage, fmt.Errorf("%s; see %s --help", said, command.CommandPath())}
 	}
 	return err
 }

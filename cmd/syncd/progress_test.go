@@ -22,7 +22,7 @@ func TestLongWalkIsLoggedWithItsTimeLeft(t *testing.T) {
 		walks := console.NewScreen(io.Discard)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go logWalks(ctx, walks, zap.New(core))
+		go func() { _ = logWalks(ctx, walks, zap.New(core)) }() // nil: it was told to end
 		walks.Walking("acme", mirror.Position{Pages: 1, Rows: 100, Remaining: 900, Total: 1000, Left: -1})
 		time.Sleep(logEvery + time.Second)
 		walks.Walking("acme", mirror.Position{Pages: 2, Rows: 200, Remaining: 800, Total: 1000, Left: 90 * time.Second})

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -15,7 +13,6 @@ import (
 )
 
 func (p *program) refreshCommand() *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "refresh CUSTOMER...",
 		Short: "Read all customer meters of some customers again, and mirror them now",
@@ -37,16 +34,15 @@ Exit code 1 means that a customer is unknown, or that an organization failed.`,
 			return nil
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.refresh(cmd.Context(), args, asJSON)
-		},
+		RunE:              p.refresh,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
+	p.jsonFlag(cmd)
 	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, whether or not syncd --demo is running")
 	return cmd
 }
 
-func (p *program) refresh(ctx context.Context, customers []string, asJSON bool) error {
+func (p *program) refresh(cmd *cobra.Command, customers []string) error {
+	ctx := cmd.Context()
 	e, err := p.openMirror(ctx, true)
 	if err != nil {
 		return err
@@ -59,10 +55,10 @@ func (p *program) refresh(ctx context.Context, customers []string, asJSON bool) 
 	if errors.Is(failed, errInterrupted) {
 		return failed
 	}
-	if asJSON {
-		err = printJSON(p.stdout, reports, differencesAs("old", "new"))
+	if p.flags.json {
+		err = p.printJSON(reports, differencesAs("old", "new"))
 	} else {
-		err = printRefresh(p.stdout, reports)
+		err = p.print(refreshText(reports))
 	}
 	if err := errors.Join(failed, err); err != nil {
 		return err
@@ -84,14 +80,14 @@ func unknownCustomers(reports []mirror.Refreshed) error {
 	return errors.Join(errs...)
 }
 
-func printRefresh(out io.Writer, reports []mirror.Refreshed) error {
+func refreshText(reports []mirror.Refreshed) string {
 	table := console.Table{Columns: []string{"organization", "customer", "meter", "field", "old", "new"}}
-	changes, notes := 0, ""
+	notes := ""
 	note := func(format string, args ...any) { notes += fmt.Sprintf(format+"\n", args...) }
 	for i := range reports {
 		r := &reports[i]
 		for _, c := range r.Customers {
-			changes += addChanges(&table, r.Organization, &c)
+			addChanges(&table, r.Organization, &c)
 			switch {
 			case c.Listed == 0 && r.Filtered:
 				note("%s, customer %s: Polar lists no customer meters of it that the configured filter lets in; its rows in the mirror stay as they are.", r.Organization, c.Asked)
@@ -105,17 +101,11 @@ func printRefresh(out io.Writer, reports []mirror.Refreshed) error {
 			note("%s: %s rows could not be mirrored; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;", r.Organization, console.Count(r.Rejected))
 		}
 	}
-	if changes > 0 {
-		if err := table.Print(out); err != nil {
-			return err
-		}
-	}
-	_, err := io.WriteString(out, notes)
-	return err
+	return table.String() + notes
 }
 
-// addChanges adds a line for each field that changed, and returns how many there are.
-func addChanges(table *console.Table, organization string, c *mirror.RefreshedCustomer) (lines int) {
+// addChanges adds a line for each field that changed.
+func addChanges(table *console.Table, organization string, c *mirror.RefreshedCustomer) {
 	printed := map[string]bool{} // fields of the customer are in each of its customer meters
 	for _, change := range c.Changes {
 		for _, d := range change.Fields {
@@ -128,10 +118,8 @@ func addChanges(table *console.Table, organization string, c *mirror.RefreshedCu
 				printed[d.Field] = true
 			}
 			table.Add(organization, c.Asked, meter, d.Field, orDash(shorten(d.A)), orDash(shorten(d.B)))
-			lines++
 		}
 	}
-	return lines
 }
 
 func orDash(s string) string {

@@ -35,12 +35,9 @@ func TestRefreshPrintsWhatChangedAndNamesTheUnknown(t *testing.T) {
 	if r.code != exitDone || r.stdout != "globex, customer "+customer+": nothing changed.\n" {
 		t.Errorf("refreshed again: %+v", r)
 	}
-	if r := call(t, nil, "--config", f.config, "refresh", customer, "--organization", "acme"); r.code != exitFailed {
-		t.Errorf("exit code %d for a customer of another organization", r.code)
-	}
 	var runs int
-	if err := f.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM polar.sync_runs WHERE kind = 'refresh' AND status = 'succeeded'`).Scan(&runs); err != nil || runs != 5 {
-		t.Errorf("%d runs of kind refresh, want one for each organization asked, 5 (%v)", runs, err)
+	if err := f.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM polar.sync_runs WHERE kind = 'refresh' AND status = 'succeeded'`).Scan(&runs); err != nil || runs != 4 {
+		t.Errorf("%d runs of kind refresh, want one for each organization asked, 4 (%v)", runs, err)
 	}
 
 	// As JSON, whose shape is for scripts.
@@ -88,7 +85,10 @@ func TestRefreshPrintsWhatChangedAndNamesTheUnknown(t *testing.T) {
 	if c := report.Customers[0].Changes[0]; c.Kind != "changed" || c.Meter == "" || c.MeterID == "" || !slices.ContainsFunc(c.Fields, renamed) {
 		t.Errorf("change %+v", c)
 	}
-	r = call(t, nil, "--config", f.config, "--organization", "acme", "refresh", "--json", "nobody")
+	r = call(t, nil, "--config", f.config, "--organization", "acme", "refresh", "--json", customer)
+	if r.code != exitFailed {
+		t.Errorf("exit code %d for a customer of another organization", r.code)
+	}
 	for _, part := range []string{`"customers": []`, `"unknown": [`, `"rejected": 0`} {
 		assertContains(t, r.stdout, part)
 	}

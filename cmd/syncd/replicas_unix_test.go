@@ -27,7 +27,7 @@ import (
 
 // The long form: go test ./cmd/syncd -run Replicas -v -replicas.for=2m -replicas.tick=5s -replicas.kill=20s -replicas.organizations=60
 var (
-	replicasFor  = flag.Duration("replicas.for", 4*time.Second, "how long TestReplicas lets three replicas be killed")
+	replicasFor  = flag.Duration("replicas.for", 3*time.Second, "how long TestReplicas lets three replicas be killed")
 	replicasTick = flag.Duration("replicas.tick", time.Second, "time between their ticks, whole seconds")
 	replicasKill = flag.Duration("replicas.kill", time.Second, "time between kills")
 	replicasOrgs = flag.Int("replicas.organizations", 6, "organizations that they mirror")

@@ -23,6 +23,9 @@ type flags struct {
 	acceptDeletions bool
 	walk            bool
 	pprof           string
+
+	// Of single commands.
+	json, repair, offline, ready bool
 }
 
 const rootLong = `syncd mirrors the customer meters of Polar organizations into Postgres: every one
@@ -47,7 +50,6 @@ func (p *program) rootCommand() *cobra.Command {
 		Short:         "Mirror the customer meters of Polar organizations into Postgres",
 		Long:          rootLong,
 		Example:       rootExample,
-		Args:          unknownCommand,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,13 +65,17 @@ func (p *program) rootCommand() *cobra.Command {
 		},
 	}
 	p.addFlags(root)
-	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(p.statusCommand(), p.verifyCommand(), p.getCommand(), p.refreshCommand(), p.migrateCommand(), p.configCommand(),
 		p.healthcheckCommand(), p.versionCommand())
-	root.InitDefaultCompletionCmd()
-	if completion, _, err := root.Find([]string{"completion"}); err == nil {
-		group(completion, completion.Commands()...)
-		completion.Example = "  source <(syncd completion bash)"
+	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = func(_ *cobra.Command, args []string) error { // cobra calls it success to know no such command
+			_, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unknown command %q", strings.Join(args, " "))
+			}
+			return err
+		}
 	}
 	return root
 }
@@ -107,6 +113,11 @@ func (p *program) demoFlag(cmd *cobra.Command, what string) {
 	cmd.Flags().BoolVar(&p.flags.demo, "demo", false, what)
 }
 
+// jsonFlag lets a command print its result as JSON.
+func (p *program) jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&p.flags.json, "json", false, "an array of objects, one for each organization")
+}
+
 // completeOrganizations offers the configured names to the shell.
 func (p *program) completeOrganizations(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	cfg, err := p.loadConfig()
@@ -129,55 +140,16 @@ func (p *program) checkFlags(cmd *cobra.Command) error {
 	return nil
 }
 
-// unknownCommand refuses what stands where a command would, and guesses what was
-// meant.
-func unknownCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return fmt.Errorf("unknown command %.40q, did you mean %q?", args[0], near[0])
-	}
-	return fmt.Errorf("unknown command %.40q", args[0])
-}
-
 // group makes a command that only holds others.
 func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.AddCommand(commands...)
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return unknownCommand(cmd, args)
-		}
+	cmd.Args = cobra.MatchAll(cobra.NoArgs, func(*cobra.Command, []string) error {
 		var names []string
 		for _, c := range commands {
 			names = append(names, c.Name())
 		}
 		return fmt.Errorf("which one: %s?", strings.Join(names, " or "))
-	}
+	})
 	cmd.Run = func(*cobra.Command, []string) {} // without it, the arguments are not looked at
 	return cmd
-}
-
-// helpCommand is "syncd help COMMAND"; cobra's own prints usage for commands
-// that it does not know, and calls that success.
-func helpCommand(root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
-		Use:     "help [COMMAND]",
-		Short:   "Help about any command",
-		Example: "  syncd help config check",
-		Args: func(_ *cobra.Command, args []string) error {
-			if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
-				return fmt.Errorf("unknown command %.40q", strings.Join(args, " "))
-			}
-			return nil
-		},
-		RunE: func(_ *cobra.Command, args []string) error {
-			cmd, _, err := root.Find(args)
-			if err != nil {
-				return err
-			}
-			cmd.InitDefaultHelpFlag()
-			return cmd.Help()
-		},
-	}
 }

@@ -53,24 +53,21 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		return serving.Wait()
 	})
 
-	e, err := p.openEnv(ctx, cfg)
+	e, err := p.openEnv(ctx, cfg, observed, observed)
 	if err != nil {
 		return err
 	}
-	pulse := newPulse(cfg, e.db, observed.Beat, p.log)
 	p.showProgress(false)
-	if err := p.newMirror(e, observed, runObserver{observed, pulse}); err != nil {
-		return err
-	}
 	inbox := e.mirror.Inbox(mirror.InboxOptions{Observe: observed.WebhookProcessed})
+	version, _ := builtFrom()
 	page := web.NewPage(web.PageOptions{
-		Store:         e.db.Store,
+		Store:         e.db,
 		Organizations: pageOrganizations(cfg),
 		Incremental:   schedules.Incremental,
 		Full:          schedules.Full,
 		MaxLag:        cfg.HTTP.MaxLag,
 		Walk:          p.screen.Walk,
-		Version:       thisBuild().version,
+		Version:       version,
 		Log:           p.log,
 	})
 	p.onClose(func(context.Context) error {
@@ -84,15 +81,12 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		Metrics:  observed.Handler(),
 		Health:   web.NewHealth(e.db, configured(cfg), cfg.HTTP.MaxLag, p.log),
 	})
-	if !cfg.HeartbeatURL.IsZero() {
-		pulse.Begin(ctx)
-	}
 	if e.demo != nil {
 		if err := p.beginDemo(e, server); err != nil {
 			return err
 		}
-	} else if e.db.psql != "" {
-		p.log.Info("embedded database ready", zap.String("open_with", e.db.psql))
+	} else if e.psql != "" {
+		p.log.Info("embedded database ready", zap.String("open_with", e.psql))
 	}
 	p.log.Info("serving",
 		zap.Int("organizations", len(cfg.Organizations)),
@@ -104,10 +98,8 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		group.Go(func() error { return e.mirror.Serve(ctx, schedules) })
 		group.Go(func() error { return inbox.Serve(ctx) })
 		if !cfg.HeartbeatURL.IsZero() {
-			group.Go(func() error {
-				pulse.Run(ctx)
-				return nil
-			})
+			pulse := newPulse(cfg, e.db, observed.Beat, p.log)
+			group.Go(func() error { return pulse.Run(ctx) })
 		}
 		return group.Wait()
 	})
@@ -121,28 +113,15 @@ func schedulesOf(s config.Schedule) mirror.Schedules {
 }
 
 func newMetrics(cfg *config.Config, log *zap.Logger) *metrics.Metrics {
-	b := thisBuild()
+	version, commit := builtFrom()
 	return metrics.New(metrics.Options{
-		Version:       b.version,
-		Commit:        b.commit,
+		Version:       version,
+		Commit:        commit,
 		Go:            runtime.Version(),
 		Organizations: cfg.Names(),
 		MaxLag:        cfg.HTTP.MaxLag,
 		Log:           log,
 	})
-}
-
-// A runObserver counts what runs do, and wakes the heartbeat when one has succeeded.
-type runObserver struct {
-	*metrics.Metrics
-	pulse *heartbeat.Pulse
-}
-
-func (o runObserver) Ended(organization string, kind store.Kind, end mirror.End, elapsed time.Duration) {
-	o.Metrics.Ended(organization, kind, end, elapsed)
-	if end == mirror.Succeeded {
-		o.pulse.Wake()
-	}
 }
 
 // listen takes the configured addresses. The demo is content with any.
@@ -218,7 +197,7 @@ func configured(cfg *config.Config) []store.Organization {
 	return list
 }
 
-func newPulse(cfg *config.Config, db *database, sent func(ok bool), log *zap.Logger) *heartbeat.Pulse {
+func newPulse(cfg *config.Config, db *store.Store, sent func(ok bool), log *zap.Logger) *heartbeat.Pulse {
 	return heartbeat.New(heartbeat.Options{
 		URL:       cfg.HeartbeatURL,
 		UserAgent: userAgent(),
@@ -247,7 +226,7 @@ func (p *program) openProfiles(ctx context.Context) error {
 // beginDemo says what runs, and lets things happen at the simulated Polar, which
 // sends webhooks from now on.
 func (p *program) beginDemo(e *env, server *web.Server) error {
-	if err := e.introduce(p.stdout, server.URL()); err != nil {
+	if err := p.print(e.introduction(server.URL())); err != nil {
 		return err
 	}
 	sending := e.demo.sendWebhooks(e.cfg, cmp.Or(server.WebhookURL(), server.URL()))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +15,6 @@ import (
 )
 
 func (p *program) statusCommand() *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show how current the mirror of each organization is",
@@ -25,39 +23,31 @@ full run proved that it saw every row (walk: by overlapping pages, sweep: by ran
 last error, and when the schedules next ask for a run. It may be called while the service runs.`,
 		Example: "  syncd status\n  syncd status --json | jq '.[] | select(.lag_seconds > 300)'\n  syncd status --demo",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.status(cmd.Context(), asJSON)
-		},
+		RunE:    p.status,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
+	p.jsonFlag(cmd)
 	p.demoFlag(cmd, "of the demo's database")
 	return cmd
 }
 
-func (p *program) status(ctx context.Context, asJSON bool) error {
-	cfg, err := p.begin(ctx, true)
+func (p *program) status(cmd *cobra.Command, _ []string) error {
+	cfg, err := p.begin(cmd.Context(), true)
 	if err != nil {
 		return err
 	}
-	known, err := p.readStatus(ctx, cfg)
+	known, err := p.readStatus(cmd.Context(), cfg)
 	if err != nil {
 		return err
 	}
 	report := statusReport(cfg, p.flags.organizations, known, time.Now())
-	if asJSON {
-		return printJSON(p.stdout, report)
+	if p.flags.json {
+		return p.printJSON(report)
 	}
-	if err := printStatus(p.stdout, report); err != nil {
-		return err
-	}
+	text := statusText(report)
 	if len(known) == 0 {
-		start := "syncd"
-		if p.flags.demo {
-			start = "syncd --demo"
-		}
-		_, err = fmt.Fprintf(p.stdout, "Nothing has been mirrored yet: run %s, or %s --backfill.\n", start, start)
+		text += fmt.Sprintf("Nothing has been mirrored yet: run %[1]s, or %[1]s --backfill.\n", p.service())
 	}
-	return err
+	return p.print(text)
 }
 
 // readStatus returns what the database knows; nothing of a database that has no
@@ -66,7 +56,7 @@ func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.O
 	if embeddedMissing(cfg) {
 		return nil, nil
 	}
-	db, err := p.openDatabase(ctx, cfg)
+	db, _, err := p.openDatabase(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +69,7 @@ func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.O
 
 // obsolete returns an error if the schema is from before the first release: nothing
 // that it says of itself is true of this syncd's.
-func obsolete(ctx context.Context, db *database) error {
+func obsolete(ctx context.Context, db *store.Store) error {
 	if schema, ok := errors.AsType[*store.SchemaError](db.Ready(ctx)); ok && schema.Obsolete {
 		return schema
 	}
@@ -170,7 +160,7 @@ func nextRun(s config.Schedule, now time.Time) (at time.Time, kind string) {
 	return full, string(store.Full)
 }
 
-func printStatus(out io.Writer, report []organizationStatus) error {
+func statusText(report []organizationStatus) string {
 	table := console.Table{
 		Columns: []string{"organization", "rows", "last success", "lag", "proof", "last error", "next run"},
 		Right:   []string{"lag"},
@@ -210,7 +200,7 @@ func printStatus(out io.Writer, report []organizationStatus) error {
 		}
 		table.Add(o.Organization, o.Rows, success, lag, proof, failure, next)
 	}
-	return table.Print(out)
+	return table.String()
 }
 
 func timeOrNil(t time.Time) *time.Time { return orNil(t.UTC()) }

@@ -97,7 +97,7 @@ func TestHangUpStopsLikeSIGTERM(t *testing.T) {
 // database keeps the last words from being written.
 func TestServiceThatCannotSaveExits0AllTheSame(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, 3000)
+	f := newFixture(t, 30)
 	arrived, release := f.block(t)
 	t.Cleanup(release)
 	p := start(t, t.TempDir(), "--config", f.config)

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +19,6 @@ const maxShown = 50
 var errDifferent = errors.New("the mirror differs from Polar; syncd verify --repair mends what was found")
 
 func (p *program) verifyCommand() *cobra.Command {
-	var asJSON, repair bool
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Read every page again and compare it with the mirror",
@@ -35,18 +32,17 @@ schema is brought up to date first, as the service does.
 Exit code 1 means that a difference was found, also if --repair mended it.`,
 		Example: "  syncd verify\n  syncd verify --walk\n  syncd verify --organization acme --json\n  syncd verify --repair\n  syncd verify --demo",
 		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.verify(cmd.Context(), asJSON, repair)
-		},
+		RunE:    p.verify,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "an array of objects, one for each organization")
-	cmd.Flags().BoolVar(&repair, "repair", false, "then mend what was found, row by row as Polar answers")
+	p.jsonFlag(cmd)
+	cmd.Flags().BoolVar(&p.flags.repair, "repair", false, "then mend what was found, row by row as Polar answers")
 	cmd.Flags().BoolVar(&p.flags.walk, "walk", false, "prove by overlapping pages, whatever the size")
 	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, whether or not syncd --demo is running")
 	return cmd
 }
 
-func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
+func (p *program) verify(cmd *cobra.Command, _ []string) error {
+	ctx, repair := cmd.Context(), p.flags.repair
 	e, err := p.openMirror(ctx, true)
 	if err != nil {
 		return err
@@ -61,10 +57,10 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 		return failed
 	}
 	p.screen.Close()
-	if asJSON {
-		err = printVerifyJSON(p.stdout, reports)
+	if p.flags.json {
+		err = p.printJSON(verifyReports(reports), differencesAs("polar", "mirror"))
 	} else {
-		err = printVerify(p.stdout, reports)
+		err = p.print(verifyText(reports))
 	}
 	if err := errors.Join(failed, err); err != nil {
 		return err
@@ -88,10 +84,7 @@ func (p *program) verify(ctx context.Context, asJSON, repair bool) error {
 	}
 }
 
-func printVerify(out io.Writer, reports []mirror.Report) error {
-	if len(reports) == 0 {
-		return nil
-	}
+func verifyText(reports []mirror.Report) string {
 	table := console.Table{Columns: []string{"organization", "rows", "missing", "extra", "different", "changed since", "rejected", "repaired", "requests", "duration", "result"}}
 	for i := range reports {
 		r := &reports[i]
@@ -101,15 +94,11 @@ func printVerify(out io.Writer, reports []mirror.Report) error {
 		}
 		table.Add(r.Organization, r.Rows, kinds[mirror.Missing], kinds[mirror.Extra], kinds[mirror.Different], r.Behind, r.Rejected, r.Repaired, r.Requests, r.Elapsed, result)
 	}
-	if err := table.Print(out); err != nil {
-		return err
-	}
+	text := table.String()
 	for i := range reports {
-		if err := printFindings(out, &reports[i]); err != nil {
-			return err
-		}
+		text += findingsText(&reports[i])
 	}
-	return nil
+	return text
 }
 
 func countFindings(r *mirror.Report) map[mirror.FindingKind]int {
@@ -120,10 +109,10 @@ func countFindings(r *mirror.Report) map[mirror.FindingKind]int {
 	return counts
 }
 
-// printFindings names the rows: a line for each field that differs.
-func printFindings(out io.Writer, r *mirror.Report) error {
+// findingsText names the rows: a line for each field that differs.
+func findingsText(r *mirror.Report) string {
 	if r.Equal() {
-		return nil
+		return ""
 	}
 	table := console.Table{Columns: []string{"customer meter", "finding", "field", "Polar", "mirror"}}
 	for _, f := range r.Findings[:min(len(r.Findings), maxShown)] {
@@ -134,24 +123,17 @@ func printFindings(out io.Writer, r *mirror.Report) error {
 			table.Add(f.ID, f.Kind, d.Field, shorten(d.A), shorten(d.B))
 		}
 	}
-	if _, err := fmt.Fprintf(out, "\n%s:\n", r.Organization); err != nil {
-		return err
-	}
-	if err := table.Print(out); err != nil {
-		return err
-	}
-	notes := ""
+	text := fmt.Sprintf("\n%s:\n%s", r.Organization, &table)
 	if more := len(r.Findings) - maxShown; more > 0 {
-		notes += fmt.Sprintf("and %s more (--json has them)\n", console.Count(int64(more)))
+		text += fmt.Sprintf("and %s more (--json has them)\n", console.Count(int64(more)))
 	}
 	if r.Unread > 0 {
-		notes += fmt.Sprintf("and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread)))
+		text += fmt.Sprintf("and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread)))
 	}
 	if countFindings(r)[mirror.Extra] > 0 {
-		notes += "Extra rows are gone from Polar; the next full run marks those deleted that it first saw over ten minutes ago.\n"
+		text += "Extra rows are gone from Polar; the next full run marks those deleted that it first saw over ten minutes ago.\n"
 	}
-	_, err := io.WriteString(out, notes)
-	return err
+	return text
 }
 
 // shorten keeps a cell of a table readable.
@@ -171,7 +153,7 @@ type verifyReport struct {
 	Seconds float64       `json:"seconds"`
 }
 
-func printVerifyJSON(out io.Writer, reports []mirror.Report) error {
+func verifyReports(reports []mirror.Report) []verifyReport {
 	list := make([]verifyReport, len(reports))
 	for i := range reports {
 		r := &reports[i]
@@ -180,5 +162,5 @@ func printVerifyJSON(out io.Writer, reports []mirror.Report) error {
 			list[i].Method = &r.Method
 		}
 	}
-	return printJSON(out, list, differencesAs("polar", "mirror"))
+	return list
 }

@@ -14,28 +14,26 @@ import (
 // the Dockerfile. Nothing writes them at run time.
 var linkedVersion, linkedCommit string
 
-// A build says what this binary was made from.
-type build struct {
-	version string // the module's, marked if the checkout held more than the commit; (devel) if it is not known
-	commit  string // "" if the build did not record it
-}
-
-func thisBuild() build {
-	b := build{linkedVersion, linkedCommit}
+// builtFrom says what this binary was made from: the module's version, marked if the
+// checkout held more than the commit, and the commit, "" if the build did not record it.
+func builtFrom() (version, commit string) {
+	version, commit = linkedVersion, linkedCommit
 	if info, ok := debug.ReadBuildInfo(); ok {
-		b.version = cmp.Or(b.version, info.Main.Version)
+		version = cmp.Or(version, info.Main.Version)
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
-				b.commit = cmp.Or(b.commit, s.Value)
+				commit = cmp.Or(commit, s.Value)
 			}
 		}
 	}
-	b.version = cmp.Or(b.version, "(devel)")
-	return b
+	return cmp.Or(version, "(devel)"), commit
 }
 
 // userAgent is how syncd calls itself at Polar.
-func userAgent() string { return "syncd/" + thisBuild().version }
+func userAgent() string {
+	version, _ := builtFrom()
+	return "syncd/" + version
+}
 
 func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -44,9 +42,8 @@ func (p *program) versionCommand() *cobra.Command {
 		Example: "  syncd version",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			b := thisBuild()
-			_, err := fmt.Fprintf(p.stdout, "syncd %s\ncommit %s\n%s %s/%s\n", b.version, cmp.Or(b.commit, "unknown"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			version, commit := builtFrom()
+			return p.print(fmt.Sprintf("syncd %s\ncommit %s\n%s %s/%s\n", version, cmp.Or(commit, "unknown"), runtime.Version(), runtime.GOOS, runtime.GOARCH))
 		},
 	}
 }

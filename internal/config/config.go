@@ -58,8 +58,6 @@ type Config struct {
 	HTTP          HTTP           `yaml:"http"`
 	HeartbeatURL  secret.Secret  `yaml:"heartbeat_url" rule:"web_url"` // zero = none; secret, since its path is the key to the watchdog
 	Log           Log            `yaml:"log"`
-
-	exposed []string // what Load found readable by everyone, as warnings
 }
 
 // Polar says how to talk to Polar's API.
@@ -93,9 +91,9 @@ type Organization struct {
 // A Filter restricts the mirror to customer meters that match one value of every
 // non-empty list. Its zero value restricts nothing.
 type Filter struct {
-	CustomerID         []uuid.UUID `yaml:"customer_id"`
-	ExternalCustomerID []string    `yaml:"external_customer_id" rule:"external_id"`
-	MeterID            []uuid.UUID `yaml:"meter_id"`
+	CustomerIDs         []uuid.UUID `yaml:"customer_id"`
+	ExternalCustomerIDs []string    `yaml:"external_customer_id" rule:"external_id"`
+	MeterIDs            []uuid.UUID `yaml:"meter_id"`
 }
 
 // Database says where the mirror lives.

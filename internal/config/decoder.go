@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -17,8 +19,6 @@ import (
 type decoder struct {
 	source
 	at       map[string]position // where each path was given
-	literal  bool                // a secret stands in the file itself
-	exposed  []string
 	problems []Problem
 }
 
@@ -51,14 +51,6 @@ func (d *decoder) report(at position, path, format string, args ...any) {
 func (d *decoder) given(path string) bool {
 	_, ok := d.at[path]
 	return ok
-}
-
-// firstGiven returns the first of paths that was given, else the last.
-func (d *decoder) firstGiven(paths ...string) string {
-	if i := slices.IndexFunc(paths, d.given); i >= 0 {
-		return paths[i]
-	}
-	return paths[len(paths)-1]
 }
 
 // faulty reports whether there is a problem about path, or below it.
@@ -122,7 +114,7 @@ func (d *decoder) section(v value, into reflect.Value) {
 	case *ast.MappingValueNode:
 		pairs = []*ast.MappingValueNode{n}
 	default:
-		d.report(v.at, v.path, "want keys and values, found %s", kindOf(v.node))
+		d.report(v.at, v.path, "want keys and values")
 		return
 	}
 	keys := keysOf(into.Type())
@@ -139,7 +131,11 @@ func (d *decoder) section(v value, into reflect.Value) {
 		first, again := seen[name]
 		switch {
 		case !known:
-			d.report(at, v.path, "%s", unknown(v.path, name, keys))
+			if keyShape.MatchString(name) {
+				d.report(at, v.path, "unknown key %s; known here: %s", name, strings.Join(slices.Sorted(maps.Keys(keys)), ", "))
+			} else {
+				d.report(at, v.path, `this is not a known key; is the space behind a ":" missing?`)
+			}
 			continue
 		case again:
 			d.report(at, v.path, "key %s is given twice, first in line %d; keep one", name, first.line)
@@ -175,42 +171,9 @@ func keysOf(t reflect.Type) map[string]key {
 	return keys
 }
 
-// homes collects under which sections the keys of t and below are at home.
-func homes(t reflect.Type, path string, into map[string][]string) {
-	for name, key := range keysOf(t) {
-		into[name] = append(into[name], path)
-		below := t.Field(key.index).Type
-		if below.Kind() == reflect.Slice {
-			below = below.Elem()
-		}
-		if isSection(below) {
-			homes(below, strings.TrimPrefix(path+"."+name, "."), into)
-		}
-	}
-}
-
 // keyShape is what may be repeated in an error: any key of ours, any typing
 // error in one, but no token or secret, which are longer.
 var keyShape = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,25}$`)
-
-// unknown words the complaint about a key, with the cure.
-func unknown(section, name string, known map[string]key) string {
-	if !keyShape.MatchString(name) {
-		return `this is not a known key; is the space behind a ":" missing?`
-	}
-	all := map[string][]string{}
-	homes(reflect.TypeFor[Config](), "", all)
-	switch home := slices.Sorted(slices.Values(all[name])); {
-	case section == "database" && (name == "user" || name == "password"):
-		return fmt.Sprintf("unknown key %s; it is part of database.url", name)
-	case len(home) == 0:
-		return fmt.Sprintf("unknown key %s; known here: %s", name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
-	case home[0] == "":
-		return fmt.Sprintf("unknown key %s; it belongs at the left margin", name)
-	default:
-		return fmt.Sprintf("unknown key %s; it belongs under %s", name, strings.Join(home, " or "))
-	}
-}
 
 // list decodes a sequence.
 func (d *decoder) list(v value, into reflect.Value) {
@@ -219,7 +182,7 @@ func (d *decoder) list(v value, into reflect.Value) {
 		switch v.node.(type) {
 		case nil, *ast.NullNode:
 		default:
-			d.report(v.at, v.path, "want a list, found %s; write each element in a line of its own behind \"- \", or all as [a, b]", kindOf(v.node))
+			d.report(v.at, v.path, "want a list; write each element in a line of its own behind \"- \", or all as [a, b]")
 		}
 		return
 	}
@@ -253,7 +216,7 @@ func (d *decoder) scalar(v value, into reflect.Value) {
 	case ast.ScalarNode:
 		text = n.GetToken().Value
 	default:
-		d.report(v.at, v.path, "want a single value, found %s", kindOf(v.node))
+		d.report(v.at, v.path, "want a single value")
 		return
 	}
 	if err != nil {
@@ -267,4 +230,39 @@ func (d *decoder) scalar(v value, into reflect.Value) {
 		}
 		d.report(v.at, v.path, "%v%s", err, origin)
 	}
+}
+
+// reference is one to a variable, by a name that every shell can set, with or
+// without a default; a literal ${; or a mistake, of which it matches ${ alone.
+var reference = regexp.MustCompile(`\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\})?`)
+
+// errReference is the answer to anything behind "${" that is none of the forms
+// in the package comment. It repeats nothing of the text, which may be half a
+// secret.
+var errReference = errors.New("a reference to the environment is written ${NAME} or ${NAME:-default}, and a literal ${ is written $${")
+
+// expand replaces the references in text, in one pass from left to right, and
+// returns the names it read. Its errors name variables but show no value.
+func expand(text string, lookup func(string) (string, bool)) (expanded string, names []string, err error) {
+	expanded = reference.ReplaceAllStringFunc(text, func(match string) string {
+		if match == "$${" {
+			return "${"
+		}
+		parts := reference.FindStringSubmatch(match)
+		name, hasFallback, fallback := parts[1], parts[2] != "", parts[3]
+		if name == "" || strings.Contains(fallback, "${") {
+			err = cmp.Or(err, errReference)
+			return ""
+		}
+		names = append(names, name)
+		value, set := lookup(name)
+		switch {
+		case hasFallback && value == "":
+			return fallback
+		case !set:
+			err = cmp.Or(err, fmt.Errorf("environment variable %s is not set; set it, or write ${%s:-default}", name, name))
+		}
+		return value
+	})
+	return expanded, names, err
 }

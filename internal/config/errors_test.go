@@ -20,13 +20,13 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"typing error in a key", "polar: {concurency: 8}", "5:9: polar: unknown key concurency; known here: api_version, base_url, concurrency, requests_per_minute, retry, timeout"},
 		{"typing error in a section", "polr:\n  timeout: 1s", "5:1: unknown key polr; known here: database, heartbeat_url, history, http, log, organizations, polar, privacy, schedule, sync"},
 		{"dashes for underscores", "polar:\n  base-url: x", "6:3: polar: unknown key base-url; known here: api_version, base_url"},
-		{"key of another section", "polar:\n  max_connections: 3", "6:3: polar: unknown key max_connections; it belongs under database"},
+		{"key of another section", "polar:\n  max_connections: 3", "6:3: polar: unknown key max_connections; known here: api_version"},
 		{"key in question-mark form", "? log\n: {}", "5:1: merge keys (<<) and keys behind a question mark are not supported"},
 		{"merge key", "<<: {log: {}}", "5:1: merge keys (<<) and keys behind a question mark are not supported"},
 		{"duplicate key", "polar:\n  timeout: 1s\n  timeout: 2s", "7:3: polar: key timeout is given twice, first in line 6"},
 		{"duplicate section", "log: {level: info}\nlog: {level: debug}", "6:1: key log is given twice, first in line 5"},
-		{"list for a scalar", "polar:\n  timeout: [1s]", "6:12: polar.timeout: want a single value, found a list"},
-		{"scalar for a section", "polar: 3", "5:8: polar: want keys and values, found a single value"},
+		{"list for a scalar", "polar:\n  timeout: [1s]", "6:12: polar.timeout: want a single value"},
+		{"scalar for a section", "polar: 3", "5:8: polar: want keys and values"},
 		{"no value", "polar:\n  timeout:", "6:3: polar.timeout: has no value"},
 		{"tag", "log: {level: !x info}", "5:14: log.level: YAML's anchors (&), aliases (*) and tags (!) are not supported"},
 		{"anchor", "polar: {timeout: &t 7s}", "5:18: polar.timeout: YAML's anchors"},
@@ -51,7 +51,7 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"negative duration", "history: {keep: -1h}", "5:17: history.keep: want a duration that is not negative"},
 		{"shrinking back-off", "polar: {retry: {exponent: 0.5}}", "5:27: polar.retry.exponent: want a number from 1 to 100"},
 		{"exponent that is none", "polar: {retry: {exponent: .nan}}", "5:27: polar.retry.exponent: want a number from 1 to 100"},
-		{"intervals swapped", "polar: {retry: {initial_interval: 2m}}", "5:35: polar.retry.initial_interval: max_interval, 1m0s, is below initial_interval, 2m0s"},
+		{"intervals swapped", "polar: {retry: {initial_interval: 2m}}", "5:16: polar.retry: max_interval, 1m0s, is below initial_interval, 2m0s"},
 		{"unknown field of a customer", "privacy: {exclude: [email, external_id]}", "5:28: privacy.exclude[1]: want one of email, name, billing_name, billing_address, tax_id, avatar_url, metadata"},
 		{"yes for true", "schedule: {run_on_start: yes}", "5:26: schedule.run_on_start: want true or false"},
 		{"fraction above one", "sync: {max_delete_fraction: 20}", "5:29: sync.max_delete_fraction: want a number from 0 to 1"},
@@ -66,7 +66,7 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"own time zone", "schedule: {full: TZ=UTC}", "5:18: schedule.full: has a time zone of its own; set schedule.timezone"},
 		{"too often", "schedule: {full: \"@every 1ms\"}", "5:18: schedule.full: want whole seconds"},
 		{"no such zone", "schedule: {timezone: Mars/Base}", "5:22: schedule.timezone: no such time zone"},
-		{"local zone", "schedule: {timezone: Local}", "5:22: schedule.timezone: want the name of a time zone"},
+		{"local zone", "schedule: {timezone: Local}", "5:22: schedule.timezone: no such time zone"},
 		{"listen without port", "http: {listen: localhost}", "5:16: http.listen: want host:port"},
 		{"port out of range", "http:\n  webhook_listen: 127.0.0.1:99999", "6:19: http.webhook_listen: want host:port"},
 		{"same address twice", "http:\n  webhook_listen: 127.0.0.1:8080", "6:19: http.webhook_listen: is the same address as http.listen"},
@@ -78,11 +78,11 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"token and file", "http:\n  token: ${TOKEN}\n  token_file: token", "7:15: http: has both token and token_file; keep one"},
 		{"password and file", "http: {user: me, password_file: token, password: \"${TOKEN}\"}", "5:33: http: has both password and password_file; keep one"},
 		{"user alone", "http: {user: me}", "5:14: http.user: has no password; add http.password"},
-		{"password alone", "http: {password_file: token}", "5:23: http.password_file: has no user; add http.user"},
+		{"password alone", "http: {password_file: token}", "5:7: http.password: has no user; add http.user"},
 		{"user with a colon", "http: {user: \"a:b\", password: \"${TOKEN}\"}", "5:14: http.user: want a user's name without"},
 		{"address as a host", "http: {hosts: [\"https://syncd.example.com\"]}", "5:16: http.hosts[0]: want a host's name without scheme and port"},
 		{"host with a port", "http: {hosts: [\"syncd.example.com:8080\"]}", "5:16: http.hosts[0]: want a host's name without scheme and port"},
-		{"password of the database", "database: {password: x}", "5:12: database: unknown key password; it is part of database.url"},
+		{"password of the database", "database: {password: x}", "5:12: database: unknown key password; known here: data_dir, max_connections, url"},
 		{"no lag", "http: {max_lag: 0}", "5:17: http.max_lag: want a duration above zero"},
 		{"heartbeat by ftp", "heartbeat_url: ftp://example.com", "5:16: heartbeat_url: want an address that begins with https://"},
 		{"level", "log: {level: loud}", "5:14: log.level: want debug, info, warn or error"},
@@ -95,11 +95,11 @@ func TestProblemPointsAtItsPlace(t *testing.T) {
 		{"no connection string", "database:\n  url: " + canary, "6:8: database.url: not a connection string"},
 		{"empty folder", "database: {data_dir: \"\"}", "5:22: database.data_dir: want a text of one line"},
 		{"second document", "---\nlog: {}", "6:1: the file holds a second YAML document"},
-		{"tab", "polar:\n\ttimeout: 1s", "6:1: invalid YAML: found character '\t' that cannot start any token; indent with spaces"},
-		{"unquoted cron", "schedule:\n  full: * * * * *", "6:17: invalid YAML: undefined alias name; put the value in quotes"},
-		{"unquoted descriptor", "schedule:\n  full: @hourly", "6:9: invalid YAML: '@' is a reserved character; put the value in quotes"},
-		{"unquoted reference in braces", "polar: {base_url: ${X}}", "5:20: invalid YAML: ',' or '}' must be specified; inside { } and [ ]"},
-		{"open quote", "log: {level: \"info}", "5:14: invalid YAML: could not find end character of double-quoted text; look at"},
+		{"tab", "polar:\n\ttimeout: 1s", "6:1: invalid YAML: found character '\t' that cannot start any token; here or in the line above, indent with spaces"},
+		{"unquoted cron", "schedule:\n  full: * * * * *", "6:17: invalid YAML: undefined alias name; here or"},
+		{"unquoted descriptor", "schedule:\n  full: @hourly", "6:9: invalid YAML: '@' is a reserved character; here or"},
+		{"unquoted reference in braces", "polar: {base_url: ${X}}", "5:20: invalid YAML: ',' or '}' must be specified; here or"},
+		{"open quote", "log: {level: \"info}", "5:14: invalid YAML: could not find end character of double-quoted text; here or"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,7 +122,7 @@ func TestProblemOfAnOrganizationPointsAtIt(t *testing.T) {
 	}{
 		{"empty file", "", []string{"1:1: organizations: want at least one"}},
 		{"comments alone", "# later\n", []string{"1:1: organizations: want at least one"}},
-		{"no list", "organizations: {}\n", []string{"1:16: organizations: want a list, found keys and values"}},
+		{"no list", "organizations: {}\n", []string{"1:16: organizations: want a list; write"}},
 		{"empty list", "log: {}\norganizations: []\n", []string{"2:16: organizations: want at least one"}},
 		{"empty element", minimal + "  -\n", []string{
 			"5:3: organizations[1]: has no name", "5:3: organizations[1]: has no id", "5:3: organizations[1]: has no access token",
@@ -140,12 +140,12 @@ func TestProblemOfAnOrganizationPointsAtIt(t *testing.T) {
 			"4:19: organizations[0].access_token: is empty (the value comes from the environment variable EMPTY)",
 		}},
 		{"broken token", strings.Replace(minimal, "${TOKEN}", "'${TOKEN} x'", 1), []string{"4:19: organizations[0].access_token: it contains a space"}},
-		{"missing colon space", strings.Replace(minimal, "access_token: ${TOKEN}", "access_token:"+canary, 1), []string{"4:5: invalid YAML: non-map value is specified; is the space behind"}},
+		{"missing colon space", strings.Replace(minimal, "access_token: ${TOKEN}", "access_token:"+canary, 1), []string{"4:5: invalid YAML: non-map value is specified; here or"}},
 		{"both tokens", minimal + "    access_token_file: token\n", []string{"5:24: organizations[0]: has both access_token and access_token_file; keep one"}},
 		{"both webhook secrets", minimal + "    webhook_secret_file: token\n    webhook_secret: x\n", []string{"5:26: organizations[0]: has both webhook_secret and webhook_secret_file"}},
 		{"filter", minimal + "    filter: {customer_id: [1], meter_id: x, external_customer_id: [\"\"], metr_id: []}\n", []string{
 			"5:28: organizations[0].filter.customer_id[0]: want an id",
-			"5:42: organizations[0].filter.meter_id: want a list, found a single value",
+			"5:42: organizations[0].filter.meter_id: want a list",
 			"5:68: organizations[0].filter.external_customer_id[0]: want a customer's id",
 			"5:73: organizations[0].filter: unknown key metr_id; known here: customer_id, external_customer_id, meter_id",
 		}},
@@ -184,15 +184,25 @@ func TestProblemOfAnOrganizationPointsAtIt(t *testing.T) {
 
 func TestProblemsOfTheFileItselfNameIt(t *testing.T) {
 	t.Parallel()
-	huge := newEnv(minimal + "# " + strings.Repeat("x", maxFile))
 	latin := newEnv(minimal + "# \xe9\n")
 	folder := newEnv("")
 	folder.files["config.yaml"] = &fstest.MapFile{Mode: fs.ModeDir}
-	for name, w := range map[string]env{"longer than": huge, "not UTF-8": latin, "read the configuration": folder} {
+	for name, w := range map[string]env{"not UTF-8": latin, "read the configuration": folder} {
 		got := problemsOf(t, w)
 		if len(got) != 1 || !strings.HasPrefix(got[0], "config.yaml: ") || !strings.Contains(got[0], name) {
 			t.Errorf("got %q, want one problem of config.yaml with %q", got, name)
 		}
+	}
+}
+
+func TestFileThatIsTooLongIsNotRead(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "syncd.yaml")
+	if err := os.WriteFile(path, []byte(minimal+"# "+strings.Repeat("x", maxFile)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path, os.LookupEnv); err == nil || !strings.Contains(err.Error(), "longer than") {
+		t.Errorf("got %v", err)
 	}
 }
 

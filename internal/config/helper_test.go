@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"io/fs"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -52,7 +51,6 @@ func (w env) load() (*Config, error) {
 	return source{
 		lookupEnv: func(name string) (string, bool) { text, ok := w.env[name]; return text, ok },
 		readFile:  w.files.ReadFile,
-		stat:      func(name string) (fs.FileInfo, error) { return w.files.Stat(name) },
 	}.load()
 }
 
@@ -101,7 +99,7 @@ func defaults() *Config {
 
 // diff compares configurations, secrets by their text.
 func diff(want, got *Config) string {
-	return cmp.Diff(want, got, cmp.AllowUnexported(Config{}), cmp.Comparer(sameZone))
+	return cmp.Diff(want, got, cmp.Comparer(sameZone))
 }
 
 func sameZone(a, b *time.Location) bool { return a.String() == b.String() }

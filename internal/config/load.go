@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,7 +24,6 @@ type source struct {
 	path      string
 	lookupEnv func(string) (string, bool)
 	readFile  func(string) ([]byte, error)
-	stat      func(string) (fs.FileInfo, error)
 }
 
 // Load reads the configuration: the file at path, or, where none was asked for and
@@ -35,7 +33,7 @@ type source struct {
 // file, POLAR_ACCESS_TOKEN is the one organization, "default", with the id from
 // POLAR_ORGANIZATION_ID or none; POLAR_SERVER is production or sandbox.
 func Load(path string, lookupEnv func(string) (string, bool)) (*Config, error) {
-	return source{path, lookupEnv, readFile, os.Stat}.load()
+	return source{path, lookupEnv, readFile}.load()
 }
 
 func (s source) load() (*Config, error) {
@@ -43,8 +41,6 @@ func (s source) load() (*Config, error) {
 	s.path = cmp.Or(s.path, DefaultPath)
 	text, err := s.readFile(s.path)
 	switch {
-	case err == nil && len(text) > maxFile:
-		return nil, complain(s.path, "%v", errTooLong)
 	case err == nil:
 		return s.fromFile(text)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -53,12 +49,6 @@ func (s source) load() (*Config, error) {
 		return nil, complain(s.path, "there is no such file; copy config.example.yaml there, or leave --config out")
 	}
 	return s.fromEnvironment()
-}
-
-// readable reports whether everyone on the machine can read a file.
-func (s source) readable(name string) bool {
-	info, err := s.stat(name)
-	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0
 }
 
 func (s source) fromFile(text []byte) (*Config, error) {
@@ -78,10 +68,6 @@ func (s source) fromFile(text []byte) (*Config, error) {
 	}
 	if err := errorOf(d.problems); err != nil {
 		return nil, err
-	}
-	c.exposed = d.exposed
-	if d.literal && s.readable(s.path) {
-		c.exposed = append(c.exposed, s.path+" holds secrets and everyone on this machine can read it; run chmod o-r on it, or keep them in the environment")
 	}
 	return c, nil
 }
@@ -111,27 +97,18 @@ func (s source) fromEnvironment() (*Config, error) {
 		check("POLAR_ORGANIZATION_ID", err)
 		org.ID = parsed
 	}
-	check("POLAR_SERVER", c.Polar.choose(get("POLAR_SERVER")))
+	switch get("POLAR_SERVER") {
+	case "", "production":
+	case "sandbox": // allows a fifth of what production does, so the mirror's share shrinks with it
+		c.Polar.BaseURL, c.Polar.RequestsPerMinute = SandboxURL, 60
+	default:
+		check("POLAR_SERVER", errors.New("want production or sandbox"))
+	}
 	c.Organizations = []Organization{org}
 	if err := errorOf(problems); err != nil {
 		return nil, err
 	}
 	return c, nil
-}
-
-// choose sets the server by its name. The sandbox allows a fifth of what
-// production does, so the mirror's share shrinks with it.
-func (p *Polar) choose(server string) error {
-	switch server {
-	case "", "production":
-		p.BaseURL = ProductionURL
-	case "sandbox":
-		p.BaseURL = SandboxURL
-		p.RequestsPerMinute = 60
-	default:
-		return errors.New("want production or sandbox")
-	}
-	return nil
 }
 
 func (s source) databaseFromEnvironment(c *Config) []Problem {

@@ -70,7 +70,7 @@ log: {level: warn, format: console}
 			Retry: Retry{InitialInterval: time.Second, MaxInterval: 2 * time.Second, Exponent: 2, MaxElapsedTime: 3 * time.Second}},
 		Organizations: []Organization{
 			{Name: "acme", ID: acme, AccessToken: Credential{File: "token"}, WebhookSecret: inline("hush hush"),
-				Filter: Filter{CustomerID: []uuid.UUID{beta}, ExternalCustomerID: []string{"42", "é"}, MeterID: []uuid.UUID{acme, beta}}},
+				Filter: Filter{CustomerIDs: []uuid.UUID{beta}, ExternalCustomerIDs: []string{"42", "é"}, MeterIDs: []uuid.UUID{acme, beta}}},
 			{Name: "b.e-t_a", ID: beta, AccessToken: inline("abc"), WebhookSecret: Credential{File: "token"}},
 		},
 		Database: Database{URL: secret.New("host=/run/pg dbname=polar"), DataDir: "/var/lib/syncd", MaxConnections: 21},
@@ -137,7 +137,7 @@ func TestVariableStaysOneScalar(t *testing.T) {
 		}
 		want := defaults()
 		want.History.Keep = time.Hour
-		want.Organizations[0].Filter.ExternalCustomerID = []string{"a" + env + "b", env}
+		want.Organizations[0].Filter.ExternalCustomerIDs = []string{"a" + env + "b", env}
 		if d := diff(want, c); d != "" {
 			t.Fatalf("%q (-want +got):\n%s", env, d)
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -56,7 +55,7 @@ func parse(source []byte) (body ast.Node, problem *Problem) {
 	// Duplicate keys are reported by the decoder, together with everything else.
 	file, err := parser.ParseBytes(source, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		return nil, syntaxProblem(err, source)
+		return nil, syntaxProblem(err)
 	}
 	for _, document := range file.Docs {
 		if document.Body == nil {
@@ -75,44 +74,14 @@ func parse(source []byte) (body ast.Node, problem *Problem) {
 var quotedText = regexp.MustCompile(`"[^"]{2,}"`)
 
 // syntaxProblem keeps of the parser's error its place and reason, drops its
-// excerpt of the source, and adds a cure for the mistakes that people make.
-func syntaxProblem(err error, source []byte) *Problem {
+// excerpt of the source, and names what people mostly do wrong.
+func syntaxProblem(err error) *Problem {
 	var syntax yaml.Error
 	if !errors.As(err, &syntax) {
 		return &Problem{Message: "the file can't be read as YAML; compare it with config.example.yaml"}
 	}
 	at := positionOf(syntax.GetToken())
-	message := quotedText.ReplaceAllString(syntax.GetMessage(), "that")
-	p := &Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("invalid YAML: %.100s", message)}
-	line := ""
-	if lines := strings.Split(string(source), "\n"); at.line <= len(lines) {
-		line = lines[at.line-1]
-	}
-	switch {
-	case strings.Contains(line, "\t"):
-		p.Message += "; indent with spaces, not with tabs"
-	case strings.Contains(line, "${") && strings.ContainsAny(line, "{["):
-		p.Message += `; inside { } and [ ], and with ": " in its default, a reference needs quotes: "${NAME}"`
-	case strings.Contains(line, ": *"), strings.Contains(line, ": @"), strings.Contains(message, "reserved"):
-		p.Message += "; put the value in quotes"
-	case strings.Contains(message, "unexpected key name"), strings.Contains(message, "non-map"):
-		p.Message += `; is the space behind a ":" missing?`
-	default:
-		p.Message += "; look at the indentation and the quotes here and in the line above"
-	}
-	return p
-}
-
-// kindOf names what node is, for errors.
-func kindOf(node ast.Node) string {
-	switch node.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "keys and values"
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.NullNode, nil:
-		return "nothing"
-	default:
-		return "a single value"
-	}
+	return &Problem{Line: at.line, Column: at.column, Message: fmt.Sprintf("invalid YAML: %.100s; "+
+		`here or in the line above, indent with spaces, put a space behind each ":", and put quotes around values that begin with * or @, or that hold ${ within { } or [ ]`,
+		quotedText.ReplaceAllString(syntax.GetMessage(), "that"))}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -11,12 +12,14 @@ import (
 // each other, and keys that must be there.
 func (d *decoder) validate(c *Config) {
 	if r := c.Polar.Retry; r.MaxInterval < r.InitialInterval {
-		path := d.firstGiven("polar.retry.max_interval", "polar.retry.initial_interval")
-		d.report(d.place(path), path, "max_interval, %v, is below initial_interval, %v; swap them, or raise max_interval",
+		d.report(d.place("polar.retry.max_interval"), "polar.retry", "max_interval, %v, is below initial_interval, %v; swap them, or raise max_interval",
 			r.MaxInterval, r.InitialInterval)
 	}
 	if need := c.Sync.Concurrency + SpareConnections; c.Database.MaxConnections < need {
-		path := d.firstGiven("database.max_connections", "sync.concurrency")
+		path := "database.max_connections"
+		if !d.given(path) {
+			path = "sync.concurrency"
+		}
 		d.report(d.place(path), path, "%d connections are too few for %d organizations at a time: each holds one, and %d more are needed; "+
 			"set database.max_connections to %d or more, or lower sync.concurrency",
 			c.Database.MaxConnections, c.Sync.Concurrency, SpareConnections, need)
@@ -34,13 +37,13 @@ func (d *decoder) validateHTTP(h HTTP) {
 	}
 	d.notBoth("http", "token", h.Token)
 	d.notBoth("http", "password", h.Password)
+	host, _, _ := net.SplitHostPort(h.Listen) // it is host:port or ""
 	switch {
 	case h.User != "" && h.Password.IsZero():
 		d.report(d.place("http.user"), "http.user", "has no password; add http.password or http.password_file")
 	case h.User == "" && !h.Password.IsZero() && !d.faulty("http.user"):
-		path := d.firstGiven("http.password", "http.password_file")
-		d.report(d.place(path), path, "has no user; add http.user")
-	case !h.Protected() && h.Listen != "" && !LoopbackListen(h.Listen):
+		d.report(d.place("http.password"), "http.password", "has no user; add http.user")
+	case !h.Protected() && h.Listen != "" && !loopback(host):
 		d.report(d.place("http.listen"), "http.listen", "would show the status page and the metrics to everyone who reaches this machine; "+
 			"set http.token (or token_file), or http.user and http.password (or password_file), or listen on 127.0.0.1")
 	}
@@ -89,9 +92,27 @@ func (d *decoder) notBoth(path, key string, c Credential) {
 	}
 }
 
-// LoopbackListen reports whether only this machine reaches a listener at
-// host:port.
-func LoopbackListen(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	return err == nil && loopback(host)
+// Warnings returns what is allowed and probably not meant, one line each,
+// without secrets.
+func (c *Config) Warnings() []string {
+	var warnings []string
+	add := func(format string, args ...any) { warnings = append(warnings, fmt.Sprintf(format, args...)) }
+	if c.Schedule.Incremental.Never() && c.Schedule.Full.Never() {
+		add("schedule.incremental and schedule.full are both empty: the service will sync nothing by itself")
+	} else if c.Schedule.Full.Never() {
+		add("schedule.full is empty: deletions, and changes that a tick missed, will not be found")
+	}
+	if c.Polar.APIVersion < DefaultAPIVersion { // year and month: the order of texts is that of time
+		add("polar.api_version %s is older than %s, which this syncd is made for: Polar removes old versions and then answers nothing else than 404; leave the key out, or set it to \"%[2]s\"", c.Polar.APIVersion, DefaultAPIVersion)
+	}
+	rpm := c.Polar.RequestsPerMinute
+	if strings.HasPrefix(c.Polar.BaseURL, SandboxURL) && (rpm == 0 || rpm > sandboxLimit) {
+		add("polar.requests_per_minute is above the %d that Polar's sandbox allows: runs will spend their time waiting; set it to 60", sandboxLimit)
+	}
+	for _, o := range c.Organizations {
+		if !o.WebhookSecret.IsZero() && c.HTTP.Listen == "" && c.HTTP.WebhookListen == "" {
+			add("organization %s has a webhook secret, but http.listen and http.webhook_listen are empty, so that no webhook arrives: set one, or take the secret out", o.Name)
+		}
+	}
+	return warnings
 }

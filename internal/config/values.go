@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,7 +52,6 @@ func (d *decoder) set(field any, v value, text string, fromEnv bool) (err error)
 		})
 	case *secret.Secret:
 		*p = secret.New(text)
-		d.literal = d.literal || !fromEnv && hasPassword(text)
 		if text != "" {
 			err = secrets[rule](text)
 		}
@@ -85,7 +83,6 @@ func (d *decoder) setCredential(c *Credential, v value, text string, fromEnv boo
 		return nil
 	case !v.file:
 		c.Value = secret.New(text)
-		d.literal = d.literal || !fromEnv
 		return secrets[rule](text)
 	}
 	c.File = text
@@ -94,27 +91,33 @@ func (d *decoder) setCredential(c *Credential, v value, text string, fromEnv boo
 	if !fromEnv && keepsNoSecret(text) {
 		name = text
 	}
-	if _, err := readSecret(d.readFile, text, name, secrets[rule]); err != nil {
-		return err
-	}
-	if d.readable(text) {
-		d.exposed = append(d.exposed, name+" holds a secret and everyone on this machine can read it; run chmod o-r on it")
-	}
-	return nil
+	_, err := readSecret(d.readFile, text, name, secrets[rule])
+	return err
 }
 
 // texts are the rules of texts. They return the text as it is stored.
 var texts = map[string]func(string) (string, error){
-	"api_version":    parseVersion,
+	"api_version":    shape(`^\d{4}-(0[1-9]|1[0-2])$`, "want a version of Polar's API, year and month, such as "+DefaultAPIVersion),
 	"base_url":       parseBaseURL,
-	"customer_field": parseCustomerField,
-	"external_id":    parseExternalID,
+	"customer_field": shape(`^(email|name|billing_name|billing_address|tax_id|avatar_url|metadata)$`, "want one of email, name, billing_name, billing_address, tax_id, avatar_url, metadata"),
+	"external_id":    shape(`.`, "want a customer's id in your own system, not an empty text"),
 	"host":           parseHost,
-	"label":          parseLabel,
-	"line":           parseLine,
+	"label":          shape(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`, "want a label of 1 to 64 letters, digits, '.', '_' and '-' that does not begin with '.', such as acme; it stands in the webhook's address"),
+	"line":           shape(`^[^\x00\r\n]*[^\x00\s][^\x00\r\n]*$`, "want a text of one line, not empty"),
 	"listen":         parseListen,
 	"log_format":     ParseFormat,
-	"user":           parseUser,
+	"user":           shape(`^[^:\x00\r\n]{0,255}$`, `want a user's name without ":", or "" for none`), // what basic authentication can carry
+}
+
+// shape is the rule that a text matches a pattern, which want says in words.
+func shape(pattern, want string) func(string) (string, error) {
+	compiled := regexp.MustCompile(pattern)
+	return func(text string) (string, error) {
+		if !compiled.MatchString(text) {
+			return "", errors.New(want)
+		}
+		return text, nil
+	}
 }
 
 // secrets are the rules of secrets and credentials, which are stored as they are.
@@ -185,31 +188,11 @@ func parseBool(text string) (bool, error) {
 }
 
 func parseLocation(text string) (*time.Location, error) {
-	if text == "" || text == "Local" {
-		return nil, errors.New("want the name of a time zone, such as UTC or Europe/Berlin, so that every replica means the same")
-	}
 	location, err := time.LoadLocation(text)
-	if err != nil {
+	if err != nil || text == "" || text == "Local" { // those are none that every replica has alike
 		return nil, errors.New("no such time zone; want a name of the IANA database, such as UTC or Europe/Berlin")
 	}
 	return location, nil
-}
-
-// parseLine accepts any printable text but "".
-func parseLine(text string) (string, error) {
-	if strings.TrimSpace(text) == "" || strings.ContainsAny(text, "\x00\r\n") {
-		return "", errors.New("want a text of one line, not empty")
-	}
-	return text, nil
-}
-
-var versionShape = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])$`)
-
-func parseVersion(text string) (string, error) {
-	if !versionShape.MatchString(text) {
-		return "", errors.New("want a version of Polar's API, year and month, such as " + DefaultAPIVersion)
-	}
-	return text, nil
 }
 
 func parseBaseURL(text string) (string, error) {
@@ -273,25 +256,6 @@ func parseListen(text string) (string, error) {
 	return text, nil
 }
 
-// parseUser accepts a name that basic authentication can carry.
-func parseUser(text string) (string, error) {
-	if strings.ContainsAny(text, ":\x00\r\n") || strings.TrimSpace(text) != text || len(text) > 255 {
-		return "", errors.New(`want a user's name without ":", or "" for none`)
-	}
-	return text, nil
-}
-
-var labelShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
-// parseLabel accepts an organization's name, which is part of a URL and of
-// metrics.
-func parseLabel(text string) (string, error) {
-	if !labelShape.MatchString(text) || text == "." || text == ".." {
-		return "", errors.New("want a label of 1 to 64 letters, digits, '.', '_' and '-', such as acme; it stands in the webhook's address")
-	}
-	return text, nil
-}
-
 // parseID accepts the one form that Polar prints.
 func parseID(text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
@@ -299,24 +263,6 @@ func parseID(text string) (uuid.UUID, error) {
 		return uuid.Nil, errors.New("want an id as Polar shows it, a UUID such as 1dbfc517-0bbf-4301-9ba8-555ca42b9737")
 	}
 	return id, nil
-}
-
-// parseExternalID accepts whatever a seller may call a customer.
-func parseExternalID(text string) (string, error) {
-	if text == "" {
-		return "", errors.New("want a customer's id in your own system, not an empty text")
-	}
-	return text, nil
-}
-
-// parseCustomerField accepts the members of Polar's customers that can be left out
-// of the mirror.
-func parseCustomerField(text string) (string, error) {
-	known := []string{"email", "name", "billing_name", "billing_address", "tax_id", "avatar_url", "metadata"}
-	if !slices.Contains(known, text) {
-		return "", errors.New("want one of " + strings.Join(known, ", "))
-	}
-	return text, nil
 }
 
 // databaseURL checks a connection string as pgx reads it. pgx's own error quotes
@@ -332,7 +278,7 @@ func databaseURL(text string) error {
 	}
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Fragment != "" || severalAts(text): // pgx would drop what follows an unescaped #
+	case err != nil || u.Fragment != "" || severalAts.MatchString(text): // pgx would drop what follows an unescaped #
 		return errors.New("not a valid URL; in user and password write @ as %40, : as %3A, / as %2F, # as %23, % as %25, ? as %3F")
 	case u.Scheme != "postgres" && u.Scheme != "postgresql":
 		return errors.New("not a Postgres address; write one " + form)
@@ -342,24 +288,9 @@ func databaseURL(text string) error {
 	return nil
 }
 
-// severalAts reports whether more than one @ stands before the path. Of a
-// password with an @ in it pgx takes the end for the host, and would ask the
-// name server for it and print it.
-func severalAts(text string) bool {
-	_, rest, _ := strings.Cut(text, "://")
-	authority, _, _ := strings.Cut(rest, "/")
-	return strings.Count(authority, "@") > 1
-}
-
-// hasPassword reports whether a connection string holds one.
-func hasPassword(text string) bool {
-	if u, err := url.Parse(text); err == nil && u.User != nil {
-		if _, set := u.User.Password(); set {
-			return true
-		}
-	}
-	return strings.Contains(text, "password")
-}
+// severalAts is more than one @ before the path. Of a password with an @ in it pgx
+// takes the end for the host, and would ask the name server for it and print it.
+var severalAts = regexp.MustCompile(`://[^/]*@[^/]*@`)
 
 // keepsNoSecret reports whether a text of the file, where a path belongs, may be
 // repeated: it is none of Polar's tokens.

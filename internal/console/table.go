@@ -2,10 +2,12 @@ package console
 
 import (
 	"fmt"
-	"io"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
+	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 )
@@ -41,8 +43,12 @@ func (t *Table) Add(cells ...any) {
 // maxColumn is the widest column, in characters.
 const maxColumn = 60
 
-// Print writes the table. A text too long for its column is broken over lines.
-func (t *Table) Print(w io.Writer) error {
+// String is the table, "" without rows. A text too long for its column is broken over
+// lines.
+func (t *Table) String() string {
+	if len(t.rows) == 0 {
+		return ""
+	}
 	tw := table.NewWriter()
 	style := table.StyleLight
 	style.Format.Header = text.FormatDefault
@@ -61,6 +67,44 @@ func (t *Table) Print(w io.Writer) error {
 	tw.AppendHeader(header)
 	tw.SetColumnConfigs(configs)
 	tw.AppendRows(t.rows)
-	_, err := fmt.Fprintln(w, tw.Render())
-	return err
+	return tw.Render() + "\n"
+}
+
+// Clean makes text one line without control characters, so that what a stranger
+// typed as a name cannot move the cursor or recolour a terminal.
+func Clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r), r == unicode.ReplacementChar:
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+// Count writes a number with thousands set apart: 12,345.
+func Count(n int64) string { return humanize.Comma(n) }
+
+// Span writes a duration with the two units that matter: 340ms, 3.2s, 4m 5s,
+// 2h 10m, 3d 4h.
+func Span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 0:
+		return "-" + Span(-d)
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < 10*time.Second && d%time.Second != 0:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm %ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < day:
+		return fmt.Sprintf("%dh %dm", d/time.Hour, d%time.Hour/time.Minute)
+	default:
+		return fmt.Sprintf("%dd %dh", d/day, d%day/time.Hour)
+	}
 }

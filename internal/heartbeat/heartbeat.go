@@ -4,8 +4,8 @@
 // Its invariant: a beat is sent only after every configured organization has
 // had a run succeed since the last beat of this process (or since its start),
 // while none of them is failing. The database decides, so a run counts
-// whichever replica did it; each replica whose runs end sends the beat of a
-// round once at most. The address, whose path is the key to the watchdog, is in
+// whichever replica did it; each replica sends the beat of a round once at
+// most. The address, whose path is the key to the watchdog, is in
 // no log and no error.
 package heartbeat
 
@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,8 +27,8 @@ import (
 const (
 	askTimeout  = 5 * time.Second
 	sendTimeout = 10 * time.Second
-	// every is the time between two looks: many runs end together.
-	every = time.Second
+	// every is the time between two looks.
+	every = 2 * time.Second
 	// retryAfter is how long after a failure, of the look or of the call, the
 	// next attempt is made.
 	retryAfter = 30 * time.Second
@@ -48,7 +47,6 @@ type Options struct {
 type Pulse struct {
 	opts   Options
 	client *http.Client
-	woken  atomic.Bool
 	last   map[string]int64 // number of each organization's last successful run as of the last beat
 }
 
@@ -63,35 +61,19 @@ func New(o Options) *Pulse {
 	}}
 }
 
-// Wake says that a run has succeeded. It never blocks.
-func (p *Pulse) Wake() { p.woken.Store(true) }
-
-// Begin notes what has succeeded before: only what succeeds from now on counts.
-// Call it before the first run.
-func (p *Pulse) Begin(ctx context.Context) {
-	if err := p.round(ctx); err != nil {
-		p.opts.Log.Warn("heartbeat begins with the next round", zap.Error(err))
-	}
-}
-
-// Run sends a beat after each round until ctx ends.
-func (p *Pulse) Run(ctx context.Context) {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	var notBefore time.Time
+// Run sends a beat after each round until ctx ends. What had succeeded when it
+// began does not count.
+func (p *Pulse) Run(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		if time.Now().Before(notBefore) || !p.woken.Swap(false) {
-			continue
-		}
+		wait := every
 		if err := p.round(ctx); err != nil && ctx.Err() == nil {
 			p.opts.Log.Warn("no heartbeat", zap.Error(err))
-			p.woken.Store(true)
-			notBefore = time.Now().Add(retryAfter)
+			wait = retryAfter
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
 		}
 	}
 }
@@ -154,7 +136,6 @@ func (p *Pulse) Send(ctx context.Context) (err error) {
 // repeat.
 func cause(err error) error {
 	var timeout net.Error
-	var dns *net.DNSError
 	var op *net.OpError
 	var proxy *fetch.ProxyError
 	switch {
@@ -164,8 +145,6 @@ func cause(err error) error {
 		return proxy
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return errors.New("no answer in time")
-	case errors.As(err, &dns):
-		return errors.New("host not found")
 	case errors.As(err, &op):
 		return op.Err
 	}
