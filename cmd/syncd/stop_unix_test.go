@@ -52,7 +52,7 @@ SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SE
 	if r := next.end(t); r.code != exitDone {
 		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
 	}
-	assertContains(t, next.stderr.String(), `"msg":"walk resumed"`)
+	assertContains(t, next.stderr.String(), `"msg":"full run resumed"`)
 	// A first load has about 100 requests; a block and the pages in flight are read again.
 	if again := f.sim.RequestCount() - before; again > 85 {
 		t.Errorf("%d requests after the stop: the walk did not go on where it was", again)

@@ -136,7 +136,7 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 	if cursor != nil {
 		f.cursor, f.resumed = *cursor, true
 		f.proof = resumedProof(r.reader.pageSize(), cursor.TotalCount, cursor.Offset, cursor.Low)
-		r.log.Info("walk resumed", zap.String("method", string(cursor.Method)), zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
+		r.log.Info("full run resumed", zap.String("method", string(cursor.Method)), zap.Int("offset", cursor.Offset), zap.Int("total_count", cursor.TotalCount))
 		r.mirror.opts.Progress.Walking(r.org.Name, f.position())
 		return nil, nil
 	}
@@ -271,17 +271,16 @@ func (f *fullRun) saved(ctx context.Context, b *store.Block, saved store.Saved) 
 
 func (f *fullRun) position() Position {
 	remaining := f.proof.remaining()
-	pages := pagesOf(remaining, f.run.reader.pageSize())
-	if f.cursor.Method == store.Sweep && f.cursor.MeterID == uuid.Nil {
+	inSets := f.cursor.Method == store.Sweep && f.cursor.MeterID == uuid.Nil
+	if inSets {
 		remaining = max(f.cursor.TotalCount-f.sweep.rows, 0)
-		pages = float64(remaining) / setRows
 	}
 	return Position{
 		Pages:     int(f.run.counts.pages),
 		Rows:      f.seen,
 		Remaining: remaining,
 		Total:     max(f.cursor.TotalCount, remaining),
-		Left:      f.run.reader.worker.pace.left(pages),
+		Left:      f.run.reader.left(remaining, inSets),
 		Resumed:   f.resumed,
 	}
 }

@@ -137,11 +137,11 @@ func (m *Mirror) forEach(ctx context.Context, atATime int, do func(*worker) erro
 }
 
 // repeats is how often a backfill goes on after the database was lost, or
-// begins anew after a walk that could not prove that it saw everything.
+// begins anew after a run that could not prove that it saw everything.
 const repeats = 5
 
 // backfill makes one organization's full run. A lost database connection takes the lock
-// with it; the walk then goes on from its last block on a new one.
+// with it; the run then goes on from its last block on a new one.
 func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
@@ -150,7 +150,7 @@ func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 				return err
 			}
 			if done {
-				w.log.Info("walked already by the backfill that was cut short")
+				w.log.Info("done already by the backfill that was cut short")
 				return nil
 			}
 			return w.backfillRun(ctx, session)

@@ -95,7 +95,11 @@ func (n *notices) start(ctx context.Context) (stop func()) {
 		}
 	})
 	return func() {
-		last, cancel := lastNotices(ctx)
+		limit := noticeTime
+		if ctx.Err() != nil {
+			limit = noticeStopTime
+		}
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
 		context.AfterFunc(last, abort)
 		end()
@@ -103,15 +107,6 @@ func (n *notices) start(ctx context.Context) (stop func()) {
 		n.send(last, last)
 		n.take()
 	}
-}
-
-// lastNotices bounds how long the last notifications may take.
-func lastNotices(ctx context.Context) (context.Context, context.CancelFunc) {
-	limit := noticeTime
-	if ctx.Err() != nil {
-		limit = noticeStopTime
-	}
-	return context.WithTimeout(context.WithoutCancel(ctx), limit)
 }
 
 // add has a notification sent, together with that of its organization that is pending.

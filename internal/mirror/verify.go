@@ -217,11 +217,7 @@ func (a *audit) progress(page listedPage) {
 	a.at.Pages++
 	a.at.Rows += page.Page.Size()
 	a.at.Remaining = max(a.at.Total-a.report.Rows-a.report.Rejected, 0)
-	pages := pagesOf(a.at.Remaining, a.reader.pageSize())
-	if a.report.Method == store.Sweep {
-		pages = float64(a.at.Remaining) / setRows
-	}
-	a.at.Left = w.pace.left(pages)
+	a.at.Left = a.reader.left(a.at.Remaining, a.report.Method == store.Sweep)
 	w.mirror.opts.Progress.Walking(w.org.Name, a.at)
 }
 
