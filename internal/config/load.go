@@ -44,9 +44,9 @@ func (s source) load() (*Config, error) {
 	case err == nil:
 		return s.fromFile(text)
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, complain(s.path, "read the configuration: %v", fileReason(err))
+		return nil, problemOf(s.path, "read the configuration: %v", fileReason(err))
 	case asked:
-		return nil, complain(s.path, "there is no such file; copy config.example.yaml there, or leave --config out")
+		return nil, problemOf(s.path, "there is no such file; copy config.example.yaml there, or leave --config out")
 	}
 	return s.fromEnvironment()
 }
@@ -80,7 +80,7 @@ func (s source) fromEnvironment() (*Config, error) {
 	}
 	token := get("POLAR_ACCESS_TOKEN")
 	if token == "" {
-		return nil, complain("", "there is nothing to mirror yet: set POLAR_ACCESS_TOKEN, or write a %s (see config.example.yaml), or try syncd --demo, which needs neither", s.path)
+		return nil, problemOf("", "there is nothing to mirror yet: set POLAR_ACCESS_TOKEN, or write a %s (see config.example.yaml), or try syncd --demo, which needs neither", s.path)
 	}
 	c := Default()
 	c.Source = environment
@@ -132,7 +132,7 @@ func (c *Config) Only(names ...string) (*Config, error) {
 	known := c.Names()
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, complain(c.Source, "there is no organization %.64q; configured: %s", name, strings.Join(known, ", "))
+			return nil, problemOf(c.Source, "there is no organization %.64q; configured: %s", name, strings.Join(known, ", "))
 		}
 	}
 	only := *c

@@ -52,7 +52,7 @@ func errorOf(problems []Problem) error {
 	return &Error{Problems: problems}
 }
 
-// complain returns an error of one problem that is about file as a whole.
-func complain(file, format string, args ...any) error {
+// problemOf returns an error of one problem that is about file as a whole.
+func problemOf(file, format string, args ...any) error {
 	return &Error{Problems: []Problem{{File: file, Message: fmt.Sprintf(format, args...)}}}
 }

@@ -72,7 +72,7 @@ type Page struct {
 	rankings      cache[uuid.UUID, store.Ranking] // by meter
 	counts        cache[uuid.UUID, int64]         // of customers, by organization
 	usage         cache[dayOf, dayUsage]          // of days that may change
-	settledUsage  cache[dayOf, dayUsage]          // of the others
+	pastUsage     cache[dayOf, dayUsage]          // of the others
 
 	failures rate.Sometimes // every request during an outage has one
 }
@@ -103,7 +103,7 @@ func NewPage(o PageOptions) *Page {
 	})
 	p.counts = newCache(p, p.heavy, fresh(time.Minute), time.Hour, (*store.View).CountCustomers)
 	p.usage = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, countUsage)
-	p.settledUsage = newCache(p, p.heavy, recent.Options{Keep: maxDays * day, Size: 50 * maxDays}, time.Hour, countUsage)
+	p.pastUsage = newCache(p, p.heavy, recent.Options{Keep: maxDays * day, Size: 50 * maxDays}, time.Hour, countUsage)
 	p.HandleFunc("GET /{$}", p.page(p.home))
 	p.HandleFunc("GET /organizations/{name}", p.page(p.home))
 	p.HandleFunc("GET /live", p.page(p.live))

@@ -14,10 +14,10 @@ import (
 	"polarmirror/internal/store"
 )
 
-// settleTime is how long after midnight a day no longer changes: the history only
+// lateCommits is how long after midnight a day no longer changes: the history only
 // ever grows at its end, transactions are short, and the database's clock goes by
 // ours, more or less.
-const settleTime = time.Hour
+const lateCommits = time.Hour
 
 type dayOf struct {
 	organization uuid.UUID
@@ -39,8 +39,8 @@ func countUsage(v *store.View, ctx context.Context, d dayOf) (dayUsage, error) {
 
 // usageOn returns what was used on a day.
 func (p *Page) usageOn(ctx context.Context, d dayOf) (dayUsage, error) {
-	if time.Since(d.at) > day+settleTime {
-		return p.settledUsage.get(ctx, d)
+	if time.Since(d.at) > day+lateCommits {
+		return p.pastUsage.get(ctx, d)
 	}
 	return p.usage.get(ctx, d)
 }

@@ -25,8 +25,8 @@ func TestUsageIsWhatTheHistorySays(t *testing.T) {
 			return dayUsage{meter: store.DailyUsage{Consumed: strconv.Itoa(history[d.at])}}, nil
 		}
 		p := &Page{
-			usage:        cache[dayOf, dayUsage]{recent.New(recent.Options{Keep: time.Minute}, count), time.Hour},
-			settledUsage: cache[dayOf, dayUsage]{recent.New(recent.Options{Keep: maxDays * day}, count), time.Hour},
+			usage:     cache[dayOf, dayUsage]{recent.New(recent.Options{Keep: time.Minute}, count), time.Hour},
+			pastUsage: cache[dayOf, dayUsage]{recent.New(recent.Options{Keep: maxDays * day}, count), time.Hour},
 		}
 		const days = 10
 		look := func() {
@@ -42,7 +42,7 @@ func TestUsageIsWhatTheHistorySays(t *testing.T) {
 			time.Sleep(10 * time.Minute)
 			now := time.Now()
 			history[midnight(now)]++
-			if now.Sub(midnight(now)) < settleTime/2 { // what a transaction commits late
+			if now.Sub(midnight(now)) < lateCommits/2 { // what a transaction commits late
 				history[midnight(now).AddDate(0, 0, -1)]++
 			}
 			look()

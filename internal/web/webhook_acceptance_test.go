@@ -76,7 +76,7 @@ func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 		done = stats.Sent + stats.Pending
 	}
 	e.drain(hooks)
-	e.settled()
+	e.allApplied()
 	stats := hooks.Stats()
 	t.Logf("%+v in %v; answers %v", stats, time.Since(began).Round(time.Millisecond), outcomes)
 
@@ -117,6 +117,6 @@ func TestWebhookBecomesVisible(t *testing.T) {
 	if got := e.value(`SELECT string_agg(DISTINCT source, ' ') FROM polar.customer_meter_history WHERE observed_at > (SELECT max(finished_at) FROM polar.sync_runs)`); got != "webhook" {
 		t.Errorf("the history names %s as the source", got)
 	}
-	e.settled()
+	e.allApplied()
 	e.same()
 }

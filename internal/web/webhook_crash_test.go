@@ -42,7 +42,7 @@ func TestCrashBetweenReceiptAndApplicationLosesNone(t *testing.T) {
 		t.Fatalf("%+v", stats)
 	}
 	e.serve(e.mirror(nil, on(e.small())).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
-	e.settled()
+	e.allApplied()
 	e.same()
 }
 
@@ -140,7 +140,7 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 	down.Store(false)
 	e.drain(hooks)
 	e.store = st
-	e.settled()
+	e.allApplied()
 	e.same()
 }
 
@@ -174,7 +174,7 @@ func TestWalksAndWebhooksAtOnceEndInTheRightState(t *testing.T) {
 		e.shake(chance)
 	}
 	e.drain(hooks)
-	e.settled()
+	e.allApplied()
 	cancel()
 	walks.Wait()
 	t.Logf("%d walks, %+v", count, hooks.Stats())

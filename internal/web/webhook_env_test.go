@@ -110,8 +110,8 @@ func (e *env) eventually(what string, come func() bool) {
 	e.Fatalf("%s did not come; deliveries: %s", what, e.value(`SELECT string_agg(concat_ws(' ', status, n, error), ', ') FROM (SELECT status, error, count(*) AS n FROM polar.webhook_events GROUP BY 1, 2) AS t`))
 }
 
-// settled waits until no delivery is left to be applied.
-func (e *env) settled() {
+// allApplied waits until no delivery is left to be applied.
+func (e *env) allApplied() {
 	e.Helper()
 	e.eventually("the end of the inbox", func() bool {
 		return e.value(`SELECT count(*)::text FROM polar.webhook_events WHERE status = 'pending'`) == "0"
