@@ -46,7 +46,7 @@ type Options struct {
 	WalkedRows        int     // listed rows up to which they do anyway; 0 means 5000
 	WholeRankRows     int     // rows up to which ranks are compared over the whole list; 0 means 3,000,000
 	PageSize          int     // rows a request asks for at most, 7 or more; 0 means Polar's maximum
-	BlockRows         int     // rows saved together; a crash costs twice as many at most; 0 means 2000
+	BlockRows         int     // rows saved together, and twice the customers; a crash costs twice as many at most; 0 means 4000
 	PagesInFlight     int     // requests in flight per organization; 0 means 8
 	MaxDeleteFraction float64 // of live rows a walk may mark deleted, from 100 suspects on
 	AcceptDeletions   bool    // lifts that limit
@@ -85,7 +85,7 @@ func (o *Options) check() error {
 	o.WholeRankRows = cmp.Or(o.WholeRankRows, wholeRankRows)
 	o.WalkedRows = cmp.Or(o.WalkedRows, walkedRows)
 	o.PageSize = cmp.Or(o.PageSize, polar.MaxPageSize)
-	o.BlockRows = cmp.Or(o.BlockRows, 2000)
+	o.BlockRows = cmp.Or(o.BlockRows, 4000)
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}

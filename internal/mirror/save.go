@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"polarmirror/internal/polar"
 	"polarmirror/internal/store"
 )
@@ -16,11 +18,13 @@ const maxBlockAge = 15 * time.Second
 type block struct {
 	store.Block // but for the counts and the cursor
 	pages       int
+	customers   map[uuid.UUID]bool
 }
 
-// full reports whether b, of at most rows rows, is to be saved.
+// full reports whether b, of at most rows rows, is to be saved. A customer takes several
+// times as much memory as a row, so that there are at most half as many.
 func (b *block) full(rows int) bool {
-	return len(b.CustomerMeters) >= rows || (b.pages > 0 && time.Since(b.RequestedAt) > maxBlockAge)
+	return len(b.CustomerMeters) >= rows || 2*len(b.customers) >= rows || (b.pages > 0 && time.Since(b.RequestedAt) > maxBlockAge)
 }
 
 // add takes the rows of a page for which keep is true; nil keeps all.
@@ -29,10 +33,14 @@ func (b *block) add(page listedPage, keep func(*polar.CustomerMeter) bool) {
 		b.RequestedAt = page.Began
 	}
 	b.pages++
+	if b.customers == nil {
+		b.customers = map[uuid.UUID]bool{}
+	}
 	for i := range page.Page.CustomerMeters {
 		m := &page.Page.CustomerMeters[i]
 		if keep == nil || keep(m) {
 			b.CustomerMeters = append(b.CustomerMeters, m)
+			b.customers[m.CustomerID] = true
 		}
 	}
 	for _, r := range page.Page.Rejected {
