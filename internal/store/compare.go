@@ -80,13 +80,14 @@ func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
 	rows := newest(b.CustomerMeters, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }, (*polar.CustomerMeter).ChangedAt)
 	c := &comparison{rows: len(rows)}
 	stored := make(map[uuid.UUID]storedRow, len(rows))
-	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, stored, c)).Close(); err != nil {
+	older := map[uuid.UUID]bool{}
+	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, c, stored, older)).Close(); err != nil {
 		return nil, err
 	}
 	for _, m := range rows {
-		s, ok := stored[m.ID]
+		s := stored[m.ID]
 		switch {
-		case !ok:
+		case !s.id.Valid:
 			c.newRows = append(c.newRows, m)
 		case s.equals(m):
 			c.unchanged++
@@ -96,17 +97,21 @@ func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
 		if !s.live {
 			c.newCustomers = append(c.newCustomers, m.CustomerID)
 		}
-		if ok && s.changedAt.Time.After(m.ChangedAt()) && !b.Force {
+		if older[m.CustomerID] || older[m.MeterID] || s.changedAt.Time.After(m.ChangedAt()) && !b.Force {
+			// One customer meter for each older customer or meter is enough.
+			delete(older, m.CustomerID)
+			delete(older, m.MeterID)
 			c.older = append(c.older, m.ID)
 		}
 	}
 	return c, nil
 }
 
-// comparisonBatch reads into stored what is stored of rows, and fills in all of c
-// that does not follow from it. A region may have any number of other rows, such as
-// those of archived meters.
-func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored map[uuid.UUID]storedRow, c *comparison) *pgx.Batch {
+// comparisonBatch fills in the times of c, what is missing, and the customers and
+// meters to be written. It reads into stored what is stored of the rows of the block,
+// the zero value if nothing is, and into older the customers and meters that are older
+// than stored.
+func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, c *comparison, stored map[uuid.UUID]storedRow, older map[uuid.UUID]bool) *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&c.comparedAt)
@@ -114,15 +119,6 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored m
 		return err
 	})
 
-	shown := make(map[uuid.UUID]bool, len(rows))
-	unarchived := map[uuid.UUID]bool{} // meters that the block shows unarchived, whatever is stored of them
-	for _, m := range rows {
-		shown[m.ID] = true
-		unarchived[m.MeterID] = unarchived[m.MeterID] || m.Meter.ArchivedAt.IsZero()
-	}
-	for _, r := range b.Rejected {
-		shown[r.ID] = true
-	}
 	where, args := `
  WHERE m.id = ANY($1::uuid[])`, []any{column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })}
 	if b.Region != nil {
@@ -135,16 +131,25 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored m
 		}
 		where, args = wider.where(w.organization)
 	}
+	unarchived := map[uuid.UUID]bool{} // meters that the block shows unarchived, whatever is stored of them
+	for _, m := range rows {
+		stored[m.ID] = storedRow{}
+		unarchived[m.MeterID] = unarchived[m.MeterID] || m.Meter.ArchivedAt.IsZero()
+	}
+	for _, r := range b.Rejected {
+		stored[r.ID] = storedRow{}
+	}
 	batch.Queue(storedSQL+where, args...).Query(func(found pgx.Rows) error {
 		var s storedRow
 		_, err := pgx.ForEachRow(found, []any{
 			&s.id, &s.customerID, &s.meterID, &s.creditedUnits, &s.createdAt, &s.modifiedAt, &s.changedAt,
 			&s.consumedUnits, &s.balance, &s.live, &s.archived, &s.extra,
 		}, func() error {
-			switch {
-			case shown[s.id.Bytes]:
+			// A region may have any number of rows that the block lacks, such as those of
+			// archived meters: only what is missing is kept of them.
+			if _, shown := stored[s.id.Bytes]; shown {
 				stored[s.id.Bytes] = s
-			case s.live && (!s.archived || unarchived[s.meterID.Bytes]) && b.Region.Holds(s.key()):
+			} else if s.live && (!s.archived || unarchived[s.meterID.Bytes]) && b.Region.Holds(s.key()) {
 				c.missing = append(c.missing, s.id.Bytes)
 			}
 			s.extra = nil // or the next row would share its memory
@@ -164,16 +169,7 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, stored m
 			states[key.Bytes] = nested{digest: bytes.Clone(n.digest), changedAt: n.changedAt}
 			return nil
 		})
-		older := map[uuid.UUID]bool{}
 		c.customers, c.meters = b.differing(customers, states, older), b.differing(meters, states, older)
-		// One customer meter for each of the older ones is enough.
-		for _, m := range rows {
-			if older[m.CustomerID] || older[m.MeterID] {
-				delete(older, m.CustomerID)
-				delete(older, m.MeterID)
-				c.older = append(c.older, m.ID)
-			}
-		}
 		return err
 	})
 	return batch
