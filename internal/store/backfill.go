@@ -18,25 +18,22 @@ type Backfill struct {
 // interrupted, and begins one otherwise.
 func (s *Store) StartBackfill(ctx context.Context) (Backfill, error) {
 	const sql = `
-WITH interrupted AS (
-    SELECT
-        id,
-        started_at
-      FROM polar.backfills
-     WHERE id = (SELECT max(id) FROM polar.backfills)
-       AND finished_at IS NULL
-       AND started_at > now() - $1::interval
-       AND started_at <= now()
-),
-begun AS (
+WITH begun AS (
     INSERT INTO polar.backfills (started_at)
     SELECT now()
-     WHERE NOT EXISTS (SELECT FROM interrupted)
+     WHERE NOT EXISTS (
+           SELECT
+             FROM polar.backfills
+            WHERE id = (SELECT max(id) FROM polar.backfills)
+              AND finished_at IS NULL
+              AND started_at BETWEEN now() - $1::interval AND now())
     RETURNING id, started_at
 )
-SELECT id, started_at FROM interrupted
+SELECT id, started_at FROM begun
  UNION ALL
-SELECT id, started_at FROM begun`
+SELECT id, started_at FROM polar.backfills
+ ORDER BY id DESC
+ LIMIT 1`
 	list, err := collect(ctx, s.pool, "begin backfill", pgx.RowToStructByPos[Backfill], sql, cursorLifetime)
 	if err != nil {
 		return Backfill{}, err

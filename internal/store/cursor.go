@@ -45,15 +45,7 @@ const (
 // other cursor is dropped together with its suspects, so that the next run starts
 // from nothing.
 func (s *Session) LoadCursor(ctx context.Context, fingerprint string) (*Cursor, error) {
-	const drop = `
-DELETE FROM polar.walk_cursors
- WHERE organization_id = $1
-   AND (fingerprint <> $2 OR saved_at < now() - $3::interval OR saved_at > now())`
-	const dropSuspects = `
-DELETE FROM polar.walk_suspects
- WHERE organization_id = $1
-   AND NOT EXISTS (SELECT FROM polar.walk_cursors c WHERE c.organization_id = $1)`
-	const load = `
+	const sql = `
 SELECT
     began_at,
     polar_began_at,
@@ -67,13 +59,9 @@ SELECT
     meter_id,
     customer_id
   FROM polar.walk_cursors
- WHERE organization_id = $1`
-	if err := exec(ctx, s.conn, "drop cursor", drop, s.organization, fingerprint, cursorLifetime); err != nil {
-		return nil, err
-	}
-	if err := exec(ctx, s.conn, "drop suspects", dropSuspects, s.organization); err != nil {
-		return nil, err
-	}
+ WHERE organization_id = $1
+   AND fingerprint = $2
+   AND saved_at BETWEEN now() - $3::interval AND now()`
 	list, err := collect(ctx, s.conn, "load cursor", func(row pgx.CollectableRow) (*Cursor, error) {
 		c := &Cursor{Fingerprint: fingerprint}
 		var meter, customer pgtype.UUID
@@ -81,11 +69,14 @@ SELECT
 			&c.Offset, &c.TotalCount, &c.RowsRejected, &c.Method, &meter, &customer)
 		c.MeterID, c.CustomerID = meter.Bytes, customer.Bytes
 		return c, err
-	}, load, s.organization)
-	if err != nil || len(list) == 0 {
+	}, sql, s.organization, fingerprint, cursorLifetime)
+	if err != nil {
 		return nil, err
 	}
-	return list[0], nil
+	if len(list) == 1 {
+		return list[0], nil
+	}
+	return nil, exec(ctx, s.conn, "drop cursor", dropWalkSQL, s.organization)
 }
 
 const saveCursorSQL = `
@@ -107,13 +98,20 @@ INSERT INTO polar.walk_cursors (
 )
 VALUES ($1, $2, $3, now(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
 
-const dropCursorSQL = `DELETE FROM polar.walk_cursors WHERE organization_id = $1`
+// dropWalkSQL drops a cursor and its suspects.
+const dropWalkSQL = `
+WITH suspects AS (
+    DELETE FROM polar.walk_suspects
+     WHERE organization_id = $1
+)
+DELETE FROM polar.walk_cursors
+ WHERE organization_id = $1`
 
 func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
 	if c == nil {
 		return
 	}
-	batch.Queue(dropCursorSQL, w.organization)
+	batch.Queue(`DELETE FROM polar.walk_cursors WHERE organization_id = $1`, w.organization)
 	batch.Queue(saveCursorSQL, w.organization, c.BeganAt, timestamp(c.PolarBeganAt), c.Low.CreatedAt,
 		c.Low.CustomerID, c.Low.MeterID, c.Offset, c.TotalCount, c.RowsRejected,
 		id(c.MeterID), id(c.CustomerID), cmp.Or(c.Method, Walk), c.Fingerprint)

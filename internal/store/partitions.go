@@ -125,28 +125,17 @@ INSERT INTO polar.customer_meter_history (
     balance,
     source
 )
-SELECT
-    l.customer_meter_id,
-    l.organization_id,
-    l.credited_units,
-    l.modified_at,
+SELECT DISTINCT ON (h.customer_meter_id)
+    h.customer_meter_id,
+    h.organization_id,
+    h.credited_units,
+    h.modified_at,
     $1::timestamptz,
-    false,
-    l.consumed_units,
-    l.balance,
+    h.deleted,
+    h.consumed_units,
+    h.balance,
     'carried'
-FROM (
-    SELECT DISTINCT ON (h.customer_meter_id)
-        h.customer_meter_id,
-        h.organization_id,
-        h.credited_units,
-        h.modified_at,
-        h.deleted,
-        h.consumed_units,
-        h.balance
-    FROM polar.customer_meter_history h
-    WHERE h.observed_at < $1::timestamptz
-    ORDER BY h.customer_meter_id, h.observed_at DESC
-) l
-WHERE NOT l.deleted
+FROM polar.customer_meter_history h
+WHERE h.observed_at < $1::timestamptz
+ORDER BY h.customer_meter_id, h.observed_at DESC
 ON CONFLICT (customer_meter_id, observed_at) DO NOTHING`
