@@ -3,11 +3,9 @@ package store
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -207,16 +205,12 @@ func probeSession(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return unreachable(cfg, err)
 	}
 	defer first.Close(ctx)
-	encoding, err := ask(ctx, first, `SELECT current_setting('server_encoding')`)
-	if err != nil {
-		return unreachable(cfg, err)
-	}
-	if encoding[0] != "UTF8" {
-		return wrongEncoding(cfg, encoding[0])
+	if encoding := first.PgConn().ParameterStatus("server_encoding"); encoding != "UTF8" {
+		return wrongEncoding(cfg, encoding)
 	}
 	second, err := connectSecond(ctx, cfg)
 	if err != nil {
-		return err
+		return unreachable(cfg, err)
 	}
 	defer second.Close(ctx)
 	problem, err := findProblem(ctx, first, second)
@@ -238,20 +232,6 @@ func wrongEncoding(cfg *pgx.ConnConfig, encoding string) error {
 		cfg.Database, encoding, name, owner))
 }
 
-// ask runs a statement by the simple protocol and returns its first row as text.
-// It needs none of the settings that pgx requires, so it works before they are
-// made.
-func ask(ctx context.Context, conn *pgx.Conn, sql string) ([]string, error) {
-	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
-	if err != nil {
-		return nil, err
-	}
-	if len(results) != 1 || len(results[0].Rows) != 1 {
-		return nil, fmt.Errorf("no row in answer to %s", sql)
-	}
-	return column(results[0].Rows[0], func(b []byte) string { return string(b) }), nil
-}
-
 // connectSecond makes the second connection and gets an answer on it while the
 // first one is idle.
 func connectSecond(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
@@ -264,11 +244,11 @@ func connectSecond(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) 
 		}
 		conn.Close(ctx)
 	}
-	if errors.Is(wait.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
+	if wait.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("a second connection got no answer within %v: "+
 			"the server, or a proxy in between, grants too few; it needs database.max_connections of them", secondTime)
 	}
-	return nil, unreachable(cfg, err)
+	return nil, err
 }
 
 // findProblem says what shows that sessions are not kept, or that locks do not exclude;
@@ -279,37 +259,42 @@ func findProblem(ctx context.Context, first, second *pgx.Conn) (problem string, 
 		"set database.url (DATABASE_URL) to the server's direct address, or to the proxy's port that pools by session"
 	const granted = "its advisory locks do not exclude, so that two syncds would write one organization at once; " +
 		"set database.url (DATABASE_URL) to a server whose advisory locks exclude, such as Postgres itself"
-	key := strconv.FormatInt(rand.Int64(), 10)
-	lock := `SELECT pg_backend_pid(), pg_try_advisory_lock(` + key + `)`
-	mine, err := ask(ctx, first, lock)
+	key := rand.Int64()
+	// ask needs none of the settings that syncd makes later, and no prepared statement.
+	ask := func(conn *pgx.Conn, lock string) (process int, held bool, err error) {
+		err = conn.QueryRow(ctx, `SELECT pg_backend_pid(), `+lock, pgx.QueryExecModeExec, key).Scan(&process, &held)
+		return process, held, err
+	}
+	const lock = `pg_try_advisory_lock($1)`
+	mine, held, err := ask(first, lock)
 	if err != nil {
 		return "", err
 	}
 	// So that a proxy that assigns two processes in turn comes to the first one's.
-	if _, err := ask(ctx, second, `SELECT 1`); err != nil {
+	if _, err := second.Exec(ctx, `SELECT 1`); err != nil {
 		return "", err
 	}
 	if _, err := second.Exec(ctx, `BEGIN`); err != nil {
 		return "", err
 	}
 	defer func() { _, _ = second.Exec(ctx, `ROLLBACK`) }() // or a proxy might pass the transaction on
-	other, err := ask(ctx, second, lock)
+	other, both, err := ask(second, lock)
 	switch {
 	case err != nil:
 		return "", err
-	case mine[0] == other[0]:
+	case mine == other:
 		return fmt.Sprintf(pooled, "two connections share a server process"), nil
-	case mine[1] != "t" || other[1] != "f":
+	case !held || both:
 		return granted, nil
 	}
 	for range probeStatements {
-		again, err := ask(ctx, first, `SELECT pg_backend_pid(), pg_advisory_unlock(`+key+`) AND pg_try_advisory_lock(`+key+`)`)
+		again, held, err := ask(first, `pg_advisory_unlock($1) AND pg_try_advisory_lock($1)`)
 		switch {
 		case err != nil:
 			return "", err
-		case mine[0] != again[0]:
+		case mine != again:
 			return fmt.Sprintf(pooled, "its server process changes"), nil
-		case again[1] != "t":
+		case !held:
 			return fmt.Sprintf(pooled, "its lock is lost between two statements"), nil
 		}
 	}
