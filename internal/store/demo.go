@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // AddSimulatedPast writes into an organization's history what its rows were before
@@ -32,10 +33,7 @@ func (s *Store) AddSimulatedPast(ctx context.Context, organization uuid.UUID, pa
 	}
 	// Nobody waits for autovacuum in a demo, and without statistics a view on so many
 	// new rows may take minutes.
-	if _, err := s.pool.Exec(ctx, `ANALYZE polar.customer_meter_history`); err != nil {
-		return fmt.Errorf("analyze the simulated past: %w", err)
-	}
-	return nil
+	return exec(ctx, s.pool, "analyze the simulated past", `ANALYZE polar.customer_meter_history`)
 }
 
 // A Result is the result of a query, as psql would show it.
@@ -44,25 +42,16 @@ type Result struct {
 	Rows    [][]any // texts; NULL is ""
 }
 
-// Query runs one SELECT in a transaction that cannot write, to show people a query
-// and its result. Values keep Postgres's own text form.
+// Query runs one SELECT, to show people a query and its result. Values keep
+// Postgres's own text form.
 func (s *Store) Query(ctx context.Context, sql string) (*Result, error) {
-	result := &Result{}
-	read := func(tx pgx.Tx) error {
-		// The simple protocol answers in text.
-		rows, err := tx.Query(ctx, sql, pgx.QueryExecModeSimpleProtocol)
-		if err != nil {
-			return err
-		}
-		for _, f := range rows.FieldDescriptions() {
-			result.Columns = append(result.Columns, f.Name)
-		}
-		result.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) {
-			return column(row.RawValues(), func(b []byte) any { return string(b) }), nil
-		})
-		return err
-	}
-	if err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, read); err != nil {
+	rows, _ := s.pool.Query(ctx, sql, pgx.QueryExecModeSimpleProtocol) // which answers in text
+	result := &Result{Columns: column(rows.FieldDescriptions(), func(f pgconn.FieldDescription) string { return f.Name })}
+	var err error
+	result.Rows, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) {
+		return column(row.RawValues(), func(b []byte) any { return string(b) }), nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("run query: %w", err)
 	}
 	return result, nil
