@@ -17,7 +17,7 @@ import (
 type Database interface {
 	Ready(ctx context.Context) error
 	OrgStatus(context.Context, store.OrgStatusQuery) ([]store.OrgStatus, error)
-	PoolStat() store.PoolStat
+	PoolStat() *store.PoolStat
 }
 
 const (
@@ -118,16 +118,16 @@ func (c *databaseCollector) collectSizes(to scrape) {
 }
 
 // collectPool tells of the pool of database connections.
-func (to scrape) collectPool(s store.PoolStat) {
+func (to scrape) collectPool(s *store.PoolStat) {
 	const connections = "Connections to the database, by what they do."
-	to.show("database_connections", connections, float64(s.Acquired), label{"state", "acquired"})
-	to.show("database_connections", connections, float64(s.Idle), label{"state", "idle"})
-	to.show("database_connections", connections, float64(s.Opening), label{"state", "opening"})
-	to.show("database_connections_max", "Connections that the pool may hold: database.max_connections.", float64(s.Most))
-	to.show("database_acquires_total", "Connections taken from the pool.", float64(s.Acquires))
-	to.show("database_acquire_waits_total", "Connections that had to be waited for, since none was idle.", float64(s.Waits))
-	to.show("database_acquire_wait_seconds_total", "Time waited for a connection.", s.Waited.Seconds())
-	to.show("database_acquires_canceled_total", "Waits for a connection that were given up.", float64(s.Canceled))
+	to.show("database_connections", connections, float64(s.AcquiredConns()), label{"state", "acquired"})
+	to.show("database_connections", connections, float64(s.IdleConns()), label{"state", "idle"})
+	to.show("database_connections", connections, float64(s.ConstructingConns()), label{"state", "opening"})
+	to.show("database_connections_max", "Connections that the pool may hold: database.max_connections.", float64(s.MaxConns()))
+	to.show("database_acquires_total", "Connections taken from the pool.", float64(s.AcquireCount()))
+	to.show("database_acquire_waits_total", "Connections that had to be waited for, since none was idle.", float64(s.EmptyAcquireCount()))
+	to.show("database_acquire_wait_seconds_total", "Time waited for a connection.", s.EmptyAcquireWaitTime().Seconds())
+	to.show("database_acquires_canceled_total", "Waits for a connection that were given up.", float64(s.CanceledAcquireCount()))
 }
 
 // A scrape is where metrics go that are made when Prometheus asks.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
@@ -58,9 +59,10 @@ func (f *fake) wait(ctx context.Context) error {
 	return f.err
 }
 
-func (f *fake) PoolStat() store.PoolStat {
-	return store.PoolStat{Most: 8, Acquired: 3, Idle: 2, Opening: 1, Acquires: 100, Waits: 7, Canceled: 1, Waited: 1500 * time.Millisecond}
-}
+// unused is a pool that opens no connection.
+var unused, _ = pgxpool.New(context.Background(), "host=127.0.0.1")
+
+func (f *fake) PoolStat() *store.PoolStat { return unused.Stat() }
 
 var errHung = errors.New("hung")
 

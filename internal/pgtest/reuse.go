@@ -105,7 +105,7 @@ func (c *cluster) empty(ctx context.Context, db *Database) error {
 		busy := 0
 		if db.store != nil {
 			stat := db.store.PoolStat()
-			own, busy = own+stat.Idle, stat.Acquired+stat.Opening
+			own, busy = own+int(stat.IdleConns()), int(stat.AcquiredConns()+stat.ConstructingConns())
 		}
 		return busy == 0 && connected == own
 	}) {

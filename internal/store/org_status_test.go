@@ -331,7 +331,7 @@ func TestPoolStatSeesWhoHoldsAConnection(t *testing.T) {
 	before := st.PoolStat()
 	openOn(t, st)
 	after := st.PoolStat()
-	if after.Acquired != before.Acquired+1 || after.Most != 8 || after.Acquires <= before.Acquires {
-		t.Errorf("before %+v, after a session was opened %+v", before, after)
+	if after.AcquiredConns() != before.AcquiredConns()+1 || after.MaxConns() != 8 || after.AcquireCount() <= before.AcquireCount() {
+		t.Errorf("%d connections were in use, and %d of %d after a session was opened", before.AcquiredConns(), after.AcquiredConns(), after.MaxConns())
 	}
 }

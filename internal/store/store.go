@@ -182,31 +182,8 @@ func exec(ctx context.Context, db querier, operation, sql string, args ...any) e
 	return nil
 }
 
-// A PoolStat is how the pool of connections is used. Counts are since the store
-// was opened.
-type PoolStat struct {
-	Most     int // connections the pool may hold
-	Acquired int // in use
-	Idle     int
-	Opening  int
-
-	Acquires int64 // acquisitions
-	Waits    int64 // of which had to wait
-	Canceled int64 // waits given up
-	Waited   time.Duration
-}
+// A PoolStat is how the pool of connections is used.
+type PoolStat = pgxpool.Stat
 
 // PoolStat asks the pool, not the database.
-func (s *Store) PoolStat() PoolStat {
-	stat := s.pool.Stat()
-	return PoolStat{
-		Most:     int(stat.MaxConns()),
-		Acquired: int(stat.AcquiredConns()),
-		Idle:     int(stat.IdleConns()),
-		Opening:  int(stat.ConstructingConns()),
-		Acquires: stat.AcquireCount(),
-		Waits:    stat.EmptyAcquireCount(),
-		Canceled: stat.CanceledAcquireCount(),
-		Waited:   stat.EmptyAcquireWaitTime(),
-	}
-}
+func (s *Store) PoolStat() *PoolStat { return s.pool.Stat() }

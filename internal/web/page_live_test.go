@@ -198,7 +198,7 @@ func TestManyReadersCostTheDatabaseOneLook(t *testing.T) {
 	server := e.page(func(o *web.PageOptions) { o.Store = st })
 	began := time.Now()
 	complete(t, server, "/?days=7")
-	before := st.PoolStat().Acquires
+	before := st.PoolStat().AcquireCount()
 	var readers sync.WaitGroup
 	for range 50 {
 		readers.Go(func() {
@@ -208,7 +208,7 @@ func TestManyReadersCostTheDatabaseOneLook(t *testing.T) {
 		})
 	}
 	readers.Wait()
-	looks := st.PoolStat().Acquires - before
+	looks := st.PoolStat().AcquireCount() - before
 	seconds := int64(time.Since(began)/time.Second) + 1
 	if most := 2*seconds + 20*(seconds/30); looks > most { // organizations and runs each second, all else twice a minute
 		t.Errorf("50 readers had the database asked %d times in %d s, want %d at most", looks, seconds, most)
