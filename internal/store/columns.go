@@ -105,17 +105,9 @@ func newest[T any](all []*T, idOf func(*T) uuid.UUID, changedAt func(*T) time.Ti
 
 // numeric has the digits and the scale of d: 1.10 stays 1.10.
 func numeric(d polar.Decimal) pgtype.Numeric {
-	text, exponent := d.String(), 0
-	if i := strings.IndexAny(text, "eE"); i >= 0 {
-		exponent, _ = strconv.Atoi(text[i+1:]) // a JSON number within the bounds of numeric
-		text = text[:i]
-	}
+	text, power, _ := strings.Cut(strings.ToLower(d.String()), "e")
 	whole, fraction, _ := strings.Cut(text, ".")
 	digits, _ := new(big.Int).SetString(whole+fraction, 10)
-	exponent -= len(fraction)
-	if exponent > 0 { // Postgres has no scale below zero
-		digits.Mul(digits, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(exponent)), nil))
-		exponent = 0
-	}
-	return pgtype.Numeric{Int: digits, Exp: int32(exponent), Valid: true}
+	exponent, _ := strconv.Atoi(power) // of a JSON number within the bounds of numeric; "" is none
+	return pgtype.Numeric{Int: digits, Exp: int32(exponent - len(fraction)), Valid: true}
 }
