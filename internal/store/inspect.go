@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -256,12 +255,8 @@ func (s *Store) probeWrite(ctx context.Context) error {
 	batch.Queue(waitForDiskSQL)
 	batch.Queue(probeSpaceSQL)
 	batch.Queue(probeWriteSQL)
-	err := s.pool.send(ctx, batch)
-	switch {
-	case err == nil:
-		return nil
-	case sqlState(err) == pgerrcode.ReadOnlySQLTransaction:
-		return ErrReadOnly
+	if err := s.pool.send(ctx, batch); err != nil {
+		return fmt.Errorf("try to write to database: %w", cured(err))
 	}
-	return fmt.Errorf("try to write to database: %w", cured(err))
+	return nil
 }
