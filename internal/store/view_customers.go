@@ -204,36 +204,24 @@ type HistoryRow struct {
 func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]HistoryRow, error) {
 	const sql = `
 SELECT
-    h.customer_meter_id,
-    h.observed_at,
-    h.source,
-    h.deleted,
-    h.consumed_units::text,
-    h.credited_units,
-    h.balance::text,
-    coalesce(h.consumed_by::text, ''),
-    coalesce(h.credited_by::text, ''),
-    coalesce(h.balance_by::text, '')
+    (h.state).customer_meter_id,
+    (h.state).observed_at,
+    (h.state).source,
+    (h.state).deleted,
+    (h.state).consumed_units::text,
+    (h.state).credited_units,
+    (h.state).balance::text,
+    coalesce(((h.state).consumed_units - (h.before).consumed_units)::text, ''),
+    coalesce(((h.state).credited_units::numeric - (h.before).credited_units)::text, ''),
+    coalesce(((h.state).balance - (h.before).balance)::text, '')
   FROM unnest($1::uuid[]) AS w (id)
  CROSS JOIN LATERAL (
       SELECT
-          c.customer_meter_id,
-          c.observed_at,
-          c.source,
-          c.deleted,
-          c.consumed_units,
-          c.credited_units,
-          c.balance,
-          c.consumed_units - p.consumed_units AS consumed_by,
-          c.credited_units::numeric - p.credited_units AS credited_by,
-          c.balance - p.balance AS balance_by
+          c AS state,
+          p.state AS before
         FROM polar.customer_meter_history c
         LEFT JOIN LATERAL (
-            SELECT
-                s.consumed_units,
-                s.credited_units,
-                s.balance,
-                s.deleted
+            SELECT s AS state
               FROM polar.customer_meter_history s
              WHERE s.customer_meter_id = c.customer_meter_id
                AND s.observed_at < c.observed_at
@@ -244,11 +232,11 @@ SELECT
          AND c.source <> 'carried'
          AND c.observed_at < coalesce($2, 'infinity'::timestamptz)
          AND (c.consumed_units, c.credited_units, c.balance, c.deleted)
-             IS DISTINCT FROM (p.consumed_units, p.credited_units, p.balance, p.deleted)
+             IS DISTINCT FROM ((p.state).consumed_units, (p.state).credited_units, (p.state).balance, (p.state).deleted)
        ORDER BY c.observed_at DESC
        LIMIT $3
   ) h
- ORDER BY h.observed_at DESC, h.customer_meter_id
+ ORDER BY (h.state).observed_at DESC, (h.state).customer_meter_id
  LIMIT $3`
 	return collect(ctx, v.tx, "read changes", pgx.RowToStructByPos[HistoryRow], sql, column(customerMeters, id), timestamp(before), limit)
 }
