@@ -145,14 +145,12 @@ func (f *fullRun) sweepMeter(ctx context.Context) error {
 	return err
 }
 
-// sweepKnown sweeps the customers that the mirror knows, and then those of whom only
+// sweepKnown sweeps the customers that the mirror knows, also those of whom only
 // rejected rows are known.
 func (f *fullRun) sweepKnown(ctx context.Context) error {
-	if err := f.sweepCustomers(ctx, f.sweep.done, f.run.session.ListedCustomers); err != nil {
-		return err
-	}
+	err := f.sweepCustomers(ctx, f.sweep.done, f.run.session.ListedCustomers)
 	f.sweep.done = allDone
-	return f.sweepCustomers(ctx, uuid.Nil, f.run.session.RejectedCustomers)
+	return err
 }
 
 // sweepNew walks the rows that were created since the run began, and sweeps the

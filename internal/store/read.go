@@ -138,15 +138,16 @@ type CustomerRows struct {
 	Rows int
 }
 
-// ListedCustomers returns up to limit customers with ids above after that have
-// listed rows, in the order of their ids.
+// ListedCustomers returns up to limit customers with ids above after, in the order of
+// their ids: those that have listed rows, and those of rejected rows that the mirror
+// does not know, since none of their rows can be mirrored.
 func (w *Writer) ListedCustomers(ctx context.Context, after uuid.UUID, limit int) ([]CustomerRows, error) {
 	const sql = `
-SELECT
+(SELECT
     c.id,
     l.rows
   FROM polar.customers c
-  CROSS JOIN LATERAL (
+ CROSS JOIN LATERAL (
         SELECT count(*) AS rows
           FROM polar.customer_meters m
          WHERE m.customer_id = c.id
@@ -162,16 +163,9 @@ SELECT
    AND c.id > $2
    AND l.rows > 0
  ORDER BY c.id
- LIMIT $3`
-	return collect(ctx, w.conn, "list customers", pgx.RowToStructByPos[CustomerRows], sql, w.organization, after, limit)
-}
-
-// RejectedCustomers returns the customers of rejected rows that the mirror does
-// not know, up to limit with ids above after, in the order of their ids: none of
-// their rows can be mirrored.
-func (w *Writer) RejectedCustomers(ctx context.Context, after uuid.UUID, limit int) ([]CustomerRows, error) {
-	const sql = `
-SELECT
+ LIMIT $3)
+ UNION ALL
+(SELECT
     r.customer_id,
     count(*)
   FROM polar.rejected_rows r
@@ -180,6 +174,8 @@ SELECT
    AND NOT EXISTS (SELECT FROM polar.customers c WHERE c.id = r.customer_id)
  GROUP BY r.customer_id
  ORDER BY r.customer_id
+ LIMIT $3)
+ ORDER BY id
  LIMIT $3`
 	return collect(ctx, w.conn, "list customers", pgx.RowToStructByPos[CustomerRows], sql, w.organization, after, limit)
 }

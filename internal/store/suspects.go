@@ -13,21 +13,24 @@ import (
 // marked deleted: younger ones wait for the next walk.
 const suspectAge = 10 * time.Minute
 
-// saveSuspectsSQL stores the live rows of a region that Polar's list lacked. Rows of
-// archived meters are not listed, so they are no suspects.
-const saveSuspectsSQL = `
+// suspectSQL makes suspects of live rows.
+const suspectSQL = `
 INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id)
 SELECT
     m.organization_id,
     m.id,
     m.meter_id
-FROM polar.customer_meters m
-JOIN polar.meters t ON t.id = m.meter_id
-WHERE m.id = ANY($1::uuid[])
-  AND m.deleted_at IS NULL
-  AND m.out_of_scope_at IS NULL
-  AND t.archived_at IS NULL
-ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
+  FROM polar.customer_meters m
+  JOIN polar.meters t ON t.id = m.meter_id
+ WHERE m.deleted_at IS NULL
+   AND m.out_of_scope_at IS NULL`
+
+// saveSuspectsSQL stores the live rows of a region that Polar's list lacked. Rows of
+// archived meters are not listed, so they are no suspects.
+const saveSuspectsSQL = suspectSQL + `
+   AND m.id = ANY($1::uuid[])
+   AND t.archived_at IS NULL
+ON CONFLICT DO NOTHING`
 
 // A SuspectMeter is a meter with customer meters that a walk did not find, or
 // can't find because the meter is archived.
@@ -84,18 +87,10 @@ SELECT
 
 // SuspectMeter makes every live row of a meter a suspect.
 func (s *Session) SuspectMeter(ctx context.Context, meter uuid.UUID) error {
-	const sql = `
-INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id)
-SELECT
-    m.organization_id,
-    m.id,
-    m.meter_id
-FROM polar.customer_meters m
-WHERE m.organization_id = $1
-  AND m.meter_id = $2
-  AND m.deleted_at IS NULL
-  AND m.out_of_scope_at IS NULL
-ON CONFLICT (organization_id, customer_meter_id) DO NOTHING`
+	const sql = suspectSQL + `
+   AND m.organization_id = $1
+   AND m.meter_id = $2
+ON CONFLICT DO NOTHING`
 	return exec(ctx, s.conn, "suspect the rows of a meter", sql, s.organization, meter)
 }
 
