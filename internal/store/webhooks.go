@@ -218,17 +218,13 @@ UPDATE polar.webhook_events e
        applied_at = CASE WHEN r.status = 'applied' THEN clock_timestamp() END,
        next_attempt_at = CASE WHEN r.status = 'pending' THEN clock_timestamp() + r.wait END,
        payload = CASE WHEN r.status IN ('pending', 'failed') THEN e.payload END
-  FROM unnest(
-      $2::text[],
-      $3::text[],
-      $4::text[],
-      $5::interval[]
-  ) AS r (
-      webhook_id,
-      status,
-      error,
-      wait
-  )
+  FROM (
+      SELECT
+          unnest($2::text[]) AS webhook_id,
+          unnest($3::text[]) AS status,
+          unnest($4::text[]) AS error,
+          unnest($5::interval[]) AS wait
+  ) r
  WHERE e.organization_id = $1
    AND e.webhook_id = r.webhook_id
    AND e.status = 'pending'`
@@ -374,7 +370,7 @@ SELECT
     false,
     NULL
   FROM polar.meters t
- WHERE t.id = ANY($3::uuid[])
+ WHERE t.id = ANY($2::uuid[])
  UNION ALL
 SELECT
     m.id,
@@ -383,16 +379,15 @@ SELECT
     false,
     m.extra::text
   FROM polar.customer_meters m
- WHERE m.id = ANY($4::uuid[])`
-	var customers, meters, customerMeters []pgtype.UUID
+ WHERE m.id = ANY($2::uuid[])`
+	var all []pgtype.UUID
 	for _, change := range changes {
 		if change == nil {
 			continue
 		}
-		customers = append(customers, id(change.Customer.ID))
+		all = append(all, id(change.Customer.ID))
 		for _, m := range change.CustomerMeters {
-			meters = append(meters, id(m.MeterID))
-			customerMeters = append(customerMeters, id(m.ID))
+			all = append(all, id(m.MeterID), id(m.ID))
 		}
 	}
 	known := knownRows{}
@@ -401,6 +396,6 @@ SELECT
 		err = from.Scan(&id, &row.ours, &row.changedAt, &row.deleted, &row.extra)
 		known[id] = row
 		return id, err
-	}, sql, c.writer.organization, customers, meters, customerMeters)
+	}, sql, c.writer.organization, all)
 	return known, err
 }
