@@ -89,7 +89,7 @@ func (p *program) prepare(ctx context.Context, db *store.Store, cfg *config.Conf
 	err := db.Ready(ctx)
 	if schema, ok := errors.AsType[*store.SchemaError](err); ok && schema.Obsolete && p.flags.demo {
 		p.log.Info("the database of an earlier demo is made anew")
-		err = db.Rebuild(ctx)
+		err = db.Drop(ctx)
 	}
 	if err != nil {
 		return err

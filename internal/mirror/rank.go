@@ -122,7 +122,7 @@ func (r *ranks) meters(ctx context.Context, total int) ([]uuid.UUID, error) {
 // check compares the mirror's rank of the last row that is older than the run with
 // Polar's. It returns the number of those rows.
 func (r *ranks) check(ctx context.Context) (n int, fits bool, err error) {
-	last, _, err := r.stored.LastListed(ctx, r.began, r.meter)
+	last, err := r.stored.LastListed(ctx, r.began, r.meter)
 	if err != nil {
 		return 0, false, err
 	}

@@ -170,11 +170,7 @@ SELECT to_regclass('polar.usage_daily') IS NOT NULL
 	return nil
 }
 
-// Rebuild drops the schema with all its contents and creates it again.
-func (s *Store) Rebuild(ctx context.Context) error {
-	if err := exec(ctx, s.pool, "drop schema", `DROP SCHEMA polar CASCADE`); err != nil {
-		return err
-	}
-	_, err := s.Migrate(ctx)
-	return err
+// Drop drops the schema with all its contents.
+func (s *Store) Drop(ctx context.Context) error {
+	return exec(ctx, s.pool, "drop schema", `DROP SCHEMA polar CASCADE`)
 }

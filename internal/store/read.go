@@ -224,8 +224,8 @@ SELECT count(*) + (
 }
 
 // LastListed returns the key of the last listed row below high, of one meter or,
-// if that is zero, of all; false if there is none.
-func (w *Writer) LastListed(ctx context.Context, high polar.Key, meter uuid.UUID) (polar.Key, bool, error) {
+// if that is zero, of all; the zero key if there is none.
+func (w *Writer) LastListed(ctx context.Context, high polar.Key, meter uuid.UUID) (polar.Key, error) {
 	const sql = `
 SELECT
     m.created_at,
@@ -236,9 +236,9 @@ SELECT
 	list, err := collect(ctx, w.conn, "find the last listed row", pgx.RowToStructByPos[polar.Key], sql, w.organization,
 		high.CreatedAt, high.CustomerID, high.MeterID, id(meter))
 	if err != nil || len(list) == 0 {
-		return polar.Key{}, false, err
+		return polar.Key{}, err
 	}
-	return list[0], true, nil
+	return list[0], nil
 }
 
 // MeterStates returns the organization's meters, and whether each is archived.

@@ -35,7 +35,10 @@ INSERT INTO polar.goose_db_version (version_id, is_applied) SELECT n, true FROM 
 			t.Errorf("%s: %v, want an error that names the cure", name, err)
 		}
 	}
-	if err := st.Rebuild(t.Context()); err != nil {
+	if err := st.Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := st.Ready(t.Context()); err != nil {
