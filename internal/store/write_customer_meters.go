@@ -130,7 +130,7 @@ var customerMeterColumns = []string{
 }
 
 func customerMeterValues(m *polar.CustomerMeter) []any {
-	return []any{
+	return append(make([]any, 0, len(customerMeterColumns)), // with room for the rest
 		id(m.ID),
 		id(m.CustomerID),
 		id(m.MeterID),
@@ -140,7 +140,7 @@ func customerMeterValues(m *polar.CustomerMeter) []any {
 		numeric(m.ConsumedUnits),
 		numeric(m.Balance),
 		[]byte(m.Extra),
-	}
+	)
 }
 
 // queueCustomerMeters writes rows that are not known to be stored already, and

@@ -105,7 +105,7 @@ func nestedCustomers(all []*polar.Customer) []nested {
 	return column(customers, func(c *polar.Customer) nested {
 		n := nested{id: c.ID, digest: digest(c.Raw), changedAt: c.ChangedAt()}
 		n.values = func() []any {
-			return []any{
+			return append(make([]any, 0, len(customerColumns)), // with room for the organization
 				id(c.ID),
 				timestamp(c.CreatedAt),
 				timestamp(c.ModifiedAt),
@@ -119,7 +119,7 @@ func nestedCustomers(all []*polar.Customer) []nested {
 				c.BillingName,
 				[]byte(c.Metadata),
 				[]byte(c.Raw),
-			}
+			)
 		}
 		return n
 	})
