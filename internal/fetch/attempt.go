@@ -38,7 +38,7 @@ func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (
 	ctx, cancel := context.WithTimeoutCause(ctx, call.timeout, errTimeout{call.timeout})
 	defer cancel()
 	c.counters.Requests.Add(1)
-	request, err := c.request(withClient(ctx, c), call, token)
+	request, err := c.request(context.WithValue(ctx, clientKey{}, c), call, token)
 	if err != nil {
 		return Timing{}, &failure{err: err}
 	}
@@ -82,12 +82,12 @@ func (c *Client) request(ctx context.Context, call *call, token secret.Secret) (
 	u.RawQuery = call.query.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
 	if err != nil {
-		return nil, fmt.Errorf("organization %s: request %s: %w", c.organization, call.path, err)
+		return nil, fmt.Errorf("organization %s: request %s: %w", c.opts.Organization, call.path, err)
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("Authorization", "Bearer "+token.Reveal())
-	request.Header.Set("Polar-Version", c.version)
-	request.Header.Set("User-Agent", c.agent)
+	request.Header.Set("Polar-Version", c.opts.APIVersion)
+	request.Header.Set("User-Agent", c.opts.UserAgent)
 	return request, nil
 }
 
@@ -119,7 +119,7 @@ func (c *Client) noAnswer(ctx context.Context, call *call, token secret.Secret, 
 		begun = false
 		err = outer.Err // without the URL, whose query is long and personal
 	}
-	class := connectionClass(err, begun || c.retry.RetryConnectionErrors)
+	class := connectionClass(err, begun || c.opts.Retry.RetryConnectionErrors)
 	var timeout errTimeout
 	if errors.As(context.Cause(ctx), &timeout) {
 		var proxy *ProxyError
@@ -137,7 +137,7 @@ func (c *Client) noAnswer(ctx context.Context, call *call, token secret.Secret, 
 		*redirect = RedirectError{From: redirect.From, To: withoutToken(redirect.To, token)}
 	}
 	return &failure{class: class, err: &RequestError{
-		Organization: c.organization,
+		Organization: c.opts.Organization,
 		BaseURL:      c.base.String(),
 		Path:         call.path,
 		Err:          &shownError{text: sanitize(withoutToken(err.Error(), token), maxDetail), err: err},
@@ -165,9 +165,9 @@ func connectionClass(err error, retry bool) class {
 // is wrong with the body, nil if it is the status.
 func (c *Client) badAnswer(call *call, token secret.Secret, response *http.Response, body []byte, now time.Time, err error) *failure {
 	e := &StatusError{
-		Organization: c.organization,
+		Organization: c.opts.Organization,
 		BaseURL:      c.base.String(),
-		APIVersion:   c.version,
+		APIVersion:   c.opts.APIVersion,
 		Path:         call.path,
 		Status:       response.StatusCode,
 		ContentType:  response.Header.Get("Content-Type"),
@@ -181,7 +181,7 @@ func (c *Client) badAnswer(call *call, token secret.Secret, response *http.Respo
 			e.Proxy = sanitize(proxy.Host, maxWord)
 		}
 	}
-	e.describe(body, token, len(c.exclude) == 0)
+	e.describe(body, token, len(c.opts.Exclude) == 0)
 	f := &failure{err: e, status: e.Status, class: statusClass(e.Status)}
 	f.retryAfter = retryAfter(response.Header.Get("Retry-After"), now)
 	var shape *polar.ShapeError

@@ -40,21 +40,12 @@ type Options struct {
 // A Client asks one server on behalf of one organization. It is safe for
 // concurrent use.
 type Client struct {
-	organization string
-	base         *url.URL
-	version      string
-	agent        string
-	token        *Token
-	timeout      time.Duration
-	retry        Retry
-	limiters     *Limiters
-	log          *zap.Logger
-	http         *http.Client
-	buffers      *sync.Pool // of *bytes.Buffer, for bodies
-	exclude      []string
-	decoder      *polar.Decoder
-	counters     *Counters
-	observer     Observer
+	opts     Options // with their defaults
+	base     *url.URL
+	http     *http.Client
+	buffers  *sync.Pool // of *bytes.Buffer, for bodies
+	decoder  *polar.Decoder
+	counters *Counters
 }
 
 // Counters count what a client, or a copy of it made by Counting, asked for.
@@ -70,32 +61,22 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("organization %s: base_url is no URL", o.Organization) // err quotes it
 	}
-	c := &Client{
-		organization: o.Organization,
-		base:         base,
-		version:      cmp.Or(o.APIVersion, defaultAPIVersion),
-		agent:        o.UserAgent,
-		token:        o.Token,
-		timeout:      cmp.Or(o.Timeout, defaultTimeout),
-		retry:        o.Retry.withDefaults(),
-		limiters:     cmp.Or(o.Limiters, NewLimiters(0)),
-		log:          cmp.Or(o.Log, zap.NewNop()),
-		buffers:      new(sync.Pool),
-		exclude:      o.Exclude,
-		decoder:      polar.NewDecoder(o.Exclude...),
-		counters:     new(Counters),
-		observer:     o.Observer,
-	}
-	if c.observer == nil {
-		c.observer = noObserver{}
-	}
-	transport := o.Transport
-	if transport == nil {
-		transport = NewTransport()
-	}
-	// The client has no timeout of its own: each attempt's context has one.
-	c.http = &http.Client{Transport: transport, CheckRedirect: checkRedirect}
-	return c, nil
+	o.APIVersion = cmp.Or(o.APIVersion, defaultAPIVersion)
+	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
+	o.Retry = o.Retry.withDefaults()
+	o.Limiters = cmp.Or(o.Limiters, NewLimiters(0))
+	o.Log = cmp.Or(o.Log, zap.NewNop())
+	o.Observer = cmp.Or[Observer](o.Observer, noObserver{})
+	o.Transport = cmp.Or[http.RoundTripper](o.Transport, NewTransport())
+	return &Client{
+		opts: o,
+		base: base,
+		// It has no timeout of its own: each attempt's context has one.
+		http:     &http.Client{Transport: o.Transport, CheckRedirect: checkRedirect},
+		buffers:  new(sync.Pool),
+		decoder:  polar.NewDecoder(o.Exclude...),
+		counters: new(Counters),
+	}, nil
 }
 
 // Counting returns a copy of c that counts into n instead.
@@ -107,4 +88,4 @@ func (c *Client) Counting(n *Counters) *Client {
 
 // Interval is how far apart the client's requests are sent if no other client
 // shares its token; 0 if there is no limit.
-func (c *Client) Interval() time.Duration { return c.limiters.Interval() }
+func (c *Client) Interval() time.Duration { return c.opts.Limiters.Interval() }

@@ -150,7 +150,7 @@ func TestHugeBodiesAreRefusedAtOnce(t *testing.T) {
 					}
 				}
 			})
-			c.timeout = time.Hour // a busy machine takes long to compress so much
+			c.opts.Timeout = time.Hour // a busy machine takes long to compress so much
 			_, err := c.List(t.Context(), ListParams{})
 			if !errors.Is(err, ErrUnexpectedBody) || !errors.Is(err, errTooLarge) || requests.Load() != 1 {
 				t.Errorf("%v after %d requests", err, requests.Load())

@@ -92,7 +92,7 @@ func TestPrintingAClientShowsNoToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-			for _, v := range []any{c, *c, o, &o, o.Token, c.token, o.Limiters} { //nolint:govet // printed, not used
+			for _, v := range []any{c, *c, o, &o, o.Token, c.opts.Token, o.Limiters} { //nolint:govet // printed, not used
 				checkHidden(t, fmt.Sprintf(verb, v))
 			}
 		}

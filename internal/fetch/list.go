@@ -64,7 +64,7 @@ func (c *Client) List(ctx context.Context, p ListParams) (*Listing, error) {
 		path:    listPath,
 		query:   query,
 		page:    max(p.Page, 1),
-		timeout: max(p.Timeout, c.timeout),
+		timeout: max(p.Timeout, c.opts.Timeout),
 		decode: func(body []byte) (err error) {
 			if page, err = c.decoder.Page(body); err != nil {
 				return err
@@ -89,9 +89,9 @@ func (c *Client) Get(ctx context.Context, id uuid.UUID) (*Single, error) {
 	var got Single
 	x, err := c.send(ctx, &call{
 		path:    listPath + id.String(),
-		timeout: c.timeout,
+		timeout: c.opts.Timeout,
 		decode: func(body []byte) (err error) {
-			got.CustomerMeter, got.Rejected, err = polar.DecodeCustomerMeter(body, c.exclude...)
+			got.CustomerMeter, got.Rejected, err = polar.DecodeCustomerMeter(body, c.opts.Exclude...)
 			if m := got.CustomerMeter; m != nil && m.ID != id {
 				return &polar.ShapeError{Reason: "the customer meter " + m.ID.String() + ", which was not asked for"}
 			}

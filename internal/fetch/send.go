@@ -15,35 +15,35 @@ import (
 // A failure is retried as its class says (see the constants). The answer 429 is
 // none: everybody with the token waits as long as Polar asks and goes on.
 func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
-	token, err := c.token.get()
+	token, err := c.opts.Token.get()
 	if err == nil && token.IsZero() {
 		err = errors.New("empty")
 	}
 	if err != nil {
-		return Timing{}, fmt.Errorf("organization %s: access token: %w", c.organization, err)
+		return Timing{}, fmt.Errorf("organization %s: access token: %w", c.opts.Organization, err)
 	}
-	a := attempts{retry: c.retry}
+	a := attempts{retry: c.opts.Retry}
 	began, paced := time.Now(), time.Duration(0)
 	for {
-		limiter := c.limiters.For(token)
+		limiter := c.opts.Limiters.For(token)
 		came := time.Now()
 		first, err := limiter.wait(ctx)
 		waited := time.Since(came)
 		paced += waited
-		c.observer.Waited(c.organization, waited)
+		c.opts.Observer.Waited(c.opts.Organization, waited)
 		if err != nil {
-			return Timing{}, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
+			return Timing{}, fmt.Errorf("organization %s: %w", c.opts.Organization, context.Cause(ctx))
 		}
 		x, f := c.attempt(ctx, call, token)
 		// 429 may come from before the token was looked at.
 		limiter.done(first, f == nil || f.status != 0 && f.class != rateLimited && f.class != transient)
-		c.observer.Requested(c.organization, classify(ctx, f), x.Elapsed)
+		c.opts.Observer.Requested(c.opts.Organization, classify(ctx, f), x.Elapsed)
 		switch {
 		case f == nil:
 			x.Took = time.Since(began) - paced
 			return x, nil
 		case ctx.Err() != nil:
-			return x, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
+			return x, fmt.Errorf("organization %s: %w", c.opts.Organization, context.Cause(ctx))
 		}
 		a.sent++
 		call.widen(f)
@@ -53,7 +53,7 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 		wait, again := a.next(*f, time.Now())
 		if f.class == unauthorized && !a.refreshed {
 			a.refreshed = true
-			newer, err := c.token.reread()
+			newer, err := c.opts.Token.reread()
 			if err != nil {
 				return x, fmt.Errorf("%w (reading the access token again: %w)", withAttempts(f, a.sent), err)
 			}
@@ -68,17 +68,17 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 			continue
 		}
 		c.counters.Retries.Add(1)
-		c.observer.Retried(c.organization)
+		c.opts.Observer.Retried(c.opts.Organization)
 		if err := sleep(ctx, wait); err != nil {
-			return x, fmt.Errorf("organization %s: %w", c.organization, context.Cause(ctx))
+			return x, fmt.Errorf("organization %s: %w", c.opts.Organization, context.Cause(ctx))
 		}
 	}
 }
 
 // logRetry writes the one line of a failure that is not the last.
 func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duration) {
-	c.log.Warn("request retried",
-		zap.String("organization", c.organization),
+	c.opts.Log.Warn("request retried",
+		zap.String("organization", c.opts.Organization),
 		zap.String("path", call.path),
 		zap.Int("page", call.page),
 		zap.Int("status", f.status),

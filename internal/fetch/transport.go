@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -63,17 +62,13 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 	}
 	if c, ok := next.Context().Value(clientKey{}).(*Client); ok {
 		c.counters.Requests.Add(1)
-		c.observer.Requested(c.organization, Redirected, 0)
+		c.opts.Observer.Requested(c.opts.Organization, Redirected, 0)
 	}
 	return nil
 }
 
 // clientKey is where an attempt's context holds its Client.
 type clientKey struct{}
-
-func withClient(ctx context.Context, c *Client) context.Context {
-	return context.WithValue(ctx, clientKey{}, c)
-}
 
 func origin(u *url.URL) string { return sanitize(u.Scheme+"://"+u.Host, 100) }
 
