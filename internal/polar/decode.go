@@ -274,15 +274,8 @@ func decodeCustomer(raw []byte) (*Customer, error) {
 	if err := decodeObject(raw, c); err != nil {
 		return nil, err
 	}
-	switch {
-	case c.ID == uuid.Nil:
-		return nil, missing("id")
-	case c.CreatedAt.IsZero():
-		return nil, missing("created_at")
-	case c.ModifiedAt.Equal(absent):
-		return nil, missing("modified_at")
-	case c.OrganizationID == uuid.Nil:
-		return nil, missing("organization_id")
+	if err := checkPresent(c.ID, c.OrganizationID, c.CreatedAt, c.ModifiedAt); err != nil {
+		return nil, err
 	}
 	return c, checkJSONB(raw)
 }
@@ -297,21 +290,30 @@ func decodeMeter(raw []byte) (*Meter, error) {
 	if err := decodeObject(raw, &wire); err != nil {
 		return nil, err
 	}
-	switch {
-	case wire.ID == uuid.Nil:
-		return nil, missing("id")
-	case wire.CreatedAt.IsZero():
-		return nil, missing("created_at")
-	case wire.ModifiedAt.Equal(absent):
-		return nil, missing("modified_at")
-	case wire.OrganizationID == uuid.Nil:
-		return nil, missing("organization_id")
-	case wire.Name == nil:
+	if err := checkPresent(wire.ID, wire.OrganizationID, wire.CreatedAt, wire.ModifiedAt); err != nil {
+		return nil, err
+	}
+	if wire.Name == nil {
 		return nil, missing("name")
 	}
 	m := wire.Meter
 	m.Name = *wire.Name
 	return &m, checkJSONB(raw)
+}
+
+// checkPresent refuses a customer or a meter without what both must have.
+func checkPresent(id, organization uuid.UUID, created, modified time.Time) error {
+	switch {
+	case id == uuid.Nil:
+		return missing("id")
+	case created.IsZero():
+		return missing("created_at")
+	case modified.Equal(absent):
+		return missing("modified_at")
+	case organization == uuid.Nil:
+		return missing("organization_id")
+	}
+	return nil
 }
 
 // checkNested refuses a customer meter that contradicts its nested objects.

@@ -11,17 +11,16 @@ func (p *Page) Keys() iter.Seq2[int, Key] {
 	return func(yield func(int, Key) bool) {
 		usable, rejected := p.CustomerMeters, p.Rejected
 		for i := range p.Size() {
+			var key Key
+			known := true
 			if len(rejected) > 0 && rejected[0].Index == i {
-				if rejected[0].HasKey && !yield(i, rejected[0].Key) {
-					return
-				}
-				rejected = rejected[1:]
-				continue
+				key, known, rejected = rejected[0].Key, rejected[0].HasKey, rejected[1:]
+			} else {
+				key, usable = usable[0].Key(), usable[1:]
 			}
-			if !yield(i, usable[0].Key()) {
+			if known && !yield(i, key) {
 				return
 			}
-			usable = usable[1:]
 		}
 	}
 }

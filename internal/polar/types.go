@@ -2,6 +2,7 @@ package polar
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,12 +49,7 @@ func (m *CustomerMeter) Key() Key {
 
 // ChangedAt is when the units last moved: ModifiedAt, or CreatedAt for a
 // customer meter that never changed.
-func (m *CustomerMeter) ChangedAt() time.Time {
-	if m.ModifiedAt.IsZero() {
-		return m.CreatedAt
-	}
-	return m.ModifiedAt
-}
+func (m *CustomerMeter) ChangedAt() time.Time { return cmp.Or(m.ModifiedAt, m.CreatedAt) }
 
 // A Key is the place of a customer meter in the order
 // created_at, customer_id, meter_id. The order is total, since the pair of
@@ -68,13 +64,10 @@ type Key struct {
 // Compare orders keys as Postgres orders the three columns: microseconds, then
 // uuids bytewise. It returns -1, 0 or +1.
 func (k Key) Compare(o Key) int {
-	if c := k.CreatedAt.Compare(o.CreatedAt); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(k.CustomerID[:], o.CustomerID[:]); c != 0 {
-		return c
-	}
-	return bytes.Compare(k.MeterID[:], o.MeterID[:])
+	return cmp.Or(
+		k.CreatedAt.Compare(o.CreatedAt),
+		bytes.Compare(k.CustomerID[:], o.CustomerID[:]),
+		bytes.Compare(k.MeterID[:], o.MeterID[:]))
 }
 
 // A Customer is the nested customer of a customer meter, of either type.
@@ -95,12 +88,7 @@ type Customer struct {
 }
 
 // ChangedAt is ModifiedAt, or CreatedAt for a customer that never changed.
-func (c *Customer) ChangedAt() time.Time {
-	if c.ModifiedAt.IsZero() {
-		return c.CreatedAt
-	}
-	return c.ModifiedAt
-}
+func (c *Customer) ChangedAt() time.Time { return cmp.Or(c.ModifiedAt, c.CreatedAt) }
 
 // A Meter is the nested meter of a customer meter.
 type Meter struct {
@@ -118,12 +106,7 @@ type Meter struct {
 }
 
 // ChangedAt is ModifiedAt, or CreatedAt for a meter that never changed.
-func (m *Meter) ChangedAt() time.Time {
-	if m.ModifiedAt.IsZero() {
-		return m.CreatedAt
-	}
-	return m.ModifiedAt
-}
+func (m *Meter) ChangedAt() time.Time { return cmp.Or(m.ModifiedAt, m.CreatedAt) }
 
 // A Page is one answer of the list call.
 type Page struct {

@@ -3,6 +3,7 @@ package polar
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,11 +39,7 @@ type Event struct {
 
 // AboutCustomer reports whether Data is a customer, with or without its state.
 func (e *Event) AboutCustomer() bool {
-	switch e.Type {
-	case CustomerCreated, CustomerUpdated, CustomerDeleted, CustomerStateChanged:
-		return true
-	}
-	return false
+	return slices.Contains([]string{CustomerCreated, CustomerUpdated, CustomerDeleted, CustomerStateChanged}, e.Type)
 }
 
 // DecodeEvent decodes a body. It looks at Data only as far as to tell whose it
