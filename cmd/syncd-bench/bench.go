@@ -77,11 +77,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-		defer cancel()
-		err = errors.Join(err, server.Close(ctx)) // cuts connections off
-	}()
+	defer func() { err = errors.Join(err, server.Close(context.WithoutCancel(ctx))) }() // cuts connections off
 	if b.postgres, err = openPostgres(ctx, server.URL()); err != nil {
 		return err
 	}
@@ -273,10 +269,7 @@ const (
 func (b *bench) measurePaced(ctx context.Context) error {
 	sim := simulated(pacedRows, usualMeters, polarsim.Options{RequestsPerMinute: polarLimit, Latency: pacedLatency, CostScale: 1})
 	org := sim.Organizations()[0]
-	serving, err := sim.Start()
-	if err != nil {
-		return fmt.Errorf("start the simulated Polar: %w", err)
-	}
+	serving := httptest.NewServer(sim)
 	defer serving.Close()
 	db, config, err := b.migrated(ctx, "paced", serving.URL, org, polarLimit)
 	if err != nil {

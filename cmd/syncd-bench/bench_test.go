@@ -145,7 +145,7 @@ func TestInterruptLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	large(t)
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), must(os.Executable()), "--sizes=5000")
+	cmd := exec.CommandContext(t.Context(), must(os.Executable()), "--sizes=1000")
 	cmd.Env = append(os.Environ(), mainEnv+"=1", "TMPDIR="+dir)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -196,14 +196,14 @@ func must[T any](v T, err error) T {
 
 func TestMistakesOnTheCommandLineAreUsageErrors(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"--sizes", "12"}, {"--sizes", "many"}, {"--sizes", "1000,"}, {"--meters", "0"}, {"--wrong"}, {"argument"}} {
+	for _, args := range [][]string{{"--sizes", "12"}, {"--sizes", "many"}, {"--sizes", "1000,"}, {"--sizes", ""}, {"--meters", "0"}, {"--wrong"}, {"argument"}} {
 		var out, problem bytes.Buffer
 		if code := run(t.Context(), args, &out, &problem); code != 2 || strings.Count(problem.String(), "\n") != 1 {
 			t.Errorf("%v: exit code %d, %s", args, code, problem.String())
 		}
 	}
 	var out, problem bytes.Buffer
-	if code := run(t.Context(), []string{"--help"}, &out, &problem); code != 0 || !strings.Contains(out.String(), "-sizes numbers") {
+	if code := run(t.Context(), []string{"--help"}, &out, &problem); code != 0 || !strings.Contains(out.String(), "--sizes numbers") {
 		t.Errorf("--help: exit code %d:\n%s%s", code, out.String(), problem.String())
 	}
 }

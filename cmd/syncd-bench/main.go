@@ -13,14 +13,14 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
+	"slices"
 	"syscall"
+
+	"github.com/spf13/pflag"
 )
 
 const help = `syncd-bench measures syncd: the real binary against a private Postgres (fsync on,
@@ -63,21 +63,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 0
 	}
-	b := &bench{sizes: []int{10_000, 100_000, 1_000_000}, meters: []int{usualMeters}, stderr: stderr}
-	flags := flag.NewFlagSet("syncd-bench", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.Func("sizes", "`numbers` of customer meters (default 10000,100000,1000000)", numbers(&b.sizes, 1000))
-	flags.Func("meters", "`numbers` of meters (default 4)", numbers(&b.meters, 1))
+	b := &bench{stderr: stderr}
+	flags := pflag.NewFlagSet("syncd-bench", pflag.ContinueOnError)
+	flags.Usage = func() { fmt.Fprint(stdout, help+flags.FlagUsages()) }
+	flags.IntSliceVar(&b.sizes, "sizes", []int{10_000, 100_000, 1_000_000}, "`numbers` of customer meters, from 1000 on")
+	flags.IntSliceVar(&b.meters, "meters", []int{usualMeters}, "`numbers` of meters")
 	flags.BoolVar(&b.paced, "paced", false, "instead, a first load at Polar's limit and latency; takes minutes")
 	err := flags.Parse(args)
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, help)
-		flags.SetOutput(stdout)
-		flags.PrintDefaults()
+	case errors.Is(err, pflag.ErrHelp):
 		return 0
 	case err == nil && flags.NArg() > 0:
 		err = errors.New("unexpected argument " + flags.Arg(0))
+	case err == nil && (slices.Min(b.sizes) < 1000 || slices.Min(b.meters) < 1):
+		err = errors.New("--sizes begin at 1000, --meters at 1")
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "syncd-bench: %v; see syncd-bench --help\n", err)
@@ -95,19 +94,4 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
-}
-
-// numbers parses numbers with commas between them.
-func numbers(into *[]int, least int) func(string) error {
-	return func(text string) error {
-		*into = nil
-		for field := range strings.SplitSeq(text, ",") {
-			n, err := strconv.Atoi(field)
-			if err != nil || n < least {
-				return fmt.Errorf("%q is not a number from %d on", field, least)
-			}
-			*into = append(*into, n)
-		}
-		return nil
-	}
 }

@@ -36,8 +36,8 @@ func openPostgres(ctx context.Context, address string) (*postgres, error) {
 	if err := p.admin.conn.QueryRow(ctx, sql).Scan(&backend, &p.version); err != nil {
 		return nil, fmt.Errorf("ask Postgres who it is: %w", err)
 	}
-	if st, ok := readStat(backend); ok {
-		p.pid = st.parent
+	if st, err := readStat(backend); err == nil {
+		p.pid = st.PPID
 	}
 	return p, nil
 }

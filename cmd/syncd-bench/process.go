@@ -7,10 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // A usage is what a process took, from its start to its end.
@@ -75,74 +75,55 @@ func measure(cmd *exec.Cmd) (usage, error) {
 
 // What follows reads Linux's /proc (proc(5)). Elsewhere it knows nothing.
 
-// clockTick is the unit of times in /proc/PID/stat, USER_HZ, which is 100 on every
-// architecture that Go runs on.
-const clockTick = 10 * time.Millisecond
-
 // peakMemory is the most memory a process had resident so far, in bytes; 0 if
 // unknown.
 //
 // It is not what wait4(2) tells of an ended process: that also counts the
 // memory of its parent between fork and exec.
 func peakMemory(pid int) int64 {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(raw), "\nVmHWM:")
-	line, _, _ := strings.Cut(rest, " kB")
-	kib, _ := strconv.ParseInt(strings.TrimSpace(line), 10, 64) // 0 once it has ended
-	return kib << 10
+	status, _ := p.NewStatus() // zero once it has ended
+	return int64(status.VmHWM)
 }
 
-// A procStat is part of /proc/PID/stat.
-type procStat struct {
-	parent int
-	own    time.Duration // CPU of the process
-	waited time.Duration // CPU of its children that have ended and were waited for
-}
-
-func readStat(pid int) (procStat, bool) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func readStat(pid int) (procfs.ProcStat, error) {
+	p, err := procfs.NewProc(pid)
 	if err != nil {
-		return procStat{}, false
+		return procfs.ProcStat{}, err
 	}
-	// The second field is the name in parentheses, which may hold anything.
-	f := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	if len(f) < 15 {
-		return procStat{}, false
-	}
-	number := func(i int) int {
-		n, _ := strconv.Atoi(f[i]) // the kernel writes numbers there
-		return n
-	}
-	ticks := func(i int) time.Duration { return time.Duration(number(i)+number(i+1)) * clockTick }
-	return procStat{parent: number(1), own: ticks(11), waited: ticks(13)}, true
+	return p.Stat()
 }
 
 // familyCPU is the CPU that a process and its children, ended ones included,
 // have used so far; 0 if unknown.
 func familyCPU(pid int) time.Duration {
 	for range 20 {
-		before, ok := readStat(pid)
-		if !ok {
+		before, err := readStat(pid)
+		if err != nil {
 			return 0
 		}
-		total := before.own + before.waited
-		processes, _ := os.ReadDir("/proc")
+		ticks := cpuTicks(before)
+		processes, _ := procfs.AllProcs()
 		for _, p := range processes {
-			child, err := strconv.Atoi(p.Name())
-			if err != nil {
-				continue // not a process
-			}
-			if st, ok := readStat(child); ok && st.parent == pid {
-				total += st.own + st.waited
+			if child, err := p.Stat(); err == nil && child.PPID == pid {
+				ticks += cpuTicks(child)
 			}
 		}
 		// A child that was waited for meanwhile counts twice or not at all.
-		if after, ok := readStat(pid); ok && after.waited == before.waited {
-			return total
+		if after, err := readStat(pid); err == nil && after.CUTime == before.CUTime && after.CSTime == before.CSTime {
+			return time.Duration(ticks) * clockTick
 		}
 	}
 	return 0
 }
+
+// clockTick is the unit of times in /proc/PID/stat, USER_HZ, which is 100 on every
+// architecture that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+// cpuTicks is the CPU of a process and of its children that have ended and were
+// waited for.
+func cpuTicks(s procfs.ProcStat) int { return int(s.UTime+s.STime) + s.CUTime + s.CSTime }
