@@ -15,8 +15,7 @@ import (
 // account is the user that Postgres's programs run as. They refuse to run as
 // root, so root hands them to another.
 type account struct {
-	drop     bool // change to uid and gid; otherwise stay who we are
-	uid, gid int
+	other *syscall.Credential // nil: stay who we are
 }
 
 // accountFor picks the account for a data folder: its owner if it exists; else the
@@ -29,7 +28,7 @@ func accountFor(data string) (account, error) {
 	switch {
 	case err == nil:
 		if uid, gid := owner(info); uid != 0 {
-			return account{drop: true, uid: uid, gid: gid}, nil
+			return account{&syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 		}
 		return account{}, fmt.Errorf("%s belongs to root, which Postgres refuses: give it to another user (chown -R postgres %s)", data, data)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -37,9 +36,9 @@ func accountFor(data string) (account, error) {
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		if u, err := user.Lookup(name); err == nil {
-			uid, uidErr := strconv.Atoi(u.Uid)
-			gid, gidErr := strconv.Atoi(u.Gid)
-			return account{drop: true, uid: uid, gid: gid}, errors.Join(uidErr, gidErr)
+			uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
+			gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
+			return account{&syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, errors.Join(uidErr, gidErr)
 		}
 	}
 	return account{}, errors.New("postgres refuses to run as root and this system has neither a user postgres nor nobody: run as another user, or set database.url")
@@ -58,10 +57,7 @@ func (a account) command(ctx context.Context, program string, args ...string) *e
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if a.drop {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
-	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: a.other}
 	// The program's children share its session and process group.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	return cmd

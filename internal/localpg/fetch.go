@@ -67,7 +67,7 @@ func (s *Server) cacheDir() (string, error) {
 	switch {
 	case s.opts.cacheDir != "":
 		dir = s.opts.cacheDir
-	case !s.account.drop:
+	case s.account.other == nil:
 		base, err := os.UserCacheDir()
 		if err != nil {
 			base = s.home.dir // no home folder

@@ -111,8 +111,12 @@ func TestFolderOfADatabaseMayLieInThatOfAnother(t *testing.T) {
 	t.Parallel()
 	outer := t.TempDir()
 	for _, dir := range []string{filepath.Join(outer, "demo"), outer} {
-		if _, err := openHome(dir); err != nil {
-			t.Error(err)
+		h, err := openHome(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := lock(t.Context(), h.path(startLock)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -40,16 +40,12 @@ func Find(ctx context.Context, binDir string) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	best, err := installed(ctx, acct, binDir, 0)
-	if err == nil && best.Major == 0 {
-		err = fmt.Errorf("%w of version %d to %d is installed: %s", ErrNoPostgres, oldestMajor, newestMajor, cure(0))
-	}
-	return best, err
+	return installed(ctx, acct, binDir, 0)
 }
 
 // installed returns the newest Postgres of one major version, or of any if that
 // is 0, that the account can run from binDir, or from the usual places if that is
-// "". Its Major is 0 if there is none in those places.
+// "".
 func installed(ctx context.Context, acct account, binDir string, major int) (Binaries, error) {
 	dirs := []string{binDir}
 	if binDir == "" {
@@ -71,10 +67,13 @@ func installed(ctx context.Context, acct account, binDir string, major int) (Bin
 			best = b
 		}
 	}
-	if best.Major == 0 && binDir != "" {
+	switch {
+	case best.Major != 0:
+		return best, nil
+	case binDir != "":
 		return Binaries{}, fmt.Errorf("%w of version %d to %d that this account can run is in %s", ErrNoPostgres, oldestMajor, newestMajor, binDir)
 	}
-	return best, nil
+	return Binaries{}, fmt.Errorf("%w of version %d to %d is installed: %s", ErrNoPostgres, oldestMajor, newestMajor, cure(major))
 }
 
 func candidateDirs() []string {
@@ -134,7 +133,8 @@ func (b Binaries) better(other Binaries, major int) bool {
 func (s *Server) resolve(ctx context.Context) (Binaries, error) {
 	major := dataMajor(s.home.path(dataName))
 	if !s.opts.ignoreInstalled {
-		if b, err := installed(ctx, s.account, s.opts.BinDir, major); err != nil || b.Major != 0 {
+		b, err := installed(ctx, s.account, s.opts.BinDir, major)
+		if s.opts.BinDir != "" || !errors.Is(err, ErrNoPostgres) {
 			return b, err
 		}
 	}

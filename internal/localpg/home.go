@@ -50,8 +50,16 @@ func openHome(dataDir string) (home, error) {
 	if uid, _ := owner(info); uid != os.Geteuid() {
 		return home{}, fmt.Errorf("database.data_dir %s belongs to user id %d, not to you (%d): run as that user, or set database.data_dir to a folder of yours", dir, uid, os.Geteuid())
 	}
-	if err := h.claim(); err != nil {
-		return home{}, err
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return home{}, fmt.Errorf("database.data_dir: %w", err)
+	}
+	// A demonstration's folder may lie in that of the real thing.
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return isHome(h.path(e.Name())) })
+	// Looked for last: a process that started at the same moment may just have
+	// written the first files.
+	if len(entries) > 0 && !isHome(dir) {
+		return home{}, fmt.Errorf("database.data_dir %s holds other files (%s): set database.data_dir to a new or empty folder", dir, entries[0].Name())
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(dir, 0o700); err != nil {
@@ -61,33 +69,8 @@ func openHome(dataDir string) (home, error) {
 	return h, nil
 }
 
-// claim marks an empty folder as ours, or finds the mark.
-func (h home) claim() error {
-	entries, err := os.ReadDir(h.dir)
-	if err != nil {
-		return fmt.Errorf("database.data_dir: %w", err)
-	}
-	// A demonstration's folder may lie in that of the real thing.
-	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return isHome(h.path(e.Name())) })
-	// Looked for last: a process that started at the same moment may just have
-	// written the first files.
-	if len(entries) > 0 && !isHome(h.dir) {
-		return fmt.Errorf("database.data_dir %s holds other files (%s): set database.data_dir to a new or empty folder", h.dir, entries[0].Name())
-	}
-	// The mark comes first: who finds any file of ours finds the mark too.
-	for _, name := range []string{startLock, usersLock} {
-		f, err := h.create(name)
-		if err != nil {
-			return fmt.Errorf("write to database.data_dir: %w; set database.data_dir to a folder you may write", err)
-		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// isHome reports whether a folder bears our mark.
+// isHome reports whether a folder bears our mark: the start lock, which Start
+// takes before it writes anything else.
 func isHome(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, startLock))
 	return err == nil

@@ -1,6 +1,7 @@
 package localpg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 	}
 	starting, err := lock(ctx, s.home.path(startLock))
 	if err != nil {
-		return nil, fmt.Errorf("wait for another start of the database in %s: %w", s.home.dir, err)
+		return nil, explain(err)
 	}
 	defer starting.Unlock()
 	if _, err := s.users.TryRLockContext(ctx, lockPoll); err != nil {
@@ -100,10 +101,6 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 }
 
 func newServer(opts Options) (*Server, error) {
-	log := opts.Log
-	if log == nil {
-		log = zap.NewNop()
-	}
 	h, err := openHome(opts.DataDir)
 	if err != nil {
 		return nil, err
@@ -112,7 +109,7 @@ func newServer(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{home: h, account: acct, opts: opts, log: log, users: flock.New(h.path(usersLock))}, nil
+	return &Server{home: h, account: acct, opts: opts, log: cmp.Or(opts.Log, zap.NewNop()), users: flock.New(h.path(usersLock))}, nil
 }
 
 // lock waits until ctx ends for the flock(2) on a file, which excludes other

@@ -83,7 +83,13 @@ func helperMain(dir string) int {
 }
 
 func options(dir string) localpg.Options {
-	return localpg.Options{DataDir: dir, Settings: map[string]string{"fsync": "off", "shared_buffers": "16MB"}}
+	return localpg.Options{DataDir: dir, Settings: map[string]string{
+		"fsync":          "off",
+		"shared_buffers": "16MB",
+		// Fewer processes to start with each server.
+		"autovacuum":                      "off",
+		"max_logical_replication_workers": "0",
+	}}
 }
 
 // dataDir names a folder that does not exist yet, below one that only its owner

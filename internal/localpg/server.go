@@ -51,9 +51,9 @@ func (s *Server) ensureData(ctx context.Context) error {
 	if err := os.WriteFile(passwordFile, []byte(s.password+"\n"), 0o400); err != nil {
 		return fmt.Errorf("make the data folder: %w", explain(err))
 	}
-	if s.account.drop {
+	if other := s.account.other; other != nil {
 		for _, path := range []string{passwordFile, staging} {
-			if err := os.Chown(path, s.account.uid, s.account.gid); err != nil {
+			if err := os.Chown(path, int(other.Uid), int(other.Gid)); err != nil {
 				return fmt.Errorf("%w: root can't hand files to another user here: run as another user, or set database.url", err)
 			}
 		}
@@ -159,10 +159,8 @@ func (s *Server) launch(ctx context.Context, port int) error {
 	settings := map[string]string{
 		"listen_addresses":        loopback,
 		"unix_socket_directories": "",
-		"log_destination":         "stderr",
 		"logging_collector":       "off",
 		"log_checkpoints":         "off",
-		"log_line_prefix":         "%m [%p] ",
 	}
 	maps.Copy(settings, s.opts.Settings)
 	options := "-p " + strconv.Itoa(port)

@@ -36,7 +36,7 @@ func TestTheLastOfTwoProcessesStopsTheServer(t *testing.T) {
 	assertStopped(t, dir, pid)
 }
 
-func TestServerOfAKilledProcessIsAdopted(t *testing.T) {
+func TestServerOfAKilledProcessIsAdoptedAndIfKilledTooRecovered(t *testing.T) {
 	t.Parallel()
 	dir := madeDir(t)
 	killed := startHelper(t, dir, nil)
@@ -46,17 +46,29 @@ func TestServerOfAKilledProcessIsAdopted(t *testing.T) {
 	if !alive(pid) {
 		t.Fatal("the server died with its user")
 	}
-	next, err := localpg.Start(t.Context(), options(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
+	next := startHelper(t, dir, nil)
 	if got := postmasterPID(t, dir); got != pid {
 		t.Errorf("server process %d was not adopted: now %d", pid, got)
 	}
-	if got := query(t, next.URL(), `SELECT what FROM kept`); got != "row" {
+	if got := query(t, next.URL, `SELECT what FROM kept`); got != "row" {
 		t.Errorf("got %q", got)
 	}
-	stop(t, next)
+	next.kill(t)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	last, err := localpg.Start(t.Context(), options(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, last.URL(), `SELECT what FROM kept`); got != "row" {
+		t.Errorf("recovered %q", got)
+	}
+	if diff := cmp.Diff(killed.address, address{last.URL(), last.PSQL()}); diff != "" {
+		t.Errorf("the address did not last (-first +last):\n%s", diff)
+	}
+	pid = postmasterPID(t, dir)
+	stop(t, last)
 	assertStopped(t, dir, pid)
 }
 
@@ -107,7 +119,7 @@ func TestUsersComingAndGoingNeverPullTheServerFromUnderEachOther(t *testing.T) {
 	large(t)
 	dir := madeDir(t)
 	var group errgroup.Group
-	for range 3 {
+	for range 2 {
 		group.Go(func() error {
 			for range 2 {
 				s, err := localpg.Start(t.Context(), options(dir))
@@ -150,22 +162,6 @@ func TestServerThatDiesInUseComesBack(t *testing.T) {
 		got, err := tryQuery(t.Context(), s.URL(), `SELECT what FROM kept`)
 		return err == nil && got == "row" && postmasterPID(t, dir) != pid
 	})
-}
-
-func TestServerKilledWithItsUserIsRecovered(t *testing.T) {
-	t.Parallel()
-	large(t)
-	dir := madeDir(t)
-	h := startHelper(t, dir, nil)
-	exec1(t, h.URL, `CREATE TABLE kept AS SELECT 'row' AS what`)
-	h.kill(t)
-	if err := syscall.Kill(postmasterPID(t, dir), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	s := start(t, options(dir))
-	if got := query(t, s.URL(), `SELECT what FROM kept`); got != "row" {
-		t.Errorf("got %q", got)
-	}
 }
 
 // Process ids are reused: the pid file of a crashed server may name any process.

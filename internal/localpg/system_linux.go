@@ -13,7 +13,7 @@ import (
 // from it and inherit the same; nothing in Postgres asks for the path's name.
 // The caller closes release after cmd has started.
 func (a account) reach(cmd *exec.Cmd, dir string) (path string, release func(), err error) {
-	if !a.drop {
+	if a.other == nil {
 		return dir, func() {}, nil
 	}
 	if _, err := os.Stat("/proc/self/fd"); err != nil {

@@ -15,7 +15,7 @@ import (
 // reach returns dir. Without Linux's /proc there is no way for another account
 // into a folder below one that only root may enter, so root is refused.
 func (a account) reach(_ *exec.Cmd, dir string) (path string, release func(), err error) {
-	if a.drop {
+	if a.other != nil {
 		return "", nil, errors.New("on this system root can't run the embedded database: run as another user than root, or set database.url")
 	}
 	return dir, func() {}, nil
