@@ -92,16 +92,13 @@ func TestOnlyItsOwnerGetsIn(t *testing.T) {
 	})
 }
 
-// TestAnotherUserThanRootCanRunIt, and then root cannot, whose files would lock that
-// user out.
-func TestAnotherUserThanRootCanRunIt(t *testing.T) {
+// TestAnotherUserThanRootCanRunItAlsoAfterKilledStarts, and then
+// root cannot, whose files would lock that user out.
+func TestAnotherUserThanRootCanRunItAlsoAfterKilledStarts(t *testing.T) {
 	t.Parallel()
 	large(t)
-	dir := filepath.Join(t.TempDir(), "private", ".syncd")
+	dir := dataDir(t)
 	private := filepath.Dir(dir)
-	if err := os.Mkdir(private, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	const nobody = 65534
 	becomeNobody := func(cmd *exec.Cmd) {}
 	if os.Geteuid() == 0 {
@@ -125,6 +122,7 @@ func TestAnotherUserThanRootCanRunIt(t *testing.T) {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 		}
 	}
+	killWhileStarting(t, dir, becomeNobody)
 	h := startHelper(t, dir, becomeNobody)
 	pid := postmasterPID(t, dir)
 	if got := query(t, h.URL, `SELECT 'up'`); got != "up" {
@@ -136,6 +134,34 @@ func TestAnotherUserThanRootCanRunIt(t *testing.T) {
 	}
 	h.leave(t)
 	assertStopped(t, dir, pid)
+}
+
+// killWhileStarting starts a process three times and kills it, each time at a later
+// step. What it leaves must break no later start.
+func killWhileStarting(t *testing.T, dir string, change func(*exec.Cmd)) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stage := range []string{"password", "data.new-*", "data/postmaster.pid"} {
+		cmd := exec.Command(exe)
+		cmd.Env = append(os.Environ(), helperEnv+"="+dir)
+		change(cmd)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, stage+" appears", func() bool { return appeared(dir, stage) })
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // reports the kill
+		_ = stdin.Close()
+	}
 }
 
 // That a port which is free is kept, TestServerOfAKilledProcessIsAdoptedAndIfKilledTooRecovered shows.

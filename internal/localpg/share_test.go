@@ -72,39 +72,6 @@ func TestServerOfAKilledProcessIsAdoptedAndIfKilledTooRecovered(t *testing.T) {
 	assertStopped(t, dir, pid)
 }
 
-func TestProcessKilledWhileStartingLeavesNothingBroken(t *testing.T) {
-	t.Parallel()
-	large(t)
-	dir := dataDir(t)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, stage := range []string{"password", "data.new-*", "data/postmaster.pid"} {
-		cmd := exec.Command(exe)
-		cmd.Env = append(os.Environ(), helperEnv+"="+dir)
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, stage+" appears", func() bool { return appeared(dir, stage) })
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		_ = cmd.Wait() // reports the kill
-		_ = stdin.Close()
-	}
-	s := start(t, options(dir))
-	if got := query(t, s.URL(), `SELECT 'whole'`); got != "whole" {
-		t.Errorf("got %q", got)
-	}
-	stop(t, s)
-	assertStopped(t, dir, 0)
-}
-
 // appeared reports whether dir, whose name has no special characters but those
 // of a shell, has a file of that pattern.
 func appeared(dir, pattern string) bool {
