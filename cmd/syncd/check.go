@@ -32,7 +32,7 @@ func (p *program) configCommand() *cobra.Command {
 writes a row of each table and takes it back, and says how long a backfill will
 take. Each failure names its cure.
 
-Exit codes: 0 all is well, 1 Polar gave no answer of use, 2 the configuration or a
+Exit codes: 0 all is well, 1 Polar gave no usable answer, 2 the configuration or a
 token is wrong, 3 the database cannot be used.`,
 		Example: "  syncd config check\n  syncd config check --offline --config staging.yaml",
 		Args:    cobra.NoArgs,
@@ -209,7 +209,7 @@ func (d *doctor) tellToken(o config.Organization, rows int, err error) {
 	refused := proxy != nil && proxy.Refused()
 	switch {
 	case errors.Is(err, fetch.ErrNoAnswer) && !refused, errors.Is(err, fetch.ErrRateLimited), status != nil && status.Status >= 500:
-		d.bad(exitFailed, "organization %s: Polar gave no answer of use: check polar.base_url and the network, or try again later (%v)", o.Name, err)
+		d.bad(exitFailed, "organization %s: Polar gave no usable answer: check polar.base_url and the network, or try again later (%v)", o.Name, err)
 	case err != nil:
 		d.bad(exitUsage, "organization %s: %v", o.Name, err)
 	case rows == 0 && o.ID == uuid.Nil:
@@ -264,12 +264,14 @@ func (p *program) checkDatabase(ctx context.Context, d *doctor) {
 		return
 	}
 	db, _, err := p.openDatabase(ctx, d.cfg)
-	if err != nil {
-		d.bad(exitDatabase, "%v", err)
-		return
+	var in *store.Inspection
+	if err == nil {
+		in, err = db.Inspect(ctx)
 	}
-	in, err := db.Inspect(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
 		d.bad(exitDatabase, "%v", err)
 		return
 	}

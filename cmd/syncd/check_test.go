@@ -125,14 +125,14 @@ func TestCheckNamesTheCureForEachToken(t *testing.T) {
 		"✗ organization initech: its token cannot see organization "+f.orgs[2].ID.String()+" but sees "+f.orgs[0].ID.String(),
 	)
 	check(exitFailed, strings.Replace(f.yaml(nil), f.url, "http://127.0.0.1:1", 1),
-		"✗ organization acme: Polar gave no answer of use: check polar.base_url", "http://127.0.0.1:1")
+		"✗ organization acme: Polar gave no usable answer: check polar.base_url", "http://127.0.0.1:1")
 	limited := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "6") // longer than the doctor tries
 		w.WriteHeader(http.StatusTooManyRequests)
 	}))
 	t.Cleanup(limited.Close)
 	check(exitFailed, strings.Replace(f.yaml(nil), f.url, limited.URL, 1),
-		"✗ organization acme: Polar gave no answer of use: ", "lower polar.requests_per_minute")
+		"✗ organization acme: Polar gave no usable answer: ", "lower polar.requests_per_minute")
 
 	// Polar's API in an old version, and then in one that was removed.
 	versioned := strings.Replace(f.yaml(nil), "polar: {", `polar: {api_version: "2026-04", `, 1)

@@ -208,7 +208,7 @@ func shownQueries() []shownQuery {
     o.meter_name,
     o.balance,
     round(b.units_per_day, 2) AS units_per_day,
-    to_char(b.zero_at, 'FMDay HH24:MI') AS zero_at
+    to_char(b.zero_at, 'FMMonth FMDD, HH24:MI') AS zero_at
   FROM polar.burn_rate b
   JOIN polar.customer_meter_overview o USING (customer_meter_id)
  WHERE b.zero_at IS NOT NULL

@@ -60,14 +60,20 @@ func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (st *sto
 	url := cfg.Database.URL
 	if cfg.Database.Embedded() {
 		server, err := localpg.Start(ctx, localpg.Options{DataDir: cfg.Database.DataDir, Log: p.log})
-		if err != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, "", errInterrupted
+		case err != nil:
 			return nil, "", &exitError{exitDatabase, err}
 		}
 		p.onClose(server.Close)
 		url, psql = secret.New(server.URL()), server.PSQL()
 	}
 	st, err = store.Open(ctx, store.Options{URL: url, MaxConnections: cfg.Database.MaxConnections, HistoryKeep: cfg.History.Keep})
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil: // nothing is wrong with the database
+		return nil, "", errInterrupted
+	case err != nil:
 		return nil, "", err
 	}
 	p.onClose(func(context.Context) error {

@@ -253,7 +253,7 @@ func TestCheckNamesTheProxyThatIsInTheWay(t *testing.T) {
 		says  string
 	}{
 		{"@" + forbids, exitUsage, "✗ organization default: list customer meters, page 1: GET https://api.polar.sh/v1/customer-meters/: proxy " + forbids + " (HTTPS_PROXY) refused access to api.polar.sh:443: status 403 Forbidden"},
-		{"@" + busy, exitFailed, "✗ organization default: Polar gave no answer of use: "},
+		{"@" + busy, exitFailed, "✗ organization default: Polar gave no usable answer: "},
 		{"@127.0.0.1:1", exitFailed, "through proxy 127.0.0.1:1 (HTTPS_PROXY): "},
 	} {
 		env := []string{

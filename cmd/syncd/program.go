@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"polarmirror/internal/console"
+	"polarmirror/internal/mirror"
 )
 
 const (
@@ -51,6 +52,9 @@ func run(ctx context.Context, args []string, lookupEnv func(string) (string, boo
 	exit, cancel := withGrace(ctx, exitTime)
 	defer cancel()
 	err := p.execute(ctx, args)
+	if err != nil && ctx.Err() != nil && besidesStops(err) == nil && !errors.Is(err, mirror.ErrStopped) {
+		err = errInterrupted
+	}
 	p.screen.Close()
 	err = errors.Join(err, p.close(exit))
 	for _, line := range errorLines(err) {

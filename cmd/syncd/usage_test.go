@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"net"
 	"strings"
 	"testing"
 
@@ -86,4 +88,38 @@ func TestCompletionOffersConfiguredOrganizations(t *testing.T) {
 	t.Parallel()
 	r := call(t, nil, "__complete", "status", "--demo", "--organization", "")
 	assertContains(t, r.stdout, "acme\n", "globex\n", "initech\n")
+}
+
+// TestStoppedWhileTheDatabaseOpensIsNoFaultOfTheDatabase has a database that takes
+// connections and never answers.
+func TestStoppedWhileTheDatabaseOpensIsNoFaultOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"--backfill":     "syncd: stopped before the end: what was saved stands, and the next --backfill goes on from there\n",
+		"verify":         "syncd: interrupted\n",
+		"status":         "syncd: interrupted\n",
+		"migrate status": "syncd: interrupted\n",
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			silent, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer silent.Close()
+			ctx, stop := context.WithCancel(t.Context())
+			go func() {
+				conn, err := silent.Accept()
+				stop()
+				if err == nil {
+					<-t.Context().Done()
+					conn.Close()
+				}
+			}()
+			e := variables{"POLAR_ACCESS_TOKEN": "polar_oat_x", "DATABASE_URL": "postgres://u:p@" + silent.Addr().String() + "/d?sslmode=disable"}
+			if r := callContext(ctx, t, e, strings.Fields(line)...); r.code != exitFailed || !strings.HasSuffix(r.stderr, want) || strings.Contains(r.stderr, "database") {
+				t.Errorf("exit code %d, stderr %q, want the end %q", r.code, r.stderr, want)
+			}
+		})
+	}
 }

@@ -23,7 +23,7 @@ const (
 	maxHeaderBytes    = 16 << 10
 )
 
-// A ListenError is an address that cannot be listened at. Its text names the
+// A ListenError is an address that cannot be listened on. Its text names the
 // setting and the cure.
 type ListenError struct {
 	Setting string // such as http.listen
@@ -36,7 +36,7 @@ func (e *ListenError) Error() string {
 	if op, ok := errors.AsType[*net.OpError](cause); ok {
 		cause = op.Err // what net repeats of the address is left out
 	}
-	what := fmt.Sprintf("cannot be listened at (%v)", cause)
+	what := fmt.Sprintf("cannot be listened on (%v)", cause)
 	switch {
 	case e.InUse():
 		what = "is in use by another program, perhaps another syncd"

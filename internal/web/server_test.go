@@ -94,7 +94,7 @@ func TestAddressThatCannotBeHadNamesTheSetting(t *testing.T) {
 		{Options{Listen: address}, "http.listen: " + address + ` is in use by another program, perhaps another syncd; set another address, or "" to switch it off`, true},
 		{Options{Listen: "127.0.0.1:0", WebhookListen: address}, "http.webhook_listen: " + address + " is in use by another program", true},
 		{Options{Listen: "192.0.2.1:80"}, "http.listen: 192.0.2.1:80 is no address of this machine; set another", false},
-		{Options{Listen: "nowhere.invalid:80"}, "http.listen: nowhere.invalid:80 cannot be listened at (", false},
+		{Options{Listen: "nowhere.invalid:80"}, "http.listen: nowhere.invalid:80 cannot be listened on (", false},
 	}
 	for _, tt := range tests {
 		tt.opts.Log = zap.NewNop()
