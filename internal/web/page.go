@@ -68,7 +68,7 @@ type Page struct {
 	organizations cache[struct{}, organizations]
 	runs          cache[store.RunsQuery, []store.RunRecord]
 	customers     cache[store.CustomersQuery, []store.ListedCustomer]
-	meters        cache[struct{}, []store.Meter]
+	meters        cache[int, []store.Meter]       // by how many organizations have been mirrored
 	rankings      cache[uuid.UUID, store.Ranking] // by meter
 	counts        cache[uuid.UUID, int64]         // of customers, by organization
 	usage         cache[dayOf, dayUsage]          // of days that may change
@@ -95,7 +95,7 @@ func NewPage(o PageOptions) *Page {
 	p.organizations = newCache(p, p.quick, fresh(time.Second), 3*time.Second, loadOrganizations)
 	p.runs = newCache(p, p.quick, fresh(time.Second), 3*time.Second, (*store.View).Runs)
 	p.customers = newCache(p, p.quick, fresh(5*time.Second), time.Minute, (*store.View).Customers)
-	p.meters = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, func(v *store.View, ctx context.Context, _ struct{}) ([]store.Meter, error) {
+	p.meters = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, func(v *store.View, ctx context.Context, _ int) ([]store.Meter, error) {
 		return v.Meters(ctx)
 	})
 	p.rankings = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, func(v *store.View, ctx context.Context, meter uuid.UUID) (store.Ranking, error) {

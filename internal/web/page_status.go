@@ -168,7 +168,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 	now := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	meters, uncounted := p.meters.get(ctx, struct{}{})
+	meters, uncounted := p.listMeters(ctx)
 	byToken := map[[sha256.Size]byte]*requests{}
 	var rows []*organizationRow
 	for _, o := range p.opts.Organizations {

@@ -45,6 +45,28 @@ func TestFirstPageSaysThatEveryOrganizationIsCurrent(t *testing.T) {
 	}
 }
 
+// TestRowsAreCountedAnewOnceAnOrganizationIsMirrored has somebody look at the page
+// during the first load.
+func TestRowsAreCountedAnewOnceAnOrganizationIsMirrored(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 70})
+	page := e.page()
+	complete(t, page, "/")
+	e.backfill()
+	e.eventually("a page that knows of the run", func() bool {
+		d := complete(t, page, "/")
+		row := d.one(with("data-organization", "acme"))
+		if !strings.Contains(text(row), "exact") {
+			return false
+		}
+		cells := find(row, func(n *html.Node) bool { return n.Data == "td" || n.Data == "th" })
+		if got := digits(text(cells[5])); got != "70" {
+			t.Errorf("the page knows of the run, and of %q rows", got)
+		}
+		return true
+	})
+}
+
 func TestRunsTableHoldsWhatSQLSaysAndEachRunOnce(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 300}, polarsim.Organization{Name: "globex", CustomerMeters: 120})

@@ -107,7 +107,7 @@ const meterPlaces = 20
 
 // meter shows one meter.
 func (p *Page) meter(r *http.Request) (*reply, error) {
-	all, err := p.meters.get(r.Context(), struct{}{})
+	all, err := p.listMeters(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -133,13 +133,26 @@ type usageSection struct {
 	Note         string
 }
 
+// listMeters lists the meters of all organizations. They are counted anew as soon as
+// another organization has been mirrored, since nobody believes the count until then.
+func (p *Page) listMeters(ctx context.Context) ([]store.Meter, error) {
+	all, _ := p.organizations.get(ctx, struct{}{})
+	mirrored := 0
+	for _, s := range all.status {
+		if !s.LastFull.Finished.IsZero() {
+			mirrored++
+		}
+	}
+	return p.meters.get(ctx, mirrored)
+}
+
 // usageOf shows at most limit meters of an organization.
 func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSection {
 	days, periods := period(r, "usage")
 	section := &usageSection{Organization: o.Organization, Periods: periods}
 	ctx, cancel := context.WithTimeout(r.Context(), patience)
 	defer cancel()
-	all, err := p.meters.get(ctx, struct{}{})
+	all, err := p.listMeters(ctx)
 	section.Note = p.incomplete("The list of meters", err)
 	for _, m := range all {
 		switch {
