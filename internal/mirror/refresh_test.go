@@ -181,14 +181,14 @@ func TestRefreshLeavesWhatIsNewerAndWhatIsNotListed(t *testing.T) {
 	}
 }
 
-// TestRefreshRevivesARowThatIsListedAgain: the request was begun after the row was
+// TestRefreshRevivesARowThatIsListedAgain: the request was begun well after the row was
 // marked deleted.
 func TestRefreshRevivesARowThatIsListedAgain(t *testing.T) {
 	t.Parallel()
 	w := small(t, 300)
 	w.backfill()
 	customer, rows := w.external()
-	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = '` + rows[0].ID.String() + `'`)
+	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() - interval '1 minute' WHERE id = '` + rows[0].ID.String() + `'`)
 	got := w.refresh([]string{customer.ID.String()})
 	if len(got.Customers) != 1 || len(got.Customers[0].Changes) != 1 {
 		t.Fatalf("refreshed %+v", got)
