@@ -466,7 +466,7 @@ func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
 	}
 	rows := w.sim.Listed(w.orgs[0].ID)
 	w.exec(`UPDATE polar.customer_meters SET balance = balance + 1 WHERE id = $1`, rows[3].ID)
-	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = $1`, rows[300].ID)
+	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() - interval '1 minute' WHERE id = $1`, rows[300].ID)
 	want := map[uuid.UUID]FindingKind{rows[3].ID: Different, rows[300].ID: Missing}
 	got := map[uuid.UUID]FindingKind{}
 	report := verify()

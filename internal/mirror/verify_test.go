@@ -56,7 +56,7 @@ func TestVerifyNamesWhatDiffersAndRepairMendsIt(t *testing.T) {
 	}{
 		"balance":       {`UPDATE polar.customer_meters SET balance = balance + 0.1 WHERE id = $1`, Different, "balance"},
 		"credited":      {`UPDATE polar.customer_meters SET credited_units = credited_units - 1 WHERE id = $1`, Different, "credited_units"},
-		"missing":       {`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = $1`, Missing, ""},
+		"missing":       {`UPDATE polar.customer_meters SET deleted_at = now() - interval '1 minute' WHERE id = $1`, Missing, ""},
 		"customer name": {`UPDATE polar.customers SET name = 'x' WHERE id = (SELECT customer_id FROM polar.customer_meters WHERE id = $1)`, Different, "customer.name"},
 		"meter raw":     {`UPDATE polar.meters SET raw = '{}' WHERE id = (SELECT meter_id FROM polar.customer_meters WHERE id = $1)`, Different, "meter.raw"},
 	} {
