@@ -212,7 +212,7 @@ func TestRowThatComesBackIsNoLongerDeleted(t *testing.T) {
 	large(t)
 	w := small(t, 300)
 	w.backfill()
-	w.value(`WITH marked AS (UPDATE polar.customer_meters SET deleted_at = now() RETURNING 1) SELECT count(*)::text FROM marked`)
+	w.value(`WITH marked AS (UPDATE polar.customer_meters SET deleted_at = now() - interval '1 minute' RETURNING 1) SELECT count(*)::text FROM marked`)
 	w.backfill()
 	w.same()
 	if got := w.deleted(); got != "0" {
