@@ -131,12 +131,12 @@ func (p *pooler) serve(ctx context.Context, conn net.Conn, _ string) {
 		switch message.(type) {
 		case *pgproto3.Query, *pgproto3.Sync:
 			status, ok := relay(client, lent.Frontend)
-			if !ok {
-				return
-			}
-			if status == 'I' {
+			if ok && status == 'I' { // before the client knows: others may have the connection then
 				p.put(lent)
 				lent = nil
+			}
+			if !ok || client.Flush() != nil {
+				return
 			}
 		}
 	}
@@ -160,8 +160,8 @@ func greet(client *pgproto3.Backend, server *pgconn.HijackedConn, keys *pgproto3
 	return client.Flush() == nil
 }
 
-// relay passes the server's answer on, and returns the state of the transaction
-// that it ends with.
+// relay passes the server's answer on, which the caller flushes, and returns the state of
+// the transaction that it ends with.
 func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, ok bool) {
 	if server.Flush() != nil {
 		return 0, false
@@ -173,7 +173,7 @@ func relay(client *pgproto3.Backend, server *pgproto3.Frontend) (status byte, ok
 		}
 		client.Send(answer)
 		if ready, ok := answer.(*pgproto3.ReadyForQuery); ok {
-			return ready.TxStatus, client.Flush() == nil
+			return ready.TxStatus, true
 		}
 	}
 }
