@@ -19,11 +19,14 @@ import (
 func TestSecondBackfillWritesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, 1234, 20)
-	token := writeFile(t, "token", "polar_oat_old"+canary+"\n")
+	token, newer := writeFile(t, "token", "polar_oat_old"+canary+"\n"), writeFile(t, "token", f.orgs[1].Token+"\n")
+	var once sync.Once
 	f.sim.Before(func(int, *http.Request) {
-		if err := os.WriteFile(token, []byte(f.orgs[1].Token+"\n"), 0o600); err != nil {
-			t.Error(err)
-		}
+		once.Do(func() {
+			if err := os.Rename(newer, token); err != nil { // at once: the file is never empty
+				t.Error(err)
+			}
+		})
 	})
 	yaml := strings.Replace(f.yaml(nil, "log: {level: error}"), `access_token: "`+f.orgs[1].Token+`"`, "access_token_file: "+token, 1)
 	path := f.write(t, yaml)
