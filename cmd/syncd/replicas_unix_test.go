@@ -27,7 +27,7 @@ import (
 
 // The long form: go test ./cmd/syncd -run Replicas -v -replicas.for=2m -replicas.tick=5s -replicas.kill=20s -replicas.organizations=60
 var (
-	replicasFor  = flag.Duration("replicas.for", 3*time.Second, "how long TestReplicas lets three replicas be killed")
+	replicasFor  = flag.Duration("replicas.for", 4*time.Second, "how long TestReplicas lets three replicas be killed")
 	replicasTick = flag.Duration("replicas.tick", time.Second, "time between their ticks, whole seconds")
 	replicasKill = flag.Duration("replicas.kill", time.Second, "time between kills")
 	replicasOrgs = flag.Int("replicas.organizations", 6, "organizations that they mirror")
@@ -46,6 +46,9 @@ func TestReplicasKilledAgainAndAgainAnswerEverySlotOnce(t *testing.T) {
 	t.Parallel()
 	large(t)
 	r := newReplicas(t)
+	eventually(t, "the schema, and a run", func() bool {
+		return r.text(`SELECT (to_regclass('polar.sync_runs') IS NOT NULL)::text`) == "true" && r.text(`SELECT count(*)::text FROM polar.sync_runs`) != "0"
+	})
 	began := time.Now()
 	changing, stopChanging := context.WithCancel(t.Context())
 	var living sync.WaitGroup
