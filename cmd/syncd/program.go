@@ -121,7 +121,8 @@ func (p *program) close(ctx context.Context) error {
 	return err
 }
 
-// errInterrupted means that work did not end in time after a signal.
+// errInterrupted means that a signal came before there was anything to end in order, or
+// that work did not end in time after it.
 var errInterrupted = errors.New("interrupted")
 
 // untilStopped calls work, which ends soon after ctx does. Should it not, it is

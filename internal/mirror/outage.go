@@ -30,8 +30,8 @@ func (m *Mirror) unexpected(ctx context.Context, err error) bool {
 	return !lost
 }
 
-// databaseLost notes an error of a connection to the database that was made before a
-// time. One from before the last outage ended was lost in that.
+// databaseLost notes an error of a connection to the database, which was in use since
+// connected. One from before the end of the last outage was lost in that.
 func (m *Mirror) databaseLost(err error, connected time.Time) {
 	m.outage.mu.Lock()
 	defer m.outage.mu.Unlock()
