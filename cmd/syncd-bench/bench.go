@@ -97,10 +97,13 @@ func (b *bench) run(ctx context.Context) (err error) {
 // measure runs everything with so many customer meters.
 func (b *bench) measure(ctx context.Context, rows, meters int) error {
 	fmt.Fprintf(b.stderr, "rendering %d customer meters\n", rows)
-	p := newPolar(rows, meters)
+	p := newPolar(rows, meters, polarsim.Options{})
+	if err := p.prepare(ctx); err != nil {
+		return err
+	}
 	serving := httptest.NewServer(p)
 	defer serving.Close()
-	b.work = job{Polar: serving.URL, Token: p.org.Token, Organization: p.org.ID.String(), Rows: len(p.rows), Files: b.dir}
+	b.work = job{Polar: serving.URL, Token: p.org.Token, Organization: p.org.ID.String(), Rows: rows, Files: b.dir}
 	if err := b.baseline(ctx, p, b.postgres.admin, downloaded, "download", connections); err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func (b *bench) measure(ctx context.Context, rows, meters int) error {
 		func() error { return b.copy(ctx, p, mirror) },
 		func() error { return b.backfill(ctx, p, mirror, unchanged, config) },
 		func() error { return b.backfill(ctx, p, mirror, walked, config, "--walk") },
-		func() error { return p.change(len(p.rows) / 100) },
+		func() error { return p.change(ctx, rows/100) },
 		func() error { return b.backfill(ctx, p, mirror, changed, config) },
 		func() error { return b.baseline(ctx, p, script, scriptFirst, "script", 1) },
 		func() error { return b.baseline(ctx, p, script, scriptAgain, "script", 1) },
@@ -197,15 +200,15 @@ func (b *bench) baseline(ctx context.Context, p *polar, db *database, name, kind
 	}
 	cmd := command(ctx, self)
 	cmd.Env = append(os.Environ(), workerEnv+"="+string(text))
-	p.begin(inFlight)
+	p.ForgetRequests()
 	r, err := db.measure(ctx, cmd)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if said := strings.TrimSpace(r.stdout); said != strconv.Itoa(len(p.rows)) {
-		return fmt.Errorf("%s: %s rows of %d", name, said, len(p.rows))
+	if said := strings.TrimSpace(r.stdout); said != strconv.Itoa(p.rows) {
+		return fmt.Errorf("%s: %s rows of %d", name, said, p.rows)
 	}
-	b.add(p, name, r)
+	b.add(p, name, r, inFlight)
 	return nil
 }
 
@@ -216,12 +219,12 @@ var errNotMirrored = errors.New("syncd did not mirror what the simulated Polar h
 // backfill measures syncd --backfill, and proves that it was one exact full run that
 // leaves every row in the mirror.
 func (b *bench) backfill(ctx context.Context, p *polar, db *database, name, config string, args ...string) error {
-	p.begin(connections)
-	r, err := b.fullRun(ctx, db, len(p.rows), config, args...)
+	p.ForgetRequests()
+	r, err := b.fullRun(ctx, db, p.rows, config, args...)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	b.add(p, name, r)
+	b.add(p, name, r, connections)
 	return nil
 }
 
@@ -252,8 +255,8 @@ SELECT
 	return r, err
 }
 
-func (b *bench) add(p *polar, name string, r result) {
-	r.rows, r.meters, r.name, r.cost = len(p.rows), len(p.ofMeter), name, p.costs()
+func (b *bench) add(p *polar, name string, r result, inFlight int) {
+	r.rows, r.meters, r.name, r.cost = p.rows, p.meters, name, costOf(p.Requests(), inFlight)
 	b.results = append(b.results, r)
 	fmt.Fprintf(b.stderr, "%d customer meters, %s: %.2f s\n", r.rows, name, r.wall.Seconds())
 }
@@ -267,11 +270,10 @@ const (
 
 // measurePaced measures how well a first load uses its budget of requests.
 func (b *bench) measurePaced(ctx context.Context) error {
-	sim := simulated(pacedRows, usualMeters, polarsim.Options{RequestsPerMinute: polarLimit, Latency: pacedLatency, CostScale: 1})
-	org := sim.Organizations()[0]
-	serving := httptest.NewServer(sim)
+	p := newPolar(pacedRows, usualMeters, polarsim.Options{RequestsPerMinute: polarLimit, Latency: pacedLatency, CostScale: 1})
+	serving := httptest.NewServer(p)
 	defer serving.Close()
-	db, config, err := b.migrated(ctx, "paced", serving.URL, org, polarLimit)
+	db, config, err := b.migrated(ctx, "paced", serving.URL, p.org, polarLimit)
 	if err != nil {
 		return err
 	}
@@ -281,7 +283,7 @@ func (b *bench) measurePaced(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	requests, refused := sim.Requests(), 0
+	requests, refused := p.Requests(), 0
 	for _, request := range requests {
 		if request.Status == http.StatusTooManyRequests {
 			refused++

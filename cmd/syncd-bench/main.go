@@ -24,7 +24,7 @@ import (
 )
 
 const help = `syncd-bench measures syncd: the real binary against a private Postgres (fsync on,
-settings as Postgres has them) and a simulated Polar that serves rendered pages.
+settings as Postgres has them) and a simulated Polar whose rows are rendered beforehand.
 For each size it runs, each as a process of its own:
 
   plain download            every page over 8 connections, thrown away

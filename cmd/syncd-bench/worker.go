@@ -54,26 +54,29 @@ func work(ctx context.Context, text string, stdout io.Writer) error {
 	return err
 }
 
-// getPage asks for a page. The caller closes it.
+// getPage asks for the page of that number. The caller closes it.
 func (j *job) getPage(ctx context.Context, client *http.Client, number int) (io.ReadCloser, error) {
-	query := url.Values{
+	return getPage(ctx, client, j.Polar, j.Token, url.Values{
 		"organization_id": {j.Organization},
 		"page":            {strconv.Itoa(number)},
 		"limit":           {strconv.Itoa(pageSize)},
 		"sorting":         strings.Split(oldestFirst, ","),
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, j.Polar+listPath+"?"+query.Encode(), nil)
+	})
+}
+
+func getPage(ctx context.Context, client *http.Client, polar, token string, query url.Values) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, polar+listPath+"?"+query.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Authorization", "Bearer "+j.Token)
+	r.Header.Set("Authorization", "Bearer "+token)
 	res, err := client.Do(r)
 	if err != nil {
 		return nil, err
 	}
 	if res.StatusCode != http.StatusOK {
 		res.Body.Close()
-		return nil, fmt.Errorf("page %d: %s", number, res.Status)
+		return nil, fmt.Errorf("page %s: %s", query.Get("page"), res.Status)
 	}
 	return res.Body, nil
 }

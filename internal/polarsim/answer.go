@@ -16,7 +16,8 @@ var errDropped = io.EOF
 type answer struct {
 	http.Response
 	took time.Duration // by its page's statement, simulated
-	to   *account      // whom the server let in; nil if nobody
+	cost Cost
+	to   *account // whom the server let in; nil if nobody
 }
 
 func newAnswer(status int, contentType, body string) *answer {
@@ -40,6 +41,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		panic(http.ErrAbortHandler) // closes the connection
 	}
+	defer a.Body.Close()
 	maps.Copy(w.Header(), a.Header)
 	w.Header().Set("Content-Length", strconv.FormatInt(a.ContentLength, 10))
 	w.WriteHeader(a.StatusCode)

@@ -239,7 +239,7 @@ func later(at time.Time, r *row) time.Time {
 // set changes what is not empty in u and calculates an empty balance.
 func (s *Server) set(r *row, u Units, modified time.Time) {
 	u.Consumed, u.Credited = cmp.Or(u.Consumed, r.units.Consumed), cmp.Or(u.Credited, r.units.Credited)
-	r.units, r.modified = u.complete(), modified
+	r.units, r.modified, r.json = u.complete(), modified, ""
 	s.announce(r.customer, CustomerStateChanged)
 }
 
@@ -293,6 +293,9 @@ func (s *Server) editCustomer(c *customer, at time.Time, f func(c *Customer)) {
 	f(doc)
 	clear(s.views)
 	c.edited, c.json = doc, nil
+	for _, r := range c.rows {
+		r.json = ""
+	}
 	event := CustomerUpdated
 	if doc.DeletedAt == doc.ModifiedAt { // it was deleted now
 		event = CustomerDeleted
@@ -330,6 +333,7 @@ func (s *Server) changeMeter(id uuid.UUID, f func(m *meter)) (int, error) {
 	rows := 0
 	for r := range m.org.rows() {
 		if r.meter == m {
+			r.json = ""
 			rows++
 		}
 	}

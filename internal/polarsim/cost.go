@@ -37,14 +37,8 @@ func (s *Server) ForgetCost() {
 	s.cost = Cost{}
 }
 
-// chargeList adds the cost of a list request and returns how long its page took,
-// without the count. The server must be locked.
-func (s *Server) chargeList(counted, skipped int) time.Duration {
-	page := ListCost + time.Duration(skipped)*SkippedRowCost
-	s.cost.Lists++
-	s.cost.SkippedRows += int64(skipped)
-	s.cost.Statements += page + time.Duration(counted)*CountedRowCost
-	return page
+func (c Cost) plus(o Cost) Cost {
+	return Cost{c.Lists + o.Lists, c.Gets + o.Gets, c.SkippedRows + o.SkippedRows, c.Statements + o.Statements}
 }
 
 // scaled is the part of a simulated time that is really waited for.

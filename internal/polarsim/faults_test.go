@@ -115,7 +115,12 @@ func TestRequestsAreCountedLoggedAndSpoiltByTheirNumber(t *testing.T) {
 		c.fetch(t)
 	}
 	for i, r := range c.server.Requests() {
-		want := Request{Path: listPath, Query: nine, Status: []int{200, 502, 200}[i], At: r.At}
+		cost := Cost{Lists: 1, Statements: ListCost + 20*CountedRowCost}
+		want := []Request{
+			{Path: listPath, Query: nine, Status: 200, Cost: cost, At: r.At},
+			{Path: listPath, Query: nine, Status: 502, At: r.At},
+			{Path: listPath, Query: nine, Status: 200, Cost: cost, At: r.At},
+		}[i]
 		if r != want || r.At.IsZero() {
 			t.Errorf("logged %+v, want %+v", r, want)
 		}

@@ -51,27 +51,24 @@ func marshal(v any) []byte {
 	return slices.Clip(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
-// appendTo writes the row as it goes over the wire. The nested objects are
-// rendered once and copied from then on; they are most of the bytes.
-func (r *row) appendTo(b []byte) []byte {
-	if r.raw != nil {
-		return append(b, *r.raw...)
+// load renders the row if that is still to be done.
+func (r *row) load() *row {
+	switch {
+	case r.raw != nil:
+		r.json = *r.raw
+	case r.json == "":
+		if r.meter.json == nil {
+			r.meter.json = marshal(&r.meter.Meter)
+		}
+		r.json = fmt.Sprintf(`{%s,"customer":%s,"meter":%s}`,
+			r.members(`"customer_id":"`+r.customer.id.String()+`",`), r.customer.load().json, r.meter.json)
 	}
-	if r.meter.json == nil {
-		r.meter.json = marshal(&r.meter.Meter)
-	}
-	b = r.appendMembers(append(b, '{'), `"customer_id":"`+r.customer.id.String()+`",`)
-	b = append(append(b, `,"customer":`...), r.customer.load().json...)
-	b = append(append(b, `,"meter":`...), r.meter.json...)
-	return append(b, '}')
+	return r
 }
 
-// appendMembers writes those that a row has in a list and in a customer's state,
-// with what a list has besides.
-func (r *row) appendMembers(b []byte, besides string) []byte {
-	return fmt.Appendf(b, `"id":"%s","created_at":%s,"modified_at":%s,%s"meter_id":"%s","consumed_units":%s,"credited_units":%s,"balance":%s`,
+// members are those that a row has in a list and in a customer's state, with what
+// a list has besides.
+func (r *row) members(besides string) string {
+	return fmt.Sprintf(`"id":"%s","created_at":%s,"modified_at":%s,%s"meter_id":"%s","consumed_units":%s,"credited_units":%s,"balance":%s`,
 		r.id, Time{r.created}, Time{r.modified}, besides, r.meter.ID, r.units.Consumed, r.units.Credited, r.units.Balance)
 }
-
-// bytesPerRow is about what a row takes; for sizing buffers.
-const bytesPerRow = 1800

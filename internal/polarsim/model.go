@@ -57,6 +57,7 @@ type row struct {
 	units    Units
 	raw      *string // sent instead of the row
 	hidden   bool    // from every list
+	json     string  // as it goes over the wire; "": see load
 }
 
 // An organization owns customers and meters; the rows are the customers'.

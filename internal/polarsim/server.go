@@ -125,7 +125,7 @@ func (s *Server) respond(r *http.Request) (*http.Response, error) {
 	a.Header.Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line.Status = a.StatusCode
+	line.Status, line.Cost = a.StatusCode, a.cost
 	if a.to != nil {
 		a.to.answered = s.options.Now()
 	}

@@ -36,7 +36,7 @@ func snapshotOf(r *row) Row {
 		OrganizationID: r.meter.org.ID, ID: r.id, CustomerID: r.customer.id, MeterID: r.meter.ID,
 		CreatedAt: r.created, ModifiedAt: r.modified, Units: r.units,
 		CustomerName: r.customer.load().name, MeterName: r.meter.Name, Archived: !r.meter.ArchivedAt.IsZero(), Unlisted: r.hidden,
-		Raw: r.raw != nil, JSON: string(r.appendTo(make([]byte, 0, bytesPerRow))),
+		Raw: r.raw != nil, JSON: r.load().json,
 	}
 }
 

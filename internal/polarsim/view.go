@@ -49,26 +49,28 @@ func (f *filter) match(r *row) bool {
 // hand. Lists of chosen customers are short and many, so they are made for each
 // request, of these customers' rows alone, and not kept. The server must be locked.
 func (s *Server) view(f filter, criteria []criterion) *view {
-	key := fmt.Sprintf("%#v %v", f, criteria)
-	if v := s.views[key]; v != nil {
-		return v
-	}
 	var rows []*row
-	for i, id := range f.customers {
-		if c := s.customers[id]; c != nil && !slices.Contains(f.customers[:i], id) {
-			rows = append(rows, c.rows...)
+	if len(f.customers) > 0 {
+		for i, id := range f.customers {
+			if c := s.customers[id]; c != nil && !slices.Contains(f.customers[:i], id) {
+				rows = append(rows, c.rows...)
+			}
 		}
+		return s.newView(rows, f, criteria)
 	}
-	if len(f.customers) == 0 {
+	key := fmt.Sprintf("%#v %v", f, criteria)
+	if s.views[key] == nil {
 		for _, o := range f.organizations {
 			rows = slices.AppendSeq(rows, o.rows())
 		}
+		s.views[key] = s.newView(rows, f, criteria)
 	}
+	return s.views[key]
+}
+
+func (s *Server) newView(rows []*row, f filter, criteria []criterion) *view {
 	v := &view{slices.DeleteFunc(rows, func(r *row) bool { return !f.match(r) }), comparison(criteria, s.options.NullsSmallest)}
 	slices.SortFunc(v.rows, func(a, b *row) int { return cmp.Or(v.ties(a, b), bytes.Compare(a.id[:], b.id[:])) })
-	if len(f.customers) == 0 {
-		s.views[key] = v
-	}
 	return v
 }
 

@@ -83,7 +83,7 @@ func event(eventType string, at time.Time, c *customer) []byte {
 		chance := newRand(c.seed, 5)
 		var meters, ofSubscription []string
 		for _, r := range c.rows {
-			meters = append(meters, fmt.Sprintf("{%s}", r.appendMembers(nil, "")))
+			meters = append(meters, fmt.Sprintf("{%s}", r.members("")))
 			ofSubscription = append(ofSubscription, fmt.Sprintf(
 				`{"id":"%s","created_at":%s,"modified_at":null,"consumed_units":1.5,"credited_units":7,"amount":0,"meter_id":"%s"}`,
 				newID(chance), Time{r.created}, r.meter.ID))
