@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"runtime"
 	"time"
 
 	"go.uber.org/zap"
@@ -63,8 +62,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	page := web.NewPage(web.PageOptions{
 		Store:         e.db,
 		Organizations: pageOrganizations(cfg),
-		Incremental:   schedules.Incremental,
-		Full:          schedules.Full,
+		Schedules:     schedules,
 		MaxLag:        cfg.HTTP.MaxLag,
 		Walk:          p.screen.Walk,
 		Version:       version,
@@ -77,7 +75,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 	observed.WatchDatabase(e.db, configured(cfg))
 	server.Mount(web.Handlers{
 		Page:     page,
-		Webhooks: web.NewWebhooks(webhookOptions(cfg, inbox, observed, p.log)),
+		Webhooks: web.NewWebhooks(web.WebhookOptions{Secrets: webhookSecrets(cfg), Inbox: inbox, Observe: observed.WebhookReceived, Log: p.log}),
 		Metrics:  observed.Handler(),
 		Health:   web.NewHealth(e.db, configured(cfg), cfg.HTTP.MaxLag, p.log),
 	})
@@ -117,7 +115,6 @@ func newMetrics(cfg *config.Config, log *zap.Logger) *metrics.Metrics {
 	return metrics.New(metrics.Options{
 		Version:       version,
 		Commit:        commit,
-		Go:            runtime.Version(),
 		Organizations: cfg.Names(),
 		MaxLag:        cfg.HTTP.MaxLag,
 		Log:           log,
@@ -126,17 +123,10 @@ func newMetrics(cfg *config.Config, log *zap.Logger) *metrics.Metrics {
 
 // listen takes the configured addresses. The demo is content with any.
 func (p *program) listen(ctx context.Context, c config.HTTP, observe func(string, int, time.Duration)) (*web.Server, error) {
-	opts := web.Options{
-		Listen:        c.Listen,
-		WebhookListen: c.WebhookListen,
-		Hosts:         c.Hosts,
-		Access:        web.Access{Token: reader(c.Token), User: c.User, Password: reader(c.Password)},
-		Observe:       observe,
-		Log:           p.log,
-	}
+	opts := web.Options{HTTP: c, Observe: observe, Log: p.log}
 	server, err := web.Listen(ctx, opts)
 	if taken, ok := errors.AsType[*web.ListenError](err); ok && taken.InUse() && p.flags.demo {
-		opts.Listen = "127.0.0.1:0"
+		opts.HTTP.Listen = "127.0.0.1:0"
 		server, err = web.Listen(ctx, opts)
 	}
 	if err != nil {
@@ -151,14 +141,6 @@ func (p *program) listen(ctx context.Context, c config.HTTP, observe func(string
 	return server, nil
 }
 
-// reader reads a credential anew for each request; nil if there is none.
-func reader(c config.Credential) func() (secret.Secret, error) {
-	if c.IsZero() {
-		return nil
-	}
-	return c.Read
-}
-
 func pageOrganizations(cfg *config.Config) (list []web.PageOrganization) {
 	for _, o := range cfg.Organizations {
 		list = append(list, web.PageOrganization{
@@ -170,22 +152,15 @@ func pageOrganizations(cfg *config.Config) (list []web.PageOrganization) {
 	return list
 }
 
-// webhookOptions take deliveries for the organizations that have a secret.
-func webhookOptions(cfg *config.Config, inbox web.WebhookInbox, observed *metrics.Metrics, log *zap.Logger) web.WebhookOptions {
-	opts := web.WebhookOptions{
-		Secrets: map[string]func() (secret.Secret, error){},
-		Inbox:   inbox,
-		Observe: func(organization string, outcome web.WebhookOutcome) {
-			observed.WebhookReceived(organization, string(outcome))
-		},
-		Log: log,
-	}
+// webhookSecrets are those of the organizations that have one.
+func webhookSecrets(cfg *config.Config) map[string]func() (secret.Secret, error) {
+	secrets := map[string]func() (secret.Secret, error){}
 	for _, o := range cfg.Organizations {
 		if !o.WebhookSecret.IsZero() {
-			opts.Secrets[o.Name] = o.WebhookSecret.Read
+			secrets[o.Name] = o.WebhookSecret.Read
 		}
 	}
-	return opts
+	return secrets
 }
 
 // configured are the configured organizations, as the store knows them.

@@ -46,7 +46,7 @@ func TestConfiguredSecretsAreWhatDeliveriesAreCheckedWith(t *testing.T) {
 		if w := cfg.Warnings(); len(w) > 0 {
 			t.Errorf("warnings %q", w)
 		}
-		handler := web.NewWebhooks(webhookOptions(cfg, kept{}, newMetrics(cfg, zap.NewNop()), zap.NewNop()))
+		handler := web.NewWebhooks(web.WebhookOptions{Secrets: webhookSecrets(cfg), Inbox: kept{}, Observe: func(string, string) {}, Log: zap.NewNop()})
 		for organization, want := range map[string]int{"acme": 202, "globex": 403, "nobody": 403} {
 			body := `{"type":"benefit.created","data":{}}`
 			r := httptest.NewRequest(http.MethodPost, web.WebhookPath+organization, strings.NewReader(body))
@@ -76,13 +76,16 @@ func TestDemoSendsWebhooksThatAreGenuine(t *testing.T) {
 		t.Fatal(err)
 	}
 	var accepted sync.Map // organizations
-	opts := webhookOptions(cfg, kept{}, newMetrics(cfg, p.log), p.log)
-	opts.Observe = func(organization string, outcome web.WebhookOutcome) {
-		if outcome == web.WebhookAccepted {
-			accepted.Store(organization, true)
-		}
-	}
-	server := httptest.NewServer(web.NewWebhooks(opts))
+	server := httptest.NewServer(web.NewWebhooks(web.WebhookOptions{
+		Secrets: webhookSecrets(cfg),
+		Inbox:   kept{},
+		Observe: func(organization, outcome string) {
+			if outcome == web.WebhookAccepted {
+				accepted.Store(organization, true)
+			}
+		},
+		Log: p.log,
+	}))
 	t.Cleanup(server.Close)
 	t.Cleanup(d.sendWebhooks(cfg, server.URL).Close)
 	at := time.Now()

@@ -34,7 +34,7 @@ func allowed() map[string][]string {
 		"internal/console":    {"internal/mirror"},
 		"internal/heartbeat":  {"internal/fetch", "internal/secret", "internal/store"},
 		"internal/metrics":    {"internal/fetch", "internal/mirror", "internal/recent", "internal/store"},
-		"internal/web":        {"internal/console", "internal/mirror", "internal/polar", "internal/recent", "internal/secret", "internal/store"},
+		"internal/web":        {"internal/config", "internal/console", "internal/mirror", "internal/polar", "internal/recent", "internal/secret", "internal/store"},
 		"internal/pgtest":     {"internal/localpg", "internal/secret", "internal/store", "migrations"},
 		"internal/importtest": {},
 		"internal/doctest":    {},

@@ -80,9 +80,9 @@ func (c *databaseCollector) collectStatus(to scrape) {
 	if err != nil {
 		c.log.Warn("scrape without the database", zap.Error(err))
 	}
-	to.show("database_up", "Whether the database answered and accepts writes: 1 or 0.", oneIf(err == nil))
+	to.show("database_up", "Whether the database answered and accepts writes: 1 or 0.", oneIf(err == nil), nil)
 	for _, s := range last.Value { // none if it never answered
-		organization := label{"organization", s.Organization}
+		organization := prometheus.Labels{"organization": s.Organization}
 		age := math.Inf(1)
 		if s.Age != nil {
 			age = (*s.Age + time.Since(last.At)).Seconds()
@@ -93,12 +93,12 @@ func (c *databaseCollector) collectStatus(to scrape) {
 			if !run.Finished.IsZero() {
 				at = float64(run.Finished.UnixMilli()) / 1000
 			}
-			to.show("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", at, organization, label{"kind", string(kind)})
-			to.show("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", run.Duration().Seconds(), organization, label{"kind", string(kind)})
+			to.show("last_success_timestamp_seconds", "When the last successful run of each kind ended, in Unix time; 0 if there was none or that is unknown.", at, prometheus.Labels{"organization": s.Organization, "kind": string(kind)})
+			to.show("last_run_duration_seconds", "How long the last successful run of each kind took; 0 if there was none or that is unknown.", run.Duration().Seconds(), prometheus.Labels{"organization": s.Organization, "kind": string(kind)})
 		}
 		to.show("last_full_run_exact", "Whether the last successful full run proved that it saw every customer meter: 1 or 0.", oneIf(s.FullExact != nil && *s.FullExact), organization)
 		for _, method := range []store.Method{store.Walk, store.Sweep} {
-			to.show("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", oneIf(s.FullMethod == method), organization, label{"method", string(method)})
+			to.show("last_full_run_method", "How the last successful full run proved that: 1 for its method, walk (overlapping pages) or sweep (rank), else 0.", oneIf(s.FullMethod == method), prometheus.Labels{"organization": s.Organization, "method": string(method)})
 		}
 		to.show("failing", "Whether a run failed and none has made up for it since: 1 or 0.", oneIf(s.Failing()), organization)
 		to.show("webhooks_silent", "Whether a run found a change that no webhook announced, and none has arrived since: 1 or 0.", oneIf(!s.WebhooksSilentSince.IsZero()), organization)
@@ -110,7 +110,7 @@ func (c *databaseCollector) collectSizes(to scrape) {
 	defer cancel()
 	last, _ := c.sizes.Get(ctx, struct{}{}) // a failure leaves the last counts, and database_up tells
 	for _, s := range last.Value {
-		organization := label{"organization", s.Organization}
+		organization := prometheus.Labels{"organization": s.Organization}
 		to.show("live_rows", "Customer meters that Polar has and the configured filter lets in.", float64(s.LiveRows), organization)
 		to.show("suspect_rows", "Live rows that the full run under way did not find in Polar's list and has not asked for yet.", float64(s.Suspects), organization)
 		to.show("rejected_rows", "Rows from Polar that could not be mirrored, of the last 30 days.", float64(s.RejectedRows), organization)
@@ -120,32 +120,26 @@ func (c *databaseCollector) collectSizes(to scrape) {
 // collectPool tells of the pool of database connections.
 func (to scrape) collectPool(s *store.PoolStat) {
 	const connections = "Connections to the database, by what they do."
-	to.show("database_connections", connections, float64(s.AcquiredConns()), label{"state", "acquired"})
-	to.show("database_connections", connections, float64(s.IdleConns()), label{"state", "idle"})
-	to.show("database_connections", connections, float64(s.ConstructingConns()), label{"state", "opening"})
-	to.show("database_connections_max", "Connections that the pool may hold: database.max_connections.", float64(s.MaxConns()))
-	to.show("database_acquires_total", "Connections taken from the pool.", float64(s.AcquireCount()))
-	to.show("database_acquire_waits_total", "Connections that had to be waited for, since none was idle.", float64(s.EmptyAcquireCount()))
-	to.show("database_acquire_wait_seconds_total", "Time waited for a connection.", s.EmptyAcquireWaitTime().Seconds())
-	to.show("database_acquires_canceled_total", "Waits for a connection that were given up.", float64(s.CanceledAcquireCount()))
+	to.show("database_connections", connections, float64(s.AcquiredConns()), prometheus.Labels{"state": "acquired"})
+	to.show("database_connections", connections, float64(s.IdleConns()), prometheus.Labels{"state": "idle"})
+	to.show("database_connections", connections, float64(s.ConstructingConns()), prometheus.Labels{"state": "opening"})
+	to.show("database_connections_max", "Connections that the pool may hold: database.max_connections.", float64(s.MaxConns()), nil)
+	to.show("database_acquires_total", "Connections taken from the pool.", float64(s.AcquireCount()), nil)
+	to.show("database_acquire_waits_total", "Connections that had to be waited for, since none was idle.", float64(s.EmptyAcquireCount()), nil)
+	to.show("database_acquire_wait_seconds_total", "Time waited for a connection.", s.EmptyAcquireWaitTime().Seconds(), nil)
+	to.show("database_acquires_canceled_total", "Waits for a connection that were given up.", float64(s.CanceledAcquireCount()), nil)
 }
 
 // A scrape is where metrics go that are made when Prometheus asks.
 type scrape struct{ to chan<- prometheus.Metric }
 
-type label struct{ name, value string }
-
-func (to scrape) show(name, help string, v float64, labels ...label) {
-	var names, values []string
-	for _, l := range labels {
-		names, values = append(names, l.name), append(values, l.value)
-	}
+func (to scrape) show(name, help string, v float64, labels prometheus.Labels) {
 	kind := prometheus.GaugeValue
 	if strings.HasSuffix(name, "_total") {
 		kind = prometheus.CounterValue
 	}
-	desc := prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, names, nil)
-	to.to <- prometheus.MustNewConstMetric(desc, kind, v, values...)
+	desc := prometheus.NewDesc(prometheus.BuildFQName(prefix, "", name), help, nil, labels)
+	to.to <- prometheus.MustNewConstMetric(desc, kind, v)
 }
 
 func oneIf(yes bool) float64 {

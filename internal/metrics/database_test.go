@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/zap"
 
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/store"
@@ -80,7 +81,7 @@ func TestScrapeShowsTheDatabasesState(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	m := New(Options{Organizations: []string{"acme", "globex"}, MaxLag: 90 * time.Minute})
+	m := New(Options{Organizations: []string{"acme", "globex"}, MaxLag: 90 * time.Minute, Log: zap.NewNop()})
 	m.WatchDatabase(st, []store.Organization{{Name: "acme", ID: id}, {Name: "globex"}})
 	acme, globex := map[string]string{"organization": "acme"}, map[string]string{"organization": "globex"}
 	full := map[string]string{"organization": "acme", "kind": "full"}
@@ -114,7 +115,7 @@ func TestAgesGoOnGrowingWhileTheDatabaseIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		age := time.Minute
 		db := &fake{status: []store.OrgStatus{{Organization: "acme", Age: &age, LiveRows: 5}}}
-		m := New(Options{Organizations: []string{"acme"}})
+		m := New(Options{Organizations: []string{"acme"}, Log: zap.NewNop()})
 		m.WatchDatabase(db, nil)
 		acme := map[string]string{"organization": "acme"}
 		expect(t, m, "syncd_data_age_seconds", acme, 60)
@@ -145,7 +146,7 @@ func TestScrapesCostTheDatabaseABoundedShare(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		db := &fake{slow: 3 * time.Second} // a count of many rows
-		m := New(Options{})
+		m := New(Options{Log: zap.NewNop()})
 		m.WatchDatabase(db, nil)
 		var longest time.Duration
 		for range 240 { // an hour

@@ -9,6 +9,7 @@ package metrics
 
 import (
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,10 +32,10 @@ const elsewhere = "(other)"
 
 // Options say what the metrics are about.
 type Options struct {
-	Version, Commit, Go string        // of this binary
-	Organizations       []string      // labels of the configured organizations
-	MaxLag              time.Duration // http.max_lag
-	Log                 *zap.Logger   // nil: none
+	Version, Commit string        // of this binary
+	Organizations   []string      // labels of the configured organizations
+	MaxLag          time.Duration // http.max_lag
+	Log             *zap.Logger
 }
 
 // Metrics are all metrics of one process. Its methods are safe for concurrent
@@ -65,14 +66,11 @@ type Metrics struct {
 // New makes the metrics, all at zero.
 func New(o Options) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), log: o.Log, known: map[string]bool{}}
-	if m.log == nil {
-		m.log = zap.NewNop()
-	}
 	m.addRuns()
 	m.addRequests()
 	m.addWeb()
 	build := m.gauge("build_info", "What this binary was made from; always 1.", "version", "commit", "go_version")
-	build.WithLabelValues(o.Version, o.Commit, o.Go).Set(1)
+	build.WithLabelValues(o.Version, o.Commit, runtime.Version()).Set(1)
 	m.gauge("max_lag_seconds", "The age at which data counts as stale: http.max_lag.").WithLabelValues().Set(o.MaxLag.Seconds())
 	own := prometheus.WrapRegistererWithPrefix(prefix+"_", m.registry)
 	own.MustRegister(
@@ -101,18 +99,10 @@ func (m *Metrics) addOrganization(name string) {
 		m.requests.WithLabelValues(name, string(answer))
 	}
 	for _, outcome := range processingOutcomes() {
-		m.processed.WithLabelValues(name, outcome)
+		m.processed.WithLabelValues(name, string(outcome))
 	}
 	m.retries.WithLabelValues(name)
 	m.waits.WithLabelValues(name)
-}
-
-// label is how an organization is labelled: by its name if it is configured.
-func (m *Metrics) label(organization string) string {
-	if m.known[organization] {
-		return organization
-	}
-	return elsewhere
 }
 
 // scrapesAtOnce bounds the scrapes under way; more are answered with 503.

@@ -39,19 +39,19 @@ func (m *Metrics) Counted(organization string, counts store.Counts) {
 	for change, n := range changes(counts) {
 		// A row that a crash had counted as rejected may turn out not to be; a
 		// counter never goes down.
-		m.rows.WithLabelValues(m.label(organization), change).Add(float64(max(n, 0)))
+		m.rows.WithLabelValues(organization, change).Add(float64(max(n, 0)))
 	}
 }
 
 // Ended is of [mirror.Observer].
 func (m *Metrics) Ended(organization string, kind store.Kind, end mirror.End, elapsed time.Duration) {
-	m.runs.WithLabelValues(m.label(organization), string(kind), string(end)).Inc()
+	m.runs.WithLabelValues(organization, string(kind), string(end)).Inc()
 	m.runTime.WithLabelValues(string(kind)).Observe(elapsed.Seconds())
 }
 
 // Skipped is of [mirror.Observer].
 func (m *Metrics) Skipped(organization string, why mirror.Skip) {
-	m.skips.WithLabelValues(m.label(organization), string(why)).Inc()
+	m.skips.WithLabelValues(organization, string(why)).Inc()
 }
 
 func (m *Metrics) addRequests() {
@@ -64,12 +64,12 @@ func (m *Metrics) addRequests() {
 
 // Waited is of [fetch.Observer].
 func (m *Metrics) Waited(organization string, wait time.Duration) {
-	m.waits.WithLabelValues(m.label(organization)).Add(max(0, wait.Seconds()))
+	m.waits.WithLabelValues(organization).Add(max(0, wait.Seconds()))
 }
 
 // Requested is of [fetch.Observer].
 func (m *Metrics) Requested(organization string, answer fetch.Answer, elapsed time.Duration) {
-	m.requests.WithLabelValues(m.label(organization), string(answer)).Inc()
+	m.requests.WithLabelValues(organization, string(answer)).Inc()
 	if elapsed > 0 {
 		m.answers.Observe(elapsed.Seconds())
 	}
@@ -77,5 +77,5 @@ func (m *Metrics) Requested(organization string, answer fetch.Answer, elapsed ti
 
 // Retried is of [fetch.Observer].
 func (m *Metrics) Retried(organization string) {
-	m.retries.WithLabelValues(m.label(organization)).Inc()
+	m.retries.WithLabelValues(organization).Inc()
 }

@@ -41,23 +41,21 @@ func (m *Metrics) Beat(sent bool) {
 // of few. An organization that is not configured, which anyone may write into a URL,
 // counts as another.
 func (m *Metrics) WebhookReceived(organization, outcome string) {
-	m.deliveries.WithLabelValues(m.label(organization), outcome).Inc()
+	if !m.known[organization] {
+		organization = elsewhere
+	}
+	m.deliveries.WithLabelValues(organization, outcome).Inc()
 }
 
 // processingOutcomes are what an attempt to apply a delivery may lead to.
-func processingOutcomes() []string {
-	return []string{
-		"applied",
-		"ignored", // nothing in it concerns the mirror
-		"pending", // put off, to be tried again
-		"failed",  // given up
-	}
+func processingOutcomes() []store.DeliveryStatus {
+	return []store.DeliveryStatus{store.DeliveryApplied, store.DeliveryIgnored, store.DeliveryPending, store.DeliveryFailed}
 }
 
 // WebhookProcessed says what an attempt to apply a kept delivery led to, and how
 // long after Polar sent it.
 func (m *Metrics) WebhookProcessed(organization string, result store.DeliveryResult, delay time.Duration) {
-	m.processed.WithLabelValues(m.label(organization), string(result.Status)).Inc()
+	m.processed.WithLabelValues(organization, string(result.Status)).Inc()
 	if result.Status == store.DeliveryApplied {
 		m.applyTime.Observe(max(0, delay.Seconds()))
 	}

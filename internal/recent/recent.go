@@ -125,19 +125,14 @@ func (c *Cache[K, V]) answer(ctx context.Context, key K, e *entry[V]) {
 	e.asking = nil
 }
 
-// evict makes room for an entry: the one that has been old for longest goes.
+// evict makes room for an entry: whichever comes first goes, unless it is being asked.
 func (c *Cache[K, V]) evict() {
-	for len(c.entries) >= c.opts.Size {
-		var oldest K
-		var found *entry[V]
-		for key, e := range c.entries {
-			if e.asking == nil && (found == nil || e.until.Before(found.until)) {
-				oldest, found = key, e
-			}
-		}
-		if found == nil {
+	for key, e := range c.entries {
+		if len(c.entries) < c.opts.Size {
 			return
 		}
-		delete(c.entries, oldest)
+		if e.asking == nil {
+			delete(c.entries, key)
+		}
 	}
 }

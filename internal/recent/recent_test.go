@@ -198,7 +198,7 @@ func TestFailureOfALastingAnswerIsSoonMadeGood(t *testing.T) {
 	})
 }
 
-func TestOldestAnswerIsForgotten(t *testing.T) {
+func TestNoMoreAnswersAreKeptThanAllowed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := &question{}
@@ -209,8 +209,8 @@ func TestOldestAnswerIsForgotten(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if got, err := v.Get(t.Context(), "20"); got.Value != 21 || err != nil || len(v.entries) != 10 {
-			t.Errorf("got %v, %v; %d answers are kept, want the last 10", got, err, len(v.entries))
+		if got, err := v.Get(t.Context(), "29"); got.Value != 30 || err != nil || len(v.entries) != 10 {
+			t.Errorf("got %v, %v; %d answers are kept, want 10, the last among them", got, err, len(v.entries))
 		}
 	})
 }

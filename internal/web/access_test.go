@@ -2,12 +2,13 @@ package web
 
 import (
 	"encoding/base64"
-	"errors"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
-	"polarmirror/internal/secret"
+	"polarmirror/internal/config"
 )
 
 func basic(user, password string) string {
@@ -17,9 +18,9 @@ func basic(user, password string) string {
 func TestReadingTakesTheConfiguredCredential(t *testing.T) {
 	t.Parallel()
 	const token, password = "tok-" + canary, "pass:" + canary
-	byToken := newRig(t, Options{Access: Access{Token: fixed(token)}}, handlers(well())).URL()
-	byPassword := newRig(t, Options{Access: Access{User: "operator", Password: fixed(password)}}, handlers(well())).URL()
-	byEither := newRig(t, Options{Access: Access{Token: fixed(token), User: "operator", Password: fixed(password)}}, handlers(well())).URL()
+	byToken := newRig(t, Options{HTTP: config.HTTP{Token: fixed(token)}}, handlers(well())).URL()
+	byPassword := newRig(t, Options{HTTP: config.HTTP{User: "operator", Password: fixed(password)}}, handlers(well())).URL()
+	byEither := newRig(t, Options{HTTP: config.HTTP{Token: fixed(token), User: "operator", Password: fixed(password)}}, handlers(well())).URL()
 	tests := []struct {
 		name, shown             string
 		token, password, either int
@@ -62,7 +63,7 @@ func TestReadingTakesTheConfiguredCredential(t *testing.T) {
 
 func TestHealthAndWebhooksStayOpen(t *testing.T) {
 	t.Parallel()
-	base := newRig(t, Options{Access: Access{Token: fixed("x")}}, handlers(well())).URL()
+	base := newRig(t, Options{HTTP: config.HTTP{Token: fixed("x")}}, handlers(well())).URL()
 	for path, change := range map[string]func(*http.Request){
 		"/healthz": host("localhost"), "/readyz": host("localhost"), "/healthz/data": host("localhost"), "/webhooks/polar/acme": post,
 	} {
@@ -74,8 +75,15 @@ func TestHealthAndWebhooksStayOpen(t *testing.T) {
 
 func TestReplacedCredentialCountsAtOnceAndAnUnreadableOneLetsNobodyIn(t *testing.T) {
 	t.Parallel()
-	now, broken := "first-"+canary, error(nil)
-	r := newRig(t, Options{Access: Access{Token: func() (secret.Secret, error) { return secret.New(now), broken }}}, handlers(well()))
+	path := filepath.Join(t.TempDir(), "token")
+	hold := func(token string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(token), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hold("first-" + canary)
+	r := newRig(t, Options{HTTP: config.HTTP{Token: config.Credential{File: path}}}, handlers(well()))
 	status := func(token string) int {
 		response, _ := get(t, r.URL(), "/", header("Authorization", "Bearer "+token))
 		return response.StatusCode
@@ -83,25 +91,27 @@ func TestReplacedCredentialCountsAtOnceAndAnUnreadableOneLetsNobodyIn(t *testing
 	if got := status("first-" + canary); got != 200 {
 		t.Errorf("the first: %d", got)
 	}
-	now = "second-" + canary
+	hold("second-" + canary)
 	if a, b := status("first-"+canary), status("second-"+canary); a != 401 || b != 200 {
 		t.Errorf("after the change: the first %d, the second %d", a, b)
 	}
-	now, broken = "", errors.New("read /run/token: permission denied")
-	for _, token := range []string{"", "second-" + canary} {
-		if got := status(token); got == 200 {
-			t.Errorf("%q lets in while the token cannot be read", token)
-		}
+	hold("")
+	if got := status(""); got != 503 {
+		t.Errorf("with an empty file nothing is answered with %d", got)
 	}
-	now, broken = "", nil
-	if got := status(""); got != 401 {
-		t.Errorf("nothing is as good as an empty secret: %d", got)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{"", "second-" + canary} {
+		if got := status(token); got != 503 {
+			t.Errorf("%q while the token cannot be read: %d", token, got)
+		}
 	}
 }
 
 func TestForeignHostIsRefusedOnLoopback(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Options{Hosts: []string{"syncd.example.com"}, WebhookListen: "127.0.0.1:0", Listen: "127.0.0.1:0"}, handlers(well()))
+	r := newRig(t, Options{HTTP: config.HTTP{Hosts: []string{"syncd.example.com"}, WebhookListen: "127.0.0.1:0", Listen: "127.0.0.1:0"}}, handlers(well()))
 	for name, want := range map[string]int{
 		"127.0.0.1": 200, "127.0.0.1:9": 200, "127.8.8.8": 200, "[::1]:8080": 200, "localhost": 200, "LOCALHOST:1": 200, "localhost.": 200, "x.localhost": 200,
 		"syncd.example.com": 200, "syncd.example.com:443": 200, "Syncd.Example.com.": 200,

@@ -8,36 +8,27 @@ import (
 
 	"go.uber.org/zap"
 
+	"polarmirror/internal/config"
 	"polarmirror/internal/secret"
 )
 
-// Access says what reading the page and the metrics takes: the token, or user
-// and password. With neither anyone may. The functions are called for each
-// request, so that a secret replaced on disk counts at once; nil is none.
-type Access struct {
-	Token    func() (secret.Secret, error)
-	User     string
-	Password func() (secret.Secret, error)
-}
-
-func (a Access) open() bool { return a.Token == nil && a.Password == nil }
-
-// guard lets through who shows a credential.
-func (a Access) guard(next http.Handler, log *zap.Logger) http.Handler {
-	if a.open() {
+// guard lets through who shows a credential, if there is one.
+func (s *Server) guard(next http.Handler) http.Handler {
+	c := s.opts.HTTP
+	if !c.Protected() {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		allowed, err := a.allows(r)
+		allowed, err := allows(c, r)
 		switch {
 		case err != nil:
-			log.Error("credential unreadable, request refused", zap.Error(err))
+			s.opts.Log.Error("credential unreadable, request refused", zap.Error(err))
 			answerText(w, http.StatusServiceUnavailable, "the credential that this takes cannot be read; the log says why")
 		case !allowed:
-			if a.Password != nil {
+			if !c.Password.IsZero() {
 				w.Header().Add("WWW-Authenticate", `Basic realm="syncd", charset="UTF-8"`)
 			}
-			if a.Token != nil {
+			if !c.Token.IsZero() {
 				w.Header().Add("WWW-Authenticate", `Bearer realm="syncd"`)
 			}
 			answerText(w, http.StatusUnauthorized, "this takes a credential: see http.token, http.user and http.password in syncd's configuration")
@@ -47,22 +38,23 @@ func (a Access) guard(next http.Handler, log *zap.Logger) http.Handler {
 	})
 }
 
-// allows reports whether r shows what is asked for. An error is a secret that
-// cannot be read.
-func (a Access) allows(r *http.Request) (bool, error) {
+// allows reports whether r shows the token, or user and password. They are read anew
+// for each request, so that a secret replaced on disk counts at once. An error is a
+// secret that cannot be read.
+func allows(c config.HTTP, r *http.Request) (bool, error) {
 	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	switch {
-	case strings.EqualFold(scheme, "Bearer") && a.Token != nil:
-		token, err := a.Token()
+	case strings.EqualFold(scheme, "Bearer") && !c.Token.IsZero():
+		token, err := c.Token.Read()
 		return err == nil && same(strings.TrimSpace(shown), token), err
-	case strings.EqualFold(scheme, "Basic") && a.Password != nil:
+	case strings.EqualFold(scheme, "Basic") && !c.Password.IsZero():
 		user, shown, ok := r.BasicAuth()
 		if !ok {
 			return false, nil
 		}
-		password, err := a.Password()
+		password, err := c.Password.Read()
 		// Both are compared, whatever the first says.
-		rightUser, right := same(user, secret.New(a.User)), err == nil && same(shown, password)
+		rightUser, right := same(user, secret.New(c.User)), err == nil && same(shown, password)
 		return rightUser && right, err
 	}
 	return false, nil

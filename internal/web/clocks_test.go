@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"polarmirror/internal/config"
 	"polarmirror/internal/metrics"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/store"
@@ -48,9 +49,9 @@ func TestRunDatedLaterThanNowMakesTheDataStale(t *testing.T) {
 			e.backfill()
 			organizations := []store.Organization{{Name: "acme", ID: e.orgs[0].ID}}
 			outside := func() (code int, health, page, scrape string) {
-				m := metrics.New(metrics.Options{Organizations: []string{"acme"}})
+				m := metrics.New(metrics.Options{Organizations: []string{"acme"}, Log: zap.NewNop()})
 				m.WatchDatabase(e.store, organizations)
-				server, err := web.Listen(t.Context(), web.Options{Listen: "127.0.0.1:0", Observe: m.Served, Log: zap.NewNop()})
+				server, err := web.Listen(t.Context(), web.Options{HTTP: config.HTTP{Listen: "127.0.0.1:0"}, Observe: m.Served, Log: zap.NewNop()})
 				if err != nil {
 					t.Fatal(err)
 				}

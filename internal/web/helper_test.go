@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"polarmirror/internal/config"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 )
@@ -47,8 +48,8 @@ func newRig(t testing.TB, o Options, h *Handlers) *rig {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	r := &rig{served: &served{routes: map[string]int{}, status: map[int]int{}}, logs: logs}
-	if o.Listen == "" && o.WebhookListen == "" {
-		o.Listen = "127.0.0.1:0"
+	if o.HTTP.Listen == "" && o.HTTP.WebhookListen == "" {
+		o.HTTP.Listen = "127.0.0.1:0"
 	}
 	o.Observe, o.Log = r.served.Served, zap.New(core)
 	server, err := Listen(t.Context(), o)
@@ -143,6 +144,4 @@ func handlers(db Database) *Handlers {
 	}
 }
 
-func fixed(text string) func() (secret.Secret, error) {
-	return func() (secret.Secret, error) { return secret.New(text), nil }
-}
+func fixed(text string) config.Credential { return config.Credential{Value: secret.New(text)} }

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/robfig/cron/v3"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/recent"
 	"polarmirror/internal/store"
@@ -29,9 +29,9 @@ type PageOptions struct {
 	Version string // of syncd, for the foot of the page
 	Log     *zap.Logger
 
-	Organizations     []PageOrganization
-	Incremental, Full cron.Schedule // one whose next time is zero means never
-	MaxLag            time.Duration // age of the data beyond which it is stale; 0 means never
+	Organizations []PageOrganization
+	Schedules     mirror.Schedules
+	MaxLag        time.Duration // age of the data beyond which it is stale; 0 means never
 
 	// Walk says where the walk of an organization is, if this process walks it: page
 	// by page, where the database knows it block by block.
@@ -253,7 +253,7 @@ func (p *Page) parse() {
 	p.templates = template.Must(template.New("").Funcs(template.FuncMap{
 		"about":    func(number string) string { return short(approximate(number), 3) },
 		"ago":      func(t time.Time) template.HTML { return timeElement(t, ago(time.Now(), t)) },
-		"count":    count,
+		"count":    console.Count,
 		"date":     func(t time.Time) template.HTML { return timeElement(t, t.UTC().Format(time.DateTime)) },
 		"duration": duration,
 		"label":    label,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"polarmirror/internal/console"
 	"polarmirror/internal/store"
 )
 
@@ -66,7 +67,7 @@ func (p *Page) customerList(r *http.Request) (*reply, error) {
 		ctx, cancel := context.WithTimeout(r.Context(), patience)
 		defer cancel()
 		if n, err := p.counts.get(ctx, organization); err == nil {
-			body.Total = count(n)
+			body.Total = console.Count(n)
 		}
 	}
 	return &reply{view: "customers", Title: "Customers", Place: "customers", Body: body}, nil

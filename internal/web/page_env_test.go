@@ -100,7 +100,7 @@ func every(t testing.TB, spec string) cron.Schedule {
 func (e *env) page(changes ...func(*web.PageOptions)) *httptest.Server {
 	e.Helper()
 	opts := web.PageOptions{Store: e.store, Walk: e.walks.Walk, Version: "v1.2.3", Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel)),
-		MaxLag: time.Hour, Incremental: every(e, "* * * * *"), Full: every(e, "17 * * * *")}
+		MaxLag: time.Hour, Schedules: mirror.Schedules{Incremental: every(e, "* * * * *"), Full: every(e, "17 * * * *")}}
 	for i, org := range e.orgs {
 		opts.Organizations = append(opts.Organizations, web.PageOrganization{Name: org.Name, Token: [32]byte{byte(i)}, RequestsPerMinute: 300})
 	}

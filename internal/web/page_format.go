@@ -46,14 +46,12 @@ func signed(number string) string {
 	}
 }
 
-func count(n int64) string { return grouped(strconv.FormatInt(n, 10)) }
-
 // plural counts things: 1 row, 2 rows.
 func plural(n int64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return count(n) + " " + many
+	return console.Count(n) + " " + many
 }
 
 // short writes a number with few digits, for axes: 1.2k, 35M, 4e21. It is not

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"polarmirror/internal/console"
 	"polarmirror/internal/store"
 )
 
@@ -177,7 +178,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 		if i >= 0 {
 			row.OrgStatus = all.status[i]
 		}
-		row.NextFull, row.NextIncremental = p.opts.Full.Next(now), p.opts.Incremental.Next(now)
+		row.NextFull, row.NextIncremental = p.opts.Schedules.Full.Next(now), p.opts.Schedules.Incremental.Next(now)
 		shared, ok := byToken[o.Token]
 		if !ok {
 			shared = &requests{Limit: o.RequestsPerMinute, Sharing: -1}
@@ -194,7 +195,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 		}
 	}
 	for _, row := range rows {
-		row.Verdict = judge(&row.OrgStatus, p.opts.MaxLag, p.opts.Full, now)
+		row.Verdict = judge(&row.OrgStatus, p.opts.MaxLag, p.opts.Schedules.Full, now)
 		if !row.DataFrom.IsZero() {
 			row.DataAge = span(max(now.Sub(row.DataFrom), time.Second).Truncate(time.Second))
 		}
@@ -204,7 +205,7 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 			}
 		}
 		if uncounted == nil {
-			row.Rows = count(row.rows)
+			row.Rows = console.Count(row.rows)
 		}
 		for _, run := range all.activity[row.OrganizationID].Running {
 			row.Running = append(row.Running, p.runningRow(row.Organization, run))
@@ -231,7 +232,7 @@ func (p *Page) runningRow(organization string, run store.Running) runningRow {
 	default:
 		done := min(max(total-remaining, 0), total)
 		row.Known, row.Percent = true, int(100*done/total)
-		row.Text = count(done) + " of " + plural(total, "row", "rows")
+		row.Text = console.Count(done) + " of " + plural(total, "row", "rows")
 		if left > 0 {
 			row.Text += ", about " + span(left) + " left"
 		}

@@ -150,7 +150,7 @@ func TestMeterPageHoldsWhatSQLSays(t *testing.T) {
 	e.addHistory(9)
 	server := e.page()
 	for _, meter := range e.sim.Meters(e.orgs[0].ID) {
-		d := complete(t, server, "/meters/"+meter.ID.String())
+		d := complete(t, server, "/meters/"+strings.ToUpper(meter.ID.String()))
 		var got []string
 		for _, row := range rows(d.one(class("days"))) {
 			if line := digits(strings.Join(row, "|")); !strings.HasSuffix(line, "|0|0|0") {

@@ -111,7 +111,8 @@ func (p *Page) meter(r *http.Request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(all, func(m store.Meter) bool { return m.ID.String() == r.PathValue("id") })
+	id, _ := uuid.Parse(r.PathValue("id")) // else no meter has it
+	i := slices.IndexFunc(all, func(m store.Meter) bool { return m.ID == id })
 	if i < 0 {
 		return nil, errNotFound
 	}

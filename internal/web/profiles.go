@@ -1,10 +1,11 @@
 package web
 
 import (
+	"cmp"
 	"context"
+	"net"
 	"net/http"
 	"net/http/pprof"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,11 +35,9 @@ func ListenProfiles(ctx context.Context, address string, log *zap.Logger) (url s
 
 // profileAddress completes an address that names no host.
 func profileAddress(address string) string {
-	if !strings.Contains(address, ":") {
-		address = ":" + address
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		port = address
 	}
-	if strings.HasPrefix(address, ":") {
-		return "127.0.0.1" + address
-	}
-	return address
+	return net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port)
 }

@@ -10,6 +10,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"polarmirror/internal/config"
 )
 
 // shutdownTime is how long requests under way may go on after the end.
@@ -17,10 +19,7 @@ const shutdownTime = 3 * time.Second
 
 // Options say where a Server listens and who may read.
 type Options struct {
-	Listen        string // host:port of everything; "" = none
-	WebhookListen string // host:port of webhooks and health checks; "" = webhooks are on Listen
-	Hosts         []string
-	Access        Access
+	HTTP config.HTTP
 	// Observe is told of every answer, for metrics. route is the pattern that the
 	// request matched, "none" if there is no such page: a value of few, never a path.
 	Observe func(route string, status int, elapsed time.Duration)
@@ -48,13 +47,13 @@ type Server struct {
 func Listen(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{opts: o}
 	var err error
-	if o.Listen != "" {
-		if s.main, err = listenAt(ctx, "http.listen", o.Listen, o.Log); err != nil {
+	if o.HTTP.Listen != "" {
+		if s.main, err = listenAt(ctx, "http.listen", o.HTTP.Listen, o.Log); err != nil {
 			return nil, err
 		}
 	}
-	if o.WebhookListen != "" {
-		if s.webhooks, err = listenAt(ctx, "http.webhook_listen", o.WebhookListen, o.Log); err != nil {
+	if o.HTTP.WebhookListen != "" {
+		if s.webhooks, err = listenAt(ctx, "http.webhook_listen", o.HTTP.WebhookListen, o.Log); err != nil {
 			if s.main != nil {
 				_ = s.main.listener.Close()
 			}
@@ -97,12 +96,12 @@ func starting(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) Mount(h Handlers) {
 	for _, at := range s.sites() {
 		mux := newMux()
-		known := func(next http.Handler) http.Handler { return knownHost(at, s.opts.Hosts, next) }
+		known := func(next http.Handler) http.Handler { return knownHost(at, s.opts.HTTP.Hosts, next) }
 		mux.HandleFunc("GET /readyz", h.Health.readyz)
 		mux.Handle("GET /healthz/data", known(http.HandlerFunc(h.Health.data)))
 		if at == s.main {
-			mux.Handle("GET /metrics", known(s.opts.Access.guard(h.Metrics, s.opts.Log)))
-			mux.Handle("GET /", known(s.opts.Access.guard(h.Page, s.opts.Log)))
+			mux.Handle("GET /metrics", known(s.guard(h.Metrics)))
+			mux.Handle("GET /", known(s.guard(h.Page)))
 		}
 		if at == s.webhooks || s.webhooks == nil {
 			// Polar's documentation advises a slash at the end where deliveries get redirects.

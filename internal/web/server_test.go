@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"polarmirror/internal/config"
 )
 
 func TestHealthIsAnsweredBeforeAnythingIsMounted(t *testing.T) {
@@ -35,8 +37,8 @@ func TestHealthIsAnsweredBeforeAnythingIsMounted(t *testing.T) {
 func TestEachListenerServesWhatItIsFor(t *testing.T) {
 	t.Parallel()
 	one := newRig(t, Options{}, handlers(well()))
-	two := newRig(t, Options{Listen: "127.0.0.1:0", WebhookListen: "127.0.0.1:0"}, handlers(well()))
-	alone := newRig(t, Options{WebhookListen: "127.0.0.1:0"}, handlers(well()))
+	two := newRig(t, Options{HTTP: config.HTTP{Listen: "127.0.0.1:0", WebhookListen: "127.0.0.1:0"}}, handlers(well()))
+	alone := newRig(t, Options{HTTP: config.HTTP{WebhookListen: "127.0.0.1:0"}}, handlers(well()))
 	if alone.URL() != "" || one.WebhookURL() != "" {
 		t.Errorf("URLs of listeners that are off: %q, %q", alone.URL(), one.WebhookURL())
 	}
@@ -87,18 +89,17 @@ func TestAddressThatCannotBeHadNamesTheSetting(t *testing.T) {
 	defer taken.Close()
 	address := taken.Addr().String()
 	tests := []struct {
-		opts  Options
+		http  config.HTTP
 		want  string
 		inUse bool
 	}{
-		{Options{Listen: address}, "http.listen: " + address + ` is in use by another program, perhaps another syncd; set another address, or "" to switch it off`, true},
-		{Options{Listen: "127.0.0.1:0", WebhookListen: address}, "http.webhook_listen: " + address + " is in use by another program", true},
-		{Options{Listen: "192.0.2.1:80"}, "http.listen: 192.0.2.1:80 is no address of this machine; set another", false},
-		{Options{Listen: "nowhere.invalid:80"}, "http.listen: nowhere.invalid:80 cannot be listened on (", false},
+		{config.HTTP{Listen: address}, "http.listen: " + address + ` is in use by another program, perhaps another syncd; set another address, or "" to switch it off`, true},
+		{config.HTTP{Listen: "127.0.0.1:0", WebhookListen: address}, "http.webhook_listen: " + address + " is in use by another program", true},
+		{config.HTTP{Listen: "192.0.2.1:80"}, "http.listen: 192.0.2.1:80 is no address of this machine; set another", false},
+		{config.HTTP{Listen: "nowhere.invalid:80"}, "http.listen: nowhere.invalid:80 cannot be listened on (", false},
 	}
 	for _, tt := range tests {
-		tt.opts.Log = zap.NewNop()
-		_, err := Listen(t.Context(), tt.opts)
+		_, err := Listen(t.Context(), Options{HTTP: tt.http, Log: zap.NewNop()})
 		var listen *ListenError
 		if !errors.As(err, &listen) || !strings.HasPrefix(err.Error(), tt.want) || listen.InUse() != tt.inUse {
 			t.Errorf("got  %v\nwant %s", err, tt.want)
@@ -116,7 +117,7 @@ func TestEveryAnswerHasTheHeadersThatGuardBrowsers(t *testing.T) {
 		}
 		http.NotFound(w, r)
 	})
-	r := newRig(t, Options{Access: Access{Token: fixed("right")}}, h)
+	r := newRig(t, Options{HTTP: config.HTTP{Token: fixed("right")}}, h)
 	bearer := header("Authorization", "Bearer right")
 	for _, path := range []string{"/healthz", "/metrics", "/nothing", "/own"} {
 		for _, change := range []func(*http.Request){bearer, host("evil.example"), post} {

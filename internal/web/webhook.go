@@ -32,19 +32,16 @@ const (
 // webhookID is what is taken for one: visible ASCII, not long. Polar's are short.
 var webhookID = regexp.MustCompile(`^[!-~]{1,256}$`)
 
-// A WebhookOutcome says what became of a request to a webhook's endpoint.
-type WebhookOutcome string
-
-// The outcomes, fit for a metric's label.
+// What may become of a request to a webhook's endpoint, fit for a metric's label.
 const (
-	WebhookAccepted    WebhookOutcome = "accepted"     // kept, to be applied: 202
-	WebhookDuplicate   WebhookOutcome = "duplicate"    // kept before: 202
-	WebhookForged      WebhookOutcome = "forged"       // not signed by who may sign it, or for nobody: 403
-	WebhookTooOld      WebhookOutcome = "too_old"      // genuine, sent over five minutes ago or ahead: 403
-	WebhookMalformed   WebhookOutcome = "malformed"    // genuine, with an impossible webhook-id, or not read to its end: 400
-	WebhookTooLarge    WebhookOutcome = "too_large"    // over 1 MiB: 413
-	WebhookWrongMethod WebhookOutcome = "wrong_method" // no POST: 405
-	WebhookUnavailable WebhookOutcome = "unavailable"  // the database could not keep it, Polar tries again: 503
+	WebhookAccepted    = "accepted"     // kept, to be applied: 202
+	WebhookDuplicate   = "duplicate"    // kept before: 202
+	WebhookForged      = "forged"       // not signed by who may sign it, or for nobody: 403
+	WebhookTooOld      = "too_old"      // genuine, sent over five minutes ago or ahead: 403
+	WebhookMalformed   = "malformed"    // genuine, with an impossible webhook-id, or not read to its end: 400
+	WebhookTooLarge    = "too_large"    // over 1 MiB: 413
+	WebhookWrongMethod = "wrong_method" // no POST: 405
+	WebhookUnavailable = "unavailable"  // the database could not keep it, Polar tries again: 503
 )
 
 // A WebhookInbox keeps deliveries.
@@ -63,7 +60,7 @@ type WebhookOptions struct {
 	Secrets map[string]func() (secret.Secret, error)
 	Inbox   WebhookInbox
 	// Observe is told of every request; organization is "" unless it has a secret.
-	Observe func(organization string, outcome WebhookOutcome)
+	Observe func(organization, outcome string)
 	Log     *zap.Logger
 }
 
@@ -103,7 +100,7 @@ func (h *webhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // receive does everything but answer.
-func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organization string, key *webhookKey) (outcome WebhookOutcome, status int) {
+func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organization string, key *webhookKey) (outcome string, status int) {
 	if r.Method != http.MethodPost {
 		return WebhookWrongMethod, http.StatusMethodNotAllowed
 	}

@@ -53,8 +53,8 @@ func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 	e.backfill()
 	must(e.sim.AddMeter(e.orgs[0].ID, "unknown to the mirror"))
 	var mu sync.Mutex
-	outcomes := map[web.WebhookOutcome]int{}
-	observe := func(_ string, o web.WebhookOutcome) {
+	outcomes := map[string]int{}
+	observe := func(_, o string) {
 		mu.Lock()
 		defer mu.Unlock()
 		outcomes[o]++

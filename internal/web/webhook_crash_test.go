@@ -127,7 +127,7 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 	inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond})
 	e.serve(inbox)
 	var unavailable atomic.Int64
-	hooks := e.send(e.listen(e.handler(inbox, func(_ string, o web.WebhookOutcome) {
+	hooks := e.send(e.listen(e.handler(inbox, func(_, o string) {
 		if o == web.WebhookUnavailable {
 			unavailable.Add(1)
 		}

@@ -41,7 +41,7 @@ func secretOf(org polarsim.Organization) string {
 func generated(org polarsim.Organization) bool { return org.Name == "globex" }
 
 // handler returns the endpoints of all organizations.
-func (e *env) handler(inbox web.WebhookInbox, observe func(string, web.WebhookOutcome)) http.Handler {
+func (e *env) handler(inbox web.WebhookInbox, observe func(organization, outcome string)) http.Handler {
 	o := web.WebhookOptions{Secrets: map[string]func() (secret.Secret, error){}, Inbox: inbox, Observe: observe, Log: zaptest.NewLogger(e, zaptest.Level(zap.FatalLevel))}
 	for _, org := range e.orgs {
 		o.Secrets[org.Name] = fixed(secretOf(org))
