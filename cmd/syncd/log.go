@@ -34,7 +34,7 @@ func (p *program) openLog(cfg config.Log, quiet bool) {
 	shown := zap.LevelEnablerFunc(func(l zapcore.Level) bool {
 		return level.Enabled(l) && (!returned || l < zapcore.ErrorLevel)
 	})
-	p.log = zap.New(zapcore.NewCore(encoder(format), p.screen, shown))
+	p.log = zap.New(zapcore.NewCore(encoder(format), zapcore.AddSync(p.screen), shown))
 }
 
 func encoder(format string) zapcore.Encoder {

@@ -77,8 +77,7 @@ func (d *decoder) place(path string) position {
 // before, its key or dash.
 func (d *decoder) decode(v value, before position, into reflect.Value) {
 	v.at = where(v.node)
-	switch v.node.(type) {
-	case *ast.NullNode, nil:
+	if missing(v.node) {
 		v.at = before
 	}
 	d.at[v.path] = v.at
@@ -102,25 +101,26 @@ func isSection(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && len(keysOf(t)) > 0
 }
 
+// missing reports whether nothing stands where a value belongs.
+func missing(node ast.Node) bool {
+	_, null := node.(*ast.NullNode)
+	return null || node == nil
+}
+
 // section decodes keys and values. A section without content, its lines
 // commented out perhaps, leaves every default as it is.
 func (d *decoder) section(v value, into reflect.Value) {
-	var pairs []*ast.MappingValueNode
-	switch n := v.node.(type) {
-	case nil, *ast.NullNode:
-		return
-	case *ast.MappingNode:
-		pairs = n.Values
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-	default:
-		d.report(v.at, v.path, "want keys and values")
+	mapping, ok := v.node.(*ast.MappingNode)
+	if !ok {
+		if !missing(v.node) {
+			d.report(v.at, v.path, "want keys and values")
+		}
 		return
 	}
 	keys := keysOf(into.Type())
-	seen := make(map[string]position, len(pairs))
-	for _, pair := range pairs {
-		at := where(pair)
+	seen := map[string]position{}
+	for _, pair := range mapping.Values {
+		at := where(pair.Key)
 		switch pair.Key.(type) {
 		case *ast.MergeKeyNode, *ast.MappingKeyNode:
 			d.report(at, v.path, "merge keys (<<) and keys behind a question mark are not supported; write key: value for each")
@@ -179,9 +179,7 @@ var keyShape = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,25}$`)
 func (d *decoder) list(v value, into reflect.Value) {
 	sequence, ok := v.node.(*ast.SequenceNode)
 	if !ok {
-		switch v.node.(type) {
-		case nil, *ast.NullNode:
-		default:
+		if !missing(v.node) {
 			d.report(v.at, v.path, "want a list; write each element in a line of its own behind \"- \", or all as [a, b]")
 		}
 		return

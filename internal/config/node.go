@@ -28,13 +28,8 @@ func where(node ast.Node) position {
 	if node == nil {
 		return position{1, 1}
 	}
-	switch n := node.(type) {
-	case *ast.MappingNode:
-		if !n.IsFlowStyle && len(n.Values) > 0 {
-			return positionOf(n.Values[0].Key.GetToken())
-		}
-	case *ast.MappingValueNode:
-		return positionOf(n.Key.GetToken())
+	if n, ok := node.(*ast.MappingNode); ok && !n.IsFlowStyle && len(n.Values) > 0 {
+		node = n.Values[0].Key
 	}
 	return positionOf(node.GetToken())
 }

@@ -34,9 +34,9 @@ func (d *decoder) set(field any, v value, text string, fromEnv bool) (err error)
 	case *bool:
 		err = parsed(p, text, parseBool)
 	case *int:
-		err = parsed(p, text, func(text string) (int, error) { return parseInt(text, v.tag) })
+		err = parsed(p, text, func(text string) (int, error) { return bounded(text, v.tag, "a whole number", strconv.Atoi) })
 	case *float64:
-		err = parsed(p, text, func(text string) (float64, error) { return parseFloat(text, v.tag) })
+		err = parsed(p, text, func(text string) (float64, error) { return bounded(text, v.tag, "a number", parseFloat) })
 	case *time.Duration:
 		err = parsed(p, text, func(text string) (time.Duration, error) { return parseDuration(text, v.tag) })
 	case **time.Location:
@@ -105,7 +105,7 @@ var texts = map[string]func(string) (string, error){
 	"label":          shape(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`, "want a label of 1 to 64 letters, digits, '.', '_' and '-' that does not begin with '.', such as acme; it stands in the webhook's address"),
 	"line":           shape(`^[^\x00\r\n]*[^\x00\s][^\x00\r\n]*$`, "want a text of one line, not empty"),
 	"listen":         parseListen,
-	"log_format":     ParseFormat,
+	"log_format":     shape(`^(json|console)$`, "want json or console"),
 	"user":           shape(`^[^:\x00\r\n]{0,255}$`, `want a user's name without ":", or "" for none`), // what basic authentication can carry
 }
 
@@ -140,30 +140,18 @@ func longEnough(text string, least int, example string, check func(string) error
 	return check(text)
 }
 
-// bounds are the tags from and to.
-func bounds(tag reflect.StructTag) (from, to float64) {
-	from, _ = strconv.ParseFloat(tag.Get("from"), 64)
-	to, _ = strconv.ParseFloat(tag.Get("to"), 64)
-	return from, to
-}
-
-func parseInt(text string, tag reflect.StructTag) (int, error) {
-	from, to := bounds(tag)
-	n, err := strconv.Atoi(text)
-	if err != nil || float64(n) < from || float64(n) > to {
-		return 0, fmt.Errorf("want a whole number from %.0f to %.0f", from, to)
+// bounded parses a number that lies within the tags from and to.
+func bounded[N int | float64](text string, tag reflect.StructTag, kind string, parse func(string) (N, error)) (N, error) {
+	from, _ := parseFloat(tag.Get("from"))
+	to, _ := parseFloat(tag.Get("to"))
+	n, err := parse(text)
+	if x := float64(n); err != nil || math.IsNaN(x) || x < from || x > to {
+		return 0, fmt.Errorf("want %s from %s to %s", kind, tag.Get("from"), tag.Get("to"))
 	}
 	return n, nil
 }
 
-func parseFloat(text string, tag reflect.StructTag) (float64, error) {
-	from, to := bounds(tag)
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsNaN(f) || f < from || f > to {
-		return 0, fmt.Errorf("want a number from %v to %v", from, to)
-	}
-	return f, nil
-}
+func parseFloat(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
 
 func parseDuration(text string, tag reflect.StructTag) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
@@ -308,9 +296,4 @@ func ParseLevel(text string) (zapcore.Level, error) {
 }
 
 // ParseFormat checks a value of log.format, for the flag of the same meaning.
-func ParseFormat(text string) (string, error) {
-	if text != FormatJSON && text != FormatConsole {
-		return "", errors.New("want json or console")
-	}
-	return text, nil
-}
+func ParseFormat(text string) (string, error) { return texts["log_format"](text) }

@@ -66,9 +66,6 @@ func (s *Screen) Write(lines []byte) (int, error) {
 	return s.out.Write(lines)
 }
 
-// Sync is for loggers: nothing is held back.
-func (s *Screen) Sync() error { return nil }
-
 // A Walk is where a walk is that goes on.
 type Walk struct {
 	Organization string

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -131,7 +130,7 @@ func (b Binaries) better(other Binaries, major int) bool {
 // resolve finds the binaries for the data folder: of the version that wrote it,
 // which is the only one that can read it, or the newest if it is new.
 func (s *Server) resolve(ctx context.Context) (Binaries, error) {
-	major := dataMajor(s.home.path(dataName))
+	major := s.home.number(dataName + "/PG_VERSION") // 0 for new data, or if Postgres will say what is wrong with it
 	if !s.opts.ignoreInstalled {
 		b, err := installed(ctx, s.account, s.opts.BinDir, major)
 		if s.opts.BinDir != "" || !errors.Is(err, ErrNoPostgres) {
@@ -154,12 +153,4 @@ func cure(major int) string {
 		return "install it (apt-get install postgresql, or brew install postgresql@17), or set database.url"
 	}
 	return fmt.Sprintf("install it (apt-get install postgresql-%[1]d, or brew install postgresql@%[1]d), or set database.url", major)
-}
-
-// dataMajor is the major version that wrote the data folder, 0 if there is none
-// yet, or if Postgres will say what is wrong with it.
-func dataMajor(data string) int {
-	raw, _ := os.ReadFile(filepath.Join(data, "PG_VERSION"))
-	major, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
-	return major
 }

@@ -81,11 +81,6 @@ func owner(info fs.FileInfo) (uid, gid int) {
 	return int(st.Uid), int(st.Gid)
 }
 
-// create opens a file for appending, made if missing, for its owner only.
-func (h home) create(name string) (*os.File, error) {
-	return os.OpenFile(h.path(name), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-}
-
 // write replaces a file at once, readable by the folder's owner only, unless it
 // holds the content already. A crash leaves the old file and perhaps a temporary
 // one, which sweep removes.
@@ -126,11 +121,11 @@ func (h home) ensurePassword() (string, error) {
 	return password, h.write(passwordName, password+"\n")
 }
 
-// lastPort is the port used last, 0 if unknown.
-func (h home) lastPort() int {
-	raw, _ := os.ReadFile(h.path(portName))
-	port, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
-	return port
+// number is what a file holds, 0 if it is missing or holds no number.
+func (h home) number(name string) int {
+	raw, _ := os.ReadFile(h.path(name))
+	n, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
+	return n
 }
 
 // writePassfile lets psql find the password. The line names the port, because

@@ -143,7 +143,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	// The port of last time comes first: other programs may know it. A free one
 	// may be taken before Postgres has it.
-	port := s.home.lastPort()
+	port := s.home.number(portName)
 	for range portsTried {
 		if port == 0 {
 			if port, err = freePort(); err != nil {

@@ -147,7 +147,7 @@ func (s *Server) launch(ctx context.Context, port int) error {
 	if err := s.trimServerLog(); err != nil {
 		return err
 	}
-	logFile, err := s.home.create(logName)
+	logFile, err := os.OpenFile(s.home.path(logName), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the server's log: %w", explain(err))
 	}
