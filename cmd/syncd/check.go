@@ -226,19 +226,15 @@ func (d *doctor) estimate(seen []seenOrganization) {
 	if len(seen) == 0 {
 		return
 	}
-	requests, took := backfillEstimate(seen, d.cfg.Polar, d.cfg.Sync.Concurrency)
-	rows := 0
-	for _, o := range seen {
-		rows += o.Rows
-	}
+	rows, requests, took := backfillEstimate(seen, d.cfg.Polar, d.cfg.Sync.Concurrency)
 	d.good("a backfill of %s customer meters takes about %s requests and %s",
 		console.Count(int64(rows)), console.Count(int64(requests)), console.Span(max(took.Round(time.Second), time.Second)))
 }
 
-// backfillEstimate is how many requests a backfill takes and how long, if
-// pages take what the two that were asked for took. A token paces all requests
-// with it, and organizations wait for each other beyond so many at a time.
-func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (requests int, took time.Duration) {
+// backfillEstimate is how many rows there are, and how many requests and how long a
+// backfill takes if pages take what the two that were asked for took. A token paces
+// all requests with it, and organizations wait for each other beyond so many at a time.
+func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (rows, requests int, took time.Duration) {
 	perToken := map[[32]byte]time.Duration{}
 	var longest, sum time.Duration
 	for _, o := range seen {
@@ -248,13 +244,14 @@ func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) 
 			Start:    o.Start,
 			PerRow:   o.PerRow,
 		}
+		rows += o.Rows
 		requests += estimate.Requests(o.Rows)
 		t := estimate.Took(o.Rows)
 		sum += t
 		perToken[o.token] += t
 		longest = max(longest, perToken[o.token])
 	}
-	return requests, max(longest, sum/time.Duration(atATime))
+	return rows, requests, max(longest, sum/time.Duration(atATime))
 }
 
 // checkDatabase looks at the database. What it writes it takes back.

@@ -302,7 +302,7 @@ func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 		{"hardly anything", []seenOrganization{org("a", 3, 0, 7*us)}, quota, 4, 1, time.Second},
 	}
 	for _, tt := range tests {
-		requests, took := backfillEstimate(tt.seen, tt.polar, tt.atATime)
+		_, requests, took := backfillEstimate(tt.seen, tt.polar, tt.atATime)
 		if requests != tt.requests || took.Round(time.Second) != tt.took {
 			t.Errorf("%s: %d requests and %v, want %d and %v", tt.name, requests, took, tt.requests, tt.took)
 		}

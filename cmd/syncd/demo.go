@@ -179,13 +179,6 @@ Ctrl-C ends it.
 `, e.demo.address, url, url, url, e.psql, indent(latestChanges))
 }
 
-// A shownQuery is one that the demo runs and prints with its result.
-type shownQuery struct {
-	title string
-	sql   string
-	right []string // columns of numbers
-}
-
 // latestChanges is worth repeating while rows change.
 const latestChanges = `SELECT
     organization,
@@ -198,11 +191,12 @@ const latestChanges = `SELECT
  ORDER BY change_seen_at DESC
  LIMIT 5;`
 
-func shownQueries() []shownQuery {
-	return []shownQuery{
-		{
-			title: "Who runs out next, at the pace of the last seven days:",
-			sql: `SELECT
+// shownQueries are those that the demo runs and prints with their results: about
+// everything, and about one organization.
+func shownQueries(organization string) []string {
+	return []string{
+		`-- Who runs out next, at the pace of the last seven days
+SELECT
     o.organization,
     o.customer_name,
     o.meter_name,
@@ -214,11 +208,8 @@ func shownQueries() []shownQuery {
  WHERE b.zero_at IS NOT NULL
  ORDER BY b.zero_at
  LIMIT 5;`,
-			right: []string{"balance", "units_per_day"},
-		},
-		{
-			title: "What acme's customers used in the last seven days, and in the seven before:",
-			sql: `SELECT
+		`-- What ` + organization + `'s customers used in the last seven days, and in the seven before
+SELECT
     m.name AS meter_name,
     count(DISTINCT u.customer_id) AS customers,
     trim_scale(sum(u.consumed_units) FILTER (WHERE u.day > current_date - 7)) AS last_week,
@@ -226,27 +217,28 @@ func shownQueries() []shownQuery {
   FROM polar.usage_daily u
   JOIN polar.meters m ON m.id = u.meter_id
   JOIN polar.organizations o ON o.id = u.organization_id
- WHERE o.name = 'acme'
+ WHERE o.name = '` + organization + `'
    AND u.day > current_date - 14
  GROUP BY m.name
  ORDER BY m.name;`,
-			right: []string{"customers", "last_week", "week_before"},
-		},
 	}
 }
 
 // demoQueries runs the demo's queries and returns each with its result.
 func (e *env) demoQueries(ctx context.Context) (text string, err error) {
-	for _, q := range shownQueries() {
-		result, err := e.db.Query(ctx, q.sql)
+	for _, sql := range shownQueries(e.cfg.Organizations[0].Name) {
+		result, err := e.db.Query(ctx, sql)
 		if err != nil {
 			return "", err
 		}
-		table := console.Table{Columns: result.Columns, Right: q.right}
+		table := console.Table{
+			Columns: result.Columns,
+			Right:   []string{"balance", "units_per_day", "customers", "last_week", "week_before"},
+		}
 		for _, row := range result.Rows {
 			table.Add(row...)
 		}
-		text += fmt.Sprintf("\n%s\n\n%s\n\n%s", q.title, indent(q.sql), &table)
+		text += fmt.Sprintf("\n%s\n\n%s", indent(sql), &table)
 	}
 	return text, nil
 }

@@ -219,6 +219,29 @@ func tokenSum(o config.Organization) [32]byte {
 	return token.Sum()
 }
 
+// printReports has work read organizations, and prints what came of each; nothing if
+// none could be read.
+func printReports[T any](ctx context.Context, p *program, names json.Options, text func([]T) string, work func() ([]T, error)) ([]T, error) {
+	var reports []T
+	failed := untilStopped(ctx, func() (err error) {
+		reports, err = work()
+		return err
+	})
+	if errors.Is(failed, errInterrupted) {
+		return nil, failed
+	}
+	p.screen.Close()
+	var err error
+	switch {
+	case len(reports) == 0:
+	case p.flags.json:
+		err = p.printJSON(reports, names)
+	default:
+		err = p.print(text(reports))
+	}
+	return reports, errors.Join(failed, err)
+}
+
 // differencesAs says what the two values of a difference are called in JSON.
 func differencesAs(a, b string) json.Options {
 	return json.WithMarshalers(json.MarshalFunc(func(d polar.Difference) ([]byte, error) {

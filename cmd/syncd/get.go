@@ -21,11 +21,8 @@ func (p *program) getCommand() *cobra.Command {
 		Long:    "Asks Polar for one customer meter by its id, with each organization's token until\none can see it, and shows it beside the mirror's row.",
 		Example: "  syncd get 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 || len(args[0]) != 36 || uuid.Validate(args[0]) != nil {
-				return errors.New("get takes the id of one customer meter, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11")
-			}
-			if uuid.MustParse(args[0]).Version() != 4 {
-				return fmt.Errorf("%s is no id of Polar's: those are UUIDs of version 4, such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11", args[0])
+			if len(args) != 1 || len(args[0]) != 36 || uuid.Validate(args[0]) != nil || uuid.MustParse(args[0]).Version() != 4 {
+				return errors.New("get takes the id of one customer meter at Polar, a UUID of version 4 such as 6f2c1a0e-8d55-4c0f-9d3b-0d7c4b1f2a11")
 			}
 			return nil
 		},

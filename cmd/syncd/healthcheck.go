@@ -33,18 +33,15 @@ func (p *program) healthcheck(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	setting, listen, problem := "http.listen", cfg.HTTP.Listen, ""
+	setting, listen := "http.listen", cfg.HTTP.Listen
 	if listen == "" {
 		setting, listen = "http.webhook_listen", cfg.HTTP.WebhookListen
 	}
 	switch {
 	case listen == "":
-		problem = `http.listen and http.webhook_listen are both "": the service answers no health checks; set http.listen, such as 127.0.0.1:8080`
+		return &exitError{exitUsage, fmt.Errorf(`%s: http.listen and http.webhook_listen are both "": the service answers no health checks; set http.listen, such as 127.0.0.1:8080`, cfg.Source)}
 	case strings.HasSuffix(listen, ":0"):
-		problem = setting + " leaves the port to chance (0): give it a number, so that health checks know where to ask"
-	}
-	if problem != "" {
-		return &exitError{exitUsage, fmt.Errorf("%s: %s", cfg.Source, problem)}
+		return &exitError{exitUsage, fmt.Errorf("%s: %s leaves the port to chance (0): give it a number, so that health checks know where to ask", cfg.Source, setting)}
 	}
 	path, is := web.AlivePath, "alive"
 	if p.flags.ready {

@@ -14,7 +14,7 @@ func (p *program) migrateCommand() *cobra.Command {
 	up := &cobra.Command{
 		Use:     "up",
 		Short:   "Bring the schema up to date",
-		Long:    "Applies the migrations that are missing. The service and --backfill do so themselves at start.",
+		Long:    "Applies the migrations that are missing. The service, --backfill, verify, get and\nrefresh do so themselves when they start.",
 		Example: "  syncd migrate up",
 		Args:    cobra.NoArgs,
 		RunE:    p.onDatabase(p.migrateUp),

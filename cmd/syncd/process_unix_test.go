@@ -125,7 +125,7 @@ func TestDemoStartsFromNothingThenWritesWhatChangedAndMayBeSharedStoppedAndKille
 		}
 	}
 	assertContains(t, first.stdout, "FROM polar.burn_rate", "AI tokens", `psql "postgresql://`)
-	if tables := strings.Count(first.stdout, "┌"); tables != 1+len(shownQueries()) {
+	if tables := strings.Count(first.stdout, "┌"); tables != 1+len(shownQueries("acme")) {
 		t.Errorf("a query of the demo found nothing:\n%s", first.stdout)
 	}
 
@@ -156,6 +156,10 @@ func TestDemoStartsFromNothingThenWritesWhatChangedAndMayBeSharedStoppedAndKille
 	}
 	if r := start(t, dir, smallest("verify")...).end(t); r.code != exitDone || !regexp.MustCompile(`initech +│ .* equal`).MatchString(r.stdout) {
 		t.Errorf("verify: exit code %d, stdout:\n%s\nstderr:\n%s", r.code, r.stdout, r.stderr)
+	}
+	one := start(t, dir, smallest("--backfill")...).end(t)
+	if tables := strings.Count(one.stdout, "┌"); tables != 1+len(shownQueries("initech")) || !strings.Contains(one.stdout, "What initech's customers used") {
+		t.Errorf("a query of the demo is not about the organization that it mirrors:\n%s", one.stdout)
 	}
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)

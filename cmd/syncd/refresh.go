@@ -47,20 +47,10 @@ func (p *program) refresh(cmd *cobra.Command, customers []string) error {
 	if err != nil {
 		return err
 	}
-	var reports []mirror.Refreshed
-	failed := untilStopped(ctx, func() (err error) {
-		reports, err = e.mirror.Refresh(ctx, customers)
-		return err
+	reports, err := printReports(ctx, p, differencesAs("old", "new"), refreshText, func() ([]mirror.Refreshed, error) {
+		return e.mirror.Refresh(ctx, customers)
 	})
-	if errors.Is(failed, errInterrupted) {
-		return failed
-	}
-	if p.flags.json {
-		err = p.printJSON(reports, differencesAs("old", "new"))
-	} else {
-		err = p.print(refreshText(reports))
-	}
-	if err := errors.Join(failed, err); err != nil {
+	if err != nil {
 		return err
 	}
 	return unknownCustomers(reports)
@@ -73,7 +63,7 @@ func unknownCustomers(reports []mirror.Refreshed) error {
 	for i := range reports {
 		for _, customer := range reports[i].Unknown {
 			if times[customer]++; times[customer] == len(reports) {
-				errs = append(errs, fmt.Errorf("customer %s: Polar lists no customer meters for this id (with the configured tokens), and the mirror has none; it takes Polar's id or your own, no name or e-mail address", customer))
+				errs = append(errs, fmt.Errorf("customer %s: Polar lists no customer meters for this id (with the configured tokens), and the mirror has none; give the id that it has at Polar or in your own system, not a name or an e-mail address", customer))
 			}
 		}
 	}

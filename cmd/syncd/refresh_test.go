@@ -29,7 +29,7 @@ func TestRefreshPrintsWhatChangedAndNamesTheUnknown(t *testing.T) {
 		t.Errorf("exit code %d, want %d", r.code, exitFailed)
 	}
 	assertContains(t, r.stdout, "globex", customer, row.MeterName, "consumed_units", row.Units.Consumed, changed.Units.Consumed)
-	assertContains(t, only(t, r.plainLines()), "customer nobody: Polar lists no customer meters for this id (with the configured tokens), and the mirror has none; it takes Polar's id or your own, no name or e-mail address")
+	assertContains(t, only(t, r.plainLines()), "customer nobody: Polar lists no customer meters for this id (with the configured tokens), and the mirror has none; give the id that it has at Polar or in your own system, not a name or an e-mail address")
 
 	r = call(t, nil, "--config", f.config, "refresh", customer)
 	if r.code != exitDone || r.stdout != "globex, customer "+customer+": nothing changed.\n" {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.uber.org/zap/zapcore"
 
 	"polarmirror/internal/config"
@@ -64,6 +65,12 @@ func (p *program) rootCommand() *cobra.Command {
 			return err
 		},
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok && invalid.GetFlag().Value.Type() == "bool" {
+			return fmt.Errorf("invalid argument %q for %q flag: want true or false", invalid.GetValue(), "--"+invalid.GetFlag().Name)
+		}
+		return err
+	})
 	p.addFlags(root)
 	root.AddCommand(p.statusCommand(), p.verifyCommand(), p.getCommand(), p.refreshCommand(), p.migrateCommand(), p.configCommand(),
 		p.healthcheckCommand(), p.versionCommand())
@@ -146,9 +153,9 @@ func group(cmd *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	cmd.Args = cobra.MatchAll(cobra.NoArgs, func(*cobra.Command, []string) error {
 		var names []string
 		for _, c := range commands {
-			names = append(names, c.Name())
+			names = append(names, c.CommandPath())
 		}
-		return fmt.Errorf("which one: %s?", strings.Join(names, " or "))
+		return fmt.Errorf("a command is missing: %s", strings.Join(names, " or "))
 	})
 	cmd.Run = func(*cobra.Command, []string) {} // without it, the arguments are not looked at
 	return cmd

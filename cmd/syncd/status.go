@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -102,22 +103,19 @@ type organizationStatus struct {
 // then, unless some were asked for by name, those that only the database knows.
 func statusReport(cfg *config.Config, asked []string, known []store.OrgStatus, now time.Time) (report []organizationStatus) {
 	next, kind := nextRun(cfg.Schedule, now)
-	byName := make(map[string]store.OrgStatus, len(known))
-	for _, st := range known {
-		byName[st.Organization] = st
-	}
 	for _, o := range cfg.Organizations {
-		st, ok := byName[o.Name]
-		if !ok {
-			st = store.OrgStatus{Organization: o.Name, OrganizationID: o.ID}
+		st := store.OrgStatus{Organization: o.Name, OrganizationID: o.ID}
+		for _, k := range known {
+			if k.Organization == o.Name {
+				st = k
+			}
 		}
-		delete(byName, o.Name)
 		one := describeStatus(st)
 		one.Configured, one.NextRun, one.NextRunKind = true, timeOrNil(next), orNil(kind)
 		report = append(report, one)
 	}
 	for _, st := range known {
-		if _, left := byName[st.Organization]; left && len(asked) == 0 {
+		if len(asked) == 0 && !slices.Contains(cfg.Names(), st.Organization) {
 			report = append(report, describeStatus(st))
 		}
 	}
@@ -161,10 +159,7 @@ func nextRun(s config.Schedule, now time.Time) (at time.Time, kind string) {
 }
 
 func statusText(report []organizationStatus) string {
-	table := console.Table{
-		Columns: []string{"organization", "rows", "last success", "lag", "proof", "last error", "next run"},
-		Right:   []string{"lag"},
-	}
+	table := console.Table{Columns: []string{"organization", "rows", "last success", "lag", "proof", "last error", "next run"}}
 	const day, hour = "2006-01-02 15:04:05Z", "15:04:05Z"
 	for _, o := range report {
 		success, lag, proof, failure, next := "never", any(""), "none", "none", "never"

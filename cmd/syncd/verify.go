@@ -48,27 +48,16 @@ func (p *program) verify(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	p.showProgress(true)
-	var reports []mirror.Report
-	failed := untilStopped(ctx, func() (err error) {
-		reports, err = e.mirror.Verify(ctx, repair)
-		return err
+	reports, err := printReports(ctx, p, differencesAs("polar", "mirror"), verifyText, func() ([]verifyReport, error) {
+		reports, err := e.mirror.Verify(ctx, repair)
+		return verifyReports(reports), err
 	})
-	if errors.Is(failed, errInterrupted) {
-		return failed
-	}
-	p.screen.Close()
-	if p.flags.json {
-		err = p.printJSON(verifyReports(reports), differencesAs("polar", "mirror"))
-	} else {
-		err = p.print(verifyText(reports))
-	}
-	if err := errors.Join(failed, err); err != nil {
+	if err != nil {
 		return err
 	}
 	equal, mended, left := true, 0, 0
-	for i := range reports {
-		r := &reports[i]
-		equal = equal && r.Equal()
+	for _, r := range reports {
+		equal = equal && r.Equal
 		mended += r.Repaired
 		left += len(r.Findings) - r.Repaired + r.Unread
 	}
@@ -84,19 +73,18 @@ func (p *program) verify(cmd *cobra.Command, _ []string) error {
 	}
 }
 
-func verifyText(reports []mirror.Report) string {
+func verifyText(reports []verifyReport) string {
 	table := console.Table{Columns: []string{"organization", "rows", "missing", "extra", "different", "changed since", "rejected", "repaired", "requests", "duration", "result"}}
-	for i := range reports {
-		r := &reports[i]
-		kinds, result := countFindings(r), "equal"
-		if !r.Equal() {
+	for _, r := range reports {
+		kinds, result := countFindings(r.Report), "equal"
+		if !r.Equal {
 			result = "different"
 		}
 		table.Add(r.Organization, r.Rows, kinds[mirror.Missing], kinds[mirror.Extra], kinds[mirror.Different], r.Behind, r.Rejected, r.Repaired, r.Requests, r.Elapsed, result)
 	}
 	text := table.String()
-	for i := range reports {
-		text += findingsText(&reports[i])
+	for _, r := range reports {
+		text += findingsText(r.Report)
 	}
 	return text
 }

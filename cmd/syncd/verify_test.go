@@ -80,17 +80,20 @@ SELECT concat_ws(' ', m.balance, c.raw ? 'forged')
 	if got, want := f.text(t, mended, row.ID), row.Units.Balance+" f"; got != want {
 		t.Errorf("after the repair its balance, and whether its customer is a forged one: %s, want %s", got, want)
 	}
+
+	f.url = "http://127.0.0.1:1"
+	unreachable := f.write(t, strings.Replace(f.yaml(nil), "polar: {", "polar: {retry: {retry_connection_errors: false}, ", 1))
+	r = call(t, nil, "--config", unreachable, "verify", "--json")
+	if r.code != exitFailed || r.stdout != "" || len(r.plainLines()) != 2 {
+		t.Errorf("without an answer from Polar: %+v", r)
+	}
 }
 
 func TestGetTakesOneIDThatPolarCanHave(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"get"}, {"get", "x"}, {"get", "a", "b"}} {
-		if r := call(t, nil, args...); r.code != exitUsage {
+	for _, args := range [][]string{{"get"}, {"get", "x"}, {"get", "a", "b"}, {"get", "00000000-0000-0000-0000-000000000000"}} {
+		if r := call(t, nil, args...); r.code != exitUsage || !strings.Contains(r.stderr, "get takes the id of one customer meter at Polar") {
 			t.Errorf("%v: %+v", args, r)
 		}
-	}
-	r := call(t, nil, "get", "00000000-0000-0000-0000-000000000000")
-	if r.code != exitUsage || !strings.Contains(r.stderr, "is no id of Polar's") {
-		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
 }

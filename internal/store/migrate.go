@@ -129,7 +129,11 @@ func (s *Store) createSchema(ctx context.Context) error {
 	case pgerrcode.UniqueViolation: // another replica was first
 		return nil
 	case pgerrcode.InsufficientPrivilege:
-		return &SchemaError{Problem: "this role may not create schema polar; let an administrator run: CREATE SCHEMA polar AUTHORIZATION <this role>"}
+		role, err := value[string](ctx, s.pool, "find role", `SELECT quote_ident(current_user)`)
+		if err != nil {
+			return err
+		}
+		return &SchemaError{Problem: fmt.Sprintf("role %[1]s may not create schema polar: let an administrator run CREATE SCHEMA polar AUTHORIZATION %[1]s", role)}
 	}
 	return err
 }
