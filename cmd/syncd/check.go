@@ -55,7 +55,11 @@ func (p *program) check(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	d := &doctor{cfg: cfg, out: p.stdout, failed: map[int]int{}}
-	d.checkConfiguration()
+	d.good("configuration: %s is valid; organizations: %s", cfg.Source, strings.Join(cfg.Names(), ", "))
+	d.checkWebhooks()
+	for _, w := range cfg.Warnings() {
+		d.doubt("%s", w)
+	}
 	schedules, now := schedulesOf(cfg.Schedule), time.Now().In(cfg.Schedule.Location)
 	d.checkSchedule("schedule.incremental", schedules.Incremental, now)
 	d.checkSchedule("schedule.full", schedules.Full, now)
@@ -100,14 +104,6 @@ func (d *doctor) verdict() error {
 		}
 	}
 	return d.writes
-}
-
-func (d *doctor) checkConfiguration() {
-	d.good("configuration: %s is valid; organizations: %s", d.cfg.Source, strings.Join(d.cfg.Names(), ", "))
-	d.checkWebhooks()
-	for _, w := range d.cfg.Warnings() {
-		d.doubt("%s", w)
-	}
 }
 
 // checkSchedule says when the next runs are, if there are any.

@@ -130,20 +130,6 @@ func pastState(s polarsim.State) (past store.PastState, err error) {
 	return past, err
 }
 
-// live lets things happen at the simulated Polar until ctx ends.
-func (d *demo) live(ctx context.Context) error {
-	ticker := time.NewTicker(demoStep)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		d.Advance(time.Now())
-	}
-}
-
 // sendWebhooks has the simulated Polar send webhooks to base, such as
 // http://127.0.0.1:8080/, until what it returns is closed.
 func (d *demo) sendWebhooks(cfg *config.Config, base string) *polarsim.Webhooks {

@@ -87,14 +87,7 @@ const logEvery = 10 * time.Second
 
 // logWalks logs now and then where each walk is, until ctx ends.
 func logWalks(ctx context.Context, screen *console.Screen, log *zap.Logger) error {
-	ticker := time.NewTicker(logEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+	return every(ctx, logEvery, func() {
 		for _, w := range screen.Walks() {
 			fields := []zap.Field{
 				zap.String("organization", w.Organization),
@@ -108,5 +101,5 @@ func logWalks(ctx context.Context, screen *console.Screen, log *zap.Logger) erro
 			}
 			log.Info("walk under way", fields...)
 		}
-	}
+	})
 }

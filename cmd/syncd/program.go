@@ -103,6 +103,20 @@ func (p *program) background(f func(context.Context) error) {
 	})
 }
 
+// every calls f again and again until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			f()
+		}
+	}
+}
+
 // close closes everything. When time is up it leaves the rest to the end of the
 // process, which costs nothing but a recovery at the next start.
 func (p *program) close(ctx context.Context) error {

@@ -209,6 +209,8 @@ func (p *program) beginDemo(e *env, server *web.Server) error {
 		sending.Close()
 		return nil
 	})
-	p.background(e.demo.live)
+	p.background(func(ctx context.Context) error {
+		return every(ctx, demoStep, func() { e.demo.Advance(time.Now()) })
+	})
 	return nil
 }

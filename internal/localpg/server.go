@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -156,16 +154,9 @@ func (s *Server) launch(ctx context.Context, port int) error {
 	if err != nil {
 		return err
 	}
-	settings := map[string]string{
-		"listen_addresses":        loopback,
-		"unix_socket_directories": "",
-		"logging_collector":       "off",
-		"log_checkpoints":         "off",
-	}
-	maps.Copy(settings, s.opts.Settings)
-	options := "-p " + strconv.Itoa(port)
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		options += " -c " + shellQuote(name+"="+settings[name])
+	options := fmt.Sprintf("-p %d -c listen_addresses=%s -c unix_socket_directories= -c logging_collector=off -c log_checkpoints=off", port, loopback)
+	for name, value := range s.opts.Settings { // the last of two counts
+		options += " -c " + shellQuote(name+"="+value)
 	}
 	cmd, release, err := s.pgCtl(ctx, "start", "--wait", "--options="+options)
 	if err != nil {
