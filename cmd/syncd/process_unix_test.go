@@ -128,6 +128,13 @@ func TestDemoStartsFromNothingThenWritesWhatChangedAndMayBeSharedStoppedAndKille
 	if tables := strings.Count(first.stdout, "┌"); tables != 1+len(shownQueries("acme")) {
 		t.Errorf("a query of the demo found nothing:\n%s", first.stdout)
 	}
+	stopped := func() {
+		t.Helper()
+		if pid := postmaster(t, dir); pid != 0 {
+			t.Errorf("Postgres %d is left", pid)
+		}
+	}
+	stopped()
 
 	// Held by us, or by somebody else: taken either way.
 	if taken, err := net.Listen("tcp", demoConfig().HTTP.Listen); err == nil {
@@ -161,27 +168,23 @@ func TestDemoStartsFromNothingThenWritesWhatChangedAndMayBeSharedStoppedAndKille
 	if tables := strings.Count(one.stdout, "┌"); tables != 1+len(shownQueries("initech")) || !strings.Contains(one.stdout, "What initech's customers used") {
 		t.Errorf("a query of the demo is not about the organization that it mirrors:\n%s", one.stdout)
 	}
+	another := start(t, dir, smallest()...)
+	eventually(t, "another service", func() bool { return strings.Contains(another.stderr.String(), `"msg":"serving"`) })
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	if r := p.end(t); r.code != exitDone || len(r.plainLines()) > 0 {
 		t.Errorf("exit code %d, stderr:\n%s", r.code, r.stderr)
 	}
-	stopped := func() {
-		t.Helper()
-		if pid := postmaster(t, dir); pid != 0 {
-			t.Errorf("Postgres %d is left", pid)
-		}
+	if postmaster(t, dir) == 0 {
+		t.Error("Postgres ended although another service uses it")
 	}
-	stopped()
 
 	// Killed, it leaves its Postgres to the next, which ends in order behind a closed pipe.
-	p = start(t, dir, smallest()...)
-	eventually(t, "the first run", func() bool { return strings.Contains(p.stderr.String(), `"msg":"run finished"`) })
-	if err := p.cmd.Process.Kill(); err != nil {
+	if err := another.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	p.end(t)
+	another.end(t)
 	if postmaster(t, dir) == 0 {
 		t.Error("its Postgres ended with it")
 	}

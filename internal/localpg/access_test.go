@@ -1,7 +1,6 @@
 package localpg_test
 
 import (
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -161,31 +160,5 @@ func killWhileStarting(t *testing.T, dir string, change func(*exec.Cmd)) {
 		}
 		_ = cmd.Wait() // reports the kill
 		_ = stdin.Close()
-	}
-}
-
-// That a port which is free is kept, TestServerOfAKilledProcessIsAdoptedAndIfKilledTooRecovered shows.
-func TestPortIsLeftToAnotherProgram(t *testing.T) {
-	t.Parallel()
-	dir := madeDir(t)
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer taken.Close()
-	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	if err := os.WriteFile(filepath.Join(dir, "port"), []byte(port+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(start(t, options(dir)).URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if u.Port() == port {
-		t.Errorf("the port %s, which was taken, was used", port)
-	}
-	kept, err := os.ReadFile(filepath.Join(dir, "port"))
-	if err != nil || string(kept) != u.Port()+"\n" {
-		t.Errorf("on port %s, and %q is kept for the next time (%v)", u.Port(), kept, err)
 	}
 }

@@ -2,6 +2,8 @@ package localpg_test
 
 import (
 	"context"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,8 +133,10 @@ func TestServerThatDiesInUseComesBack(t *testing.T) {
 	})
 }
 
-// Process ids are reused: the pid file of a crashed server may name any process.
-// It may also have left a log without end.
+// Process ids are reused: the pid file of a crashed server may name any process, and
+// another program may have its port. It may also have left a log without end. That a
+// port which is free is kept, TestServerOfAKilledProcessIsAdoptedAndIfKilledTooRecovered
+// shows.
 func TestWhatACrashLeftIsNotTakenForAServerAndTheLogStaysShort(t *testing.T) {
 	t.Parallel()
 	dir := madeDir(t)
@@ -149,9 +153,29 @@ func TestWhatACrashLeftIsNotTakenForAServerAndTheLogStaysShort(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "postgres.log"), []byte(noise), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, port, _ := net.SplitHostPort(taken.Addr().String())
+	if err := os.WriteFile(filepath.Join(dir, "port"), []byte(port+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s := start(t, options(dir))
 	if got := query(t, s.URL(), `SELECT 'up'`); got != "up" {
 		t.Errorf("got %q", got)
+	}
+	u, err := url.Parse(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Port() == port {
+		t.Errorf("the port %s, which was taken, was used", port)
+	}
+	kept, err := os.ReadFile(filepath.Join(dir, "port"))
+	if err != nil || string(kept) != u.Port()+"\n" {
+		t.Errorf("on port %s, and %q is kept for the next time (%v)", u.Port(), kept, err)
 	}
 	if !alive(other.Process.Pid) {
 		t.Error("the other program was killed")
