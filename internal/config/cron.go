@@ -34,12 +34,9 @@ func (c Cron) In(loc *time.Location) (cron.Schedule, error) {
 		return parseEvery(strings.TrimSpace(every))
 	}
 	schedule, err := cron.ParseStandard(text)
-	if err != nil {
-		return nil, errCronShape // robfig's error quotes the text, which may have come from the environment
-	}
 	spec, ok := schedule.(*cron.SpecSchedule)
-	if !ok {
-		return nil, errCronShape
+	if err != nil || !ok {
+		return nil, errCronShape // robfig's error quotes the text, which may have come from the environment
 	}
 	spec.Location = loc
 	// Robfig looks five years ahead; from here that takes in a 29 February.
