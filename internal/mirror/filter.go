@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -20,9 +21,9 @@ func (f *fullRun) explainByScope(ctx context.Context) error {
 		return nil
 	}
 	any := false
-	err := f.eachSuspectSet(ctx, func(customers []store.CustomerSuspects) error {
+	err := f.eachSuspects(ctx, customersPerSet, func(suspects []store.Suspect) error {
 		any = true
-		return f.relist(ctx, customers)
+		return f.relist(ctx, suspects)
 	})
 	if err != nil || !any {
 		return err
@@ -32,16 +33,15 @@ func (f *fullRun) explainByScope(ctx context.Context) error {
 
 // relist saves what Polar lists of suspects, whatever external ids their
 // customers have.
-func (f *fullRun) relist(ctx context.Context, customers []store.CustomerSuspects) error {
+func (f *fullRun) relist(ctx context.Context, suspects []store.Suspect) error {
 	r := f.run
 	filter := Filter{MeterIDs: r.org.Filter.MeterIDs}
 	suspect := map[uuid.UUID]bool{}
-	for _, c := range customers {
-		filter.CustomerIDs = append(filter.CustomerIDs, c.CustomerID)
-		for _, id := range c.CustomerMeterIDs {
-			suspect[id] = true
-		}
+	for _, s := range suspects {
+		filter.CustomerIDs = append(filter.CustomerIDs, s.CustomerID)
+		suspect[s.ID] = true
 	}
+	filter.CustomerIDs = slices.Compact(filter.CustomerIDs)
 	var b block
 	p := newProof(r.reader.pageSize())
 	for page, err := range r.reader.provenPages(ctx, filter, &p, nil) {

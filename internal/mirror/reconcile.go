@@ -52,33 +52,26 @@ func (f *fullRun) reconcile(ctx context.Context) error {
 			return err
 		}
 	}
-	after := uuid.Nil
+	return f.eachSuspects(ctx, askAtOnce, func(suspects []store.Suspect) error {
+		err := f.askSuspects(ctx, suspects)
+		if err == nil {
+			f.checkpoint()
+		}
+		return err
+	})
+}
+
+// eachSuspects calls use with up to limit suspects at a time, those of one customer one
+// after the other.
+func (f *fullRun) eachSuspects(ctx context.Context, limit int, use func([]store.Suspect) error) error {
+	var after store.Suspect
 	for {
-		suspects, err := f.run.session.Suspects(ctx, after, askAtOnce)
+		suspects, err := f.run.session.Suspects(ctx, after, limit)
 		if err != nil || len(suspects) == 0 {
 			return err
 		}
-		after = suspects[len(suspects)-1].ID
-		if err := f.askSuspects(ctx, suspects); err != nil {
-			return err
-		}
-		if !f.checkpoint() {
-			return ErrStopped
-		}
-	}
-}
-
-// eachSuspectSet calls use with the suspects of some customers at a time, who fit into
-// one request.
-func (f *fullRun) eachSuspectSet(ctx context.Context, use func([]store.CustomerSuspects) error) error {
-	after := uuid.Nil
-	for {
-		customers, err := f.run.session.SuspectsByCustomer(ctx, after, customersPerSet)
-		if err != nil || len(customers) == 0 {
-			return err
-		}
-		after = customers[len(customers)-1].CustomerID
-		if err := use(customers); err != nil {
+		after = suspects[len(suspects)-1]
+		if err := use(suspects); err != nil {
 			return err
 		}
 	}

@@ -341,10 +341,10 @@ func (f *fullRun) reconcileSweep(ctx context.Context) error {
 			}
 		}
 	}
-	err = f.eachSuspectSet(ctx, func(customers []store.CustomerSuspects) error {
+	err = f.eachSuspects(ctx, customersPerSet, func(suspects []store.Suspect) error {
 		var ids []uuid.UUID
-		for _, c := range customers {
-			ids = append(ids, c.CustomerID)
+		for _, s := range suspects {
+			ids = append(ids, s.CustomerID)
 		}
 		return f.sweepList(ctx, ids)
 	})

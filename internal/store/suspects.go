@@ -40,12 +40,6 @@ type SuspectMeter struct {
 	Samples []uuid.UUID // a few of the customer meters
 }
 
-// CustomerSuspects are the suspects of one customer.
-type CustomerSuspects struct {
-	CustomerID       uuid.UUID
-	CustomerMeterIDs []uuid.UUID
-}
-
 // SuspectMeters groups the walk's suspects by meter.
 func (s *Session) SuspectMeters(ctx context.Context) ([]SuspectMeter, error) {
 	const sql = `
@@ -96,26 +90,28 @@ ON CONFLICT DO NOTHING`
 
 // A Suspect is a live row that Polar's list lacked.
 type Suspect struct {
-	ID    uuid.UUID
-	Young bool // first seen too recently to be marked deleted; see suspectAge
+	ID         uuid.UUID
+	CustomerID uuid.UUID
+	Young      bool // first seen too recently to be marked deleted; see suspectAge
 }
 
-// Suspects returns up to limit suspects with ids above after that Polar was not
-// asked for yet, in id order.
-func (s *Session) Suspects(ctx context.Context, after uuid.UUID, limit int) ([]Suspect, error) {
+// Suspects returns up to limit suspects that Polar was not asked for yet, those behind
+// after: in the order of their customers' ids, and of their own.
+func (s *Session) Suspects(ctx context.Context, after Suspect, limit int) ([]Suspect, error) {
 	const sql = `
 SELECT
     w.customer_meter_id,
-    m.first_seen_at BETWEEN now() - $3::interval AND now() -- a time to come is unknown
+    m.customer_id,
+    m.first_seen_at BETWEEN now() - $4::interval AND now() -- a time to come is unknown
   FROM polar.walk_suspects w
   JOIN polar.customer_meters m ON m.id = w.customer_meter_id
  WHERE w.organization_id = $1
-   AND w.customer_meter_id > $2
+   AND (m.customer_id, w.customer_meter_id) > ($2::uuid, $3::uuid)
    AND w.answer IS NULL
    AND m.deleted_at IS NULL
- ORDER BY w.customer_meter_id
- LIMIT $4`
-	return collect(ctx, s.conn, "list suspects", pgx.RowToStructByPos[Suspect], sql, s.organization, after, suspectAge, limit)
+ ORDER BY m.customer_id, w.customer_meter_id
+ LIMIT $5`
+	return collect(ctx, s.conn, "list suspects", pgx.RowToStructByPos[Suspect], sql, s.organization, after.CustomerID, after.ID, suspectAge, limit)
 }
 
 // AnswerSuspects notes that Polar was asked for suspects, and which of them it does not
@@ -136,24 +132,6 @@ DELETE FROM polar.walk_suspects
  WHERE organization_id = $1
    AND customer_meter_id = ANY($2::uuid[])`
 	return exec(ctx, s.conn, "drop suspects", sql, s.organization, column(ids, id))
-}
-
-// SuspectsByCustomer returns the suspects of up to limit customers with ids above
-// after, in the order of those ids.
-func (s *Session) SuspectsByCustomer(ctx context.Context, after uuid.UUID, limit int) ([]CustomerSuspects, error) {
-	const sql = `
-SELECT
-    m.customer_id,
-    array_agg(m.id)
-  FROM polar.walk_suspects w
-  JOIN polar.customer_meters m ON m.id = w.customer_meter_id
- WHERE w.organization_id = $1
-   AND w.answer IS NULL
-   AND m.customer_id > $2
- GROUP BY m.customer_id
- ORDER BY m.customer_id
- LIMIT $3`
-	return collect(ctx, s.conn, "group suspects by customer", pgx.RowToStructByPos[CustomerSuspects], sql, s.organization, after, limit)
 }
 
 // DropMeterSuspects clears the suspects of one meter: it is archived.
