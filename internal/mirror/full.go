@@ -28,13 +28,11 @@ const walkedRows = 5000
 // goes on behind the last saved block. The proofs hold across the pause, since they
 // never speak of the time between two pages.
 type fullRun struct {
-	run        *Run
-	saver      saver
-	cursor     store.Cursor
-	checks     int         // archived meters to ask about
-	checkpoint func() bool // between two blocks, for the caller; false to stop
-	resumed    bool
-	finished   bool
+	run     *Run
+	opts    fullOptions
+	saver   saver
+	cursor  store.Cursor // where the run goes on once all pages so far are saved; see moveCursor
+	resumed bool
 
 	proof  proof // of the walk, or of the walk of a sweep's first meter
 	sweep  sweep
@@ -47,49 +45,36 @@ type fullOptions struct {
 	kind           store.Kind // Full, or Incremental for a tick that is as cheap as a walk
 	slot           time.Time  // the scheduled time it answers; zero if no schedule asked for it
 	archivedChecks int        // archived meters to ask about; see checkArchived
+
+	// between, unless it is nil, may use the time between two blocks: when one has begun
+	// to be saved, or some suspects were answered. saved waits until the session is free,
+	// which it is not after an error.
+	between func(saved func(context.Context) error)
 }
 
-// full runs a full run. It yields now and then, when a full block has begun to be saved
-// or some suspects were answered, so that the caller can use the time; before the
-// session is used for something else there, waitForSave has to be called.
-// At last it yields once more, finished, or with the error that it failed with.
-func (w *worker) full(ctx context.Context, session *store.Session, opts fullOptions) iter.Seq2[*fullRun, error] {
-	return func(yield func(*fullRun, error) bool) {
-		run, err := w.start(ctx, session, opts.kind, opts.slot)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		f := &fullRun{run: run, checks: opts.archivedChecks, cursor: store.Cursor{Fingerprint: w.fingerprint()}}
-		f.saver = saver{run: run, cursor: f.moveCursor, onSave: f.saved}
-		left := false // by whoever ranges over the run
-		f.checkpoint = func() bool {
-			left = !yield(f, nil)
-			return !left
-		}
-		outcome := store.Outcome{Err: f.read(ctx)}
-		exact := outcome.Err == nil && f.cursor.RowsRejected == 0
-		outcome.Exact, outcome.Method = &exact, f.cursor.Method
-		outcome.DropCursor = outcome.Err == nil || mustRestart(outcome.Err)
-		outcome.Floor = f.cursor.PolarBeganAt
-		err = run.finish(ctx, outcome)
-		w.mirror.opts.Progress.Walked(w.org.Name, f.position(), err)
-		if f.finished = true; !left {
-			yield(f, err)
-		}
+// full runs a full run. It reports whether that went on where an unfinished one ended.
+func (w *worker) full(ctx context.Context, session *store.Session, opts fullOptions) (resumed bool, err error) {
+	run, err := w.start(ctx, session, opts.kind, opts.slot)
+	if err != nil {
+		return false, err
 	}
+	f := &fullRun{run: run, opts: opts, cursor: store.Cursor{Fingerprint: w.fingerprint()}}
+	f.saver = saver{run: run, cursor: f.moveCursor, onSave: f.saved}
+	outcome := store.Outcome{Err: f.read(ctx)}
+	exact := outcome.Err == nil && f.cursor.RowsRejected == 0
+	outcome.Exact, outcome.Method = &exact, f.cursor.Method
+	outcome.DropCursor = outcome.Err == nil || mustRestart(outcome.Err)
+	outcome.Floor = f.cursor.PolarBeganAt
+	err = run.finish(ctx, outcome)
+	w.mirror.opts.Progress.Walked(w.org.Name, f.position(), err)
+	return f.resumed, err
 }
 
-// toEnd goes through a full run to its end.
-func toEnd(blocks iter.Seq2[*fullRun, error]) (*fullRun, error) {
-	var last *fullRun
-	for f, err := range blocks {
-		last = f
-		if err != nil {
-			return last, err
-		}
+// checkpoint lets the caller of full use the time between two blocks.
+func (f *fullRun) checkpoint() {
+	if f.opts.between != nil {
+		f.opts.between(f.saver.wait)
 	}
-	return last, nil
 }
 
 // mustRestart reports whether the run ended with what it would meet again if it
@@ -159,7 +144,7 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 	if opts.sweeps(r.org, f.cursor.TotalCount, f.cursor.PolarBeganAt) {
 		f.cursor.Method = store.Sweep
 	}
-	return &first, f.checkArchived(ctx, f.checks)
+	return &first, f.checkArchived(ctx, f.opts.archivedChecks)
 }
 
 // sweeps reports whether an organization that lists total rows is swept. The answer
@@ -167,9 +152,6 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 func (o *Options) sweeps(org Organization, total int, polarTime time.Time) bool {
 	return !o.Walk && org.Filter.Empty() && total > o.WalkedRows && !polarTime.IsZero()
 }
-
-// waitForSave waits until all blocks so far are saved, so that the session is free.
-func (f *fullRun) waitForSave(ctx context.Context) error { return f.saver.wait(ctx) }
 
 // walk saves the proven pages of the list under filter; see provenPages.
 func (f *fullRun) walk(ctx context.Context, filter Filter, p *proof, first *listedPage) error {
@@ -220,9 +202,7 @@ func (f *fullRun) add(ctx context.Context, page listedPage) error {
 	if err := f.saver.startSave(ctx); err != nil {
 		return err
 	}
-	if !f.checkpoint() {
-		return ErrStopped
-	}
+	f.checkpoint()
 	return nil
 }
 

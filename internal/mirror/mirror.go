@@ -173,8 +173,8 @@ func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 // backfillRun makes a full run and, if it went on from where an earlier one ended,
 // reads what changed since that one began.
 func (w *worker) backfillRun(ctx context.Context, session *store.Session) error {
-	f, err := toEnd(w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: allArchivedChecks}))
-	if err == nil && f.resumed {
+	resumed, err := w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: allArchivedChecks})
+	if err == nil && resumed {
 		err = w.tick(ctx, session, time.Time{}, true)
 	}
 	return err

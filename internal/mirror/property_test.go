@@ -283,15 +283,13 @@ func (s *scene) run() error {
 		})
 		w := m.worker(m.opts.Organizations[0])
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			for f, err := range w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks}) {
-				if err != nil {
-					return err
-				}
-				if !f.finished && f.waitForSave(ctx) == nil {
+			tick := func(saved func(context.Context) error) {
+				if saved(ctx) == nil {
 					_ = w.tick(ctx, session, time.Time{}, true) // its failure is its own
 				}
 			}
-			return nil
+			_, err := w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks, between: tick})
+			return err
 		})
 		crashed := errors.Is(context.Cause(ctx), errCrash) || store.Broken(err)
 		kill(nil)

@@ -63,7 +63,7 @@ func (f *fullRun) proveByRank(ctx context.Context) error {
 
 func (f *fullRun) proveMeter(ctx context.Context, meter uuid.UUID) error {
 	for check := 1; ; {
-		if err := f.waitForSave(ctx); err != nil {
+		if err := f.saver.wait(ctx); err != nil {
 			return err
 		}
 		s := &search{f: f, ranks: f.ranks(meter)}

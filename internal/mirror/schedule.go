@@ -204,17 +204,14 @@ func (s *scheduler) fullMayRun(ctx context.Context, session *store.Session, last
 // fullWithTicks runs a full run, and between its blocks the ticks that come due.
 // A full run that failed, as failures did before it, stays due, and is tried again
 // after a wait that grows.
-func (s *scheduler) fullWithTicks(ctx context.Context, session *store.Session, failures int) (err error) {
+func (s *scheduler) fullWithTicks(ctx context.Context, session *store.Session, failures int) error {
 	s.tried = true
-	var f *fullRun
-	for f, err = range s.worker.full(ctx, session, fullOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks}) {
-		if err != nil {
-			break
-		}
-		if !f.finished && s.incremental.due(time.Now()) && f.waitForSave(ctx) == nil { // the walk returns its error
+	tick := func(saved func(context.Context) error) {
+		if s.incremental.due(time.Now()) && saved(ctx) == nil { // the full run returns its error
 			_ = s.tickOn(ctx, session, true) // the next block meets its error too
 		}
 	}
+	_, err := s.worker.full(ctx, session, fullOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks, between: tick})
 	switch {
 	case err == nil || errors.Is(err, store.ErrSlotTaken):
 		s.fullDue = false

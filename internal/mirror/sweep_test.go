@@ -30,7 +30,7 @@ func (w *env) full(changes ...func(*Options)) error {
 	m := w.mirror(changes...)
 	wk := m.worker(m.opts.Organizations[0])
 	return wk.withSession(w.Context(), false, func(s *store.Session) error {
-		_, err := toEnd(wk.full(w.Context(), s, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks}))
+		_, err := wk.full(w.Context(), s, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks})
 		return err
 	})
 }
@@ -359,7 +359,7 @@ func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 			m := w.mirror(small)
 			wk := m.worker(m.opts.Organizations[0])
 			err := wk.withSession(ctx, true, func(s *store.Session) error {
-				_, err := toEnd(wk.full(ctx, s, fullOptions{kind: store.Full}))
+				_, err := wk.full(ctx, s, fullOptions{kind: store.Full})
 				return err
 			})
 			requests += w.sim.RequestCount()

@@ -47,7 +47,7 @@ func (w *worker) tick(ctx context.Context, session *store.Session, slot time.Tim
 		return errNoFloor
 	}
 	if floor.OnePage && !betweenBlocks {
-		_, err := toEnd(w.full(ctx, session, fullOptions{kind: store.Incremental, slot: slot}))
+		_, err := w.full(ctx, session, fullOptions{kind: store.Incremental, slot: slot})
 		return err
 	}
 	run, err := w.start(ctx, session, store.Incremental, slot)
