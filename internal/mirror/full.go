@@ -210,16 +210,14 @@ func (f *fullRun) add(ctx context.Context, page listedPage) error {
 // nil if that is where it goes on already, as after the last page of a walk.
 func (f *fullRun) moveCursor(b *store.Block) *store.Cursor {
 	f.cursor.RowsRejected += int64(len(b.Rejected))
-	switch {
-	case f.cursor.Method == store.Sweep && f.cursor.MeterID == uuid.Nil:
-		f.cursor.CustomerID, f.cursor.Offset = f.sweep.done, f.sweep.rows
-	case !f.proof.known, f.proof.done && f.cursor.Method == store.Walk:
-		return nil
-	default:
-		f.cursor.Low, f.cursor.Offset = f.proof.low, f.proof.remaining()
-		if f.cursor.Method == store.Walk {
-			f.cursor.TotalCount = f.proof.total
+	if f.cursor.Method == store.Walk {
+		if f.proof.done {
+			return nil
 		}
+		f.cursor.TotalCount = f.proof.total
+	}
+	if !f.inSets() { // otherwise noteSwept has moved it
+		f.cursor.Low, f.cursor.Offset = f.proof.low, f.proof.remaining()
 	}
 	cursor := f.cursor
 	return &cursor
@@ -238,7 +236,7 @@ func (f *fullRun) saved(ctx context.Context, b *store.Block, saved store.Saved) 
 	for _, row := range slices.Concat(b.Rejected, saved.Refused) {
 		f.sweep.rejected[row.Key] = true
 	}
-	if f.sweep.done != allDone {
+	if f.cursor.CustomerID != allDone {
 		return nil
 	}
 	f.sweep.added = append(f.sweep.added, saved.NewCustomers...)
@@ -249,18 +247,22 @@ func (f *fullRun) saved(ctx context.Context, b *store.Block, saved store.Saved) 
 	return f.run.session.DropSuspects(ctx, listed)
 }
 
+// inSets reports whether a sweep has come to its sets of customers.
+func (f *fullRun) inSets() bool {
+	return f.cursor.Method == store.Sweep && f.cursor.MeterID == uuid.Nil
+}
+
 func (f *fullRun) position() Position {
 	remaining := f.proof.remaining()
-	inSets := f.cursor.Method == store.Sweep && f.cursor.MeterID == uuid.Nil
-	if inSets {
-		remaining = max(f.cursor.TotalCount-f.sweep.rows, 0)
+	if f.inSets() {
+		remaining = max(f.cursor.TotalCount-f.cursor.Offset, 0)
 	}
 	return Position{
 		Pages:     int(f.run.counts.pages),
 		Rows:      f.seen,
 		Remaining: remaining,
 		Total:     max(f.cursor.TotalCount, remaining),
-		Left:      f.run.reader.left(remaining, inSets),
+		Left:      f.run.reader.left(remaining, f.inSets()),
 		Resumed:   f.resumed,
 	}
 }

@@ -225,7 +225,7 @@ func (s *search) run(ctx context.Context, high mark) error {
 		return err
 	}
 	f.run.log.Info("ranks searched", zap.Int("pages", s.probes), zap.Int("customers", len(f.sweep.added)))
-	if err := f.sweepAdded(ctx); err != nil {
+	if err := f.sweepList(ctx, f.sweep.added); err != nil {
 		return err
 	}
 	return f.reconcileSweep(ctx)

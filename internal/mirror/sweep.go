@@ -29,10 +29,9 @@ import (
 //  4. The rank check, which proves that nothing was overlooked, or finds it; see
 //     rank.go.
 type sweep struct {
-	usual int       // in a first load, rows of a customer, as estimated; otherwise 0
-	done  uuid.UUID // the last customer of the sets in the block
-	rows  int       // read in sets so far
-	sized int       // customers of those sets
+	usual int // in a first load, rows of a customer, as estimated; otherwise 0
+	rows  int // read in sets by this process
+	sized int // customers of those sets
 
 	meters   []uuid.UUID        // of a first load, those not walked, largest first
 	archived map[uuid.UUID]bool // meters that the mirror takes for archived
@@ -81,15 +80,12 @@ func (f *fullRun) sweepAll(ctx context.Context, first *listedPage) error {
 // openSweep prepares the sweep, and chooses the meter that is walked first.
 func (f *fullRun) openSweep(ctx context.Context, first *listedPage) error {
 	s := &f.sweep
-	s.done, s.rejected = f.cursor.CustomerID, map[polar.Key]bool{}
+	s.rejected = map[polar.Key]bool{}
 	var err error
 	if s.archived, err = f.run.session.MeterStates(ctx); err != nil {
 		return err
 	}
 	if f.resumed {
-		if f.cursor.MeterID == uuid.Nil {
-			s.rows = f.cursor.Offset
-		}
 		if f.cursor.RowsRejected == 0 {
 			return nil
 		}
@@ -136,7 +132,7 @@ func (f *fullRun) sweepMeter(ctx context.Context) error {
 		if err := f.walk(ctx, ofMeter(f.cursor.MeterID), &f.proof, nil); err != nil {
 			return err
 		}
-		f.cursor.MeterID, f.cursor.Low = uuid.Nil, polar.Key{}
+		f.cursor.MeterID, f.cursor.Low, f.cursor.Offset = uuid.Nil, polar.Key{}, 0
 	}
 	mirrored, err := f.countListed(ctx)
 	if 2*mirrored < f.cursor.TotalCount {
@@ -148,9 +144,11 @@ func (f *fullRun) sweepMeter(ctx context.Context) error {
 // sweepKnown sweeps the customers that the mirror knows, also those of whom only
 // rejected rows are known.
 func (f *fullRun) sweepKnown(ctx context.Context) error {
-	err := f.sweepCustomers(ctx, f.sweep.done, f.run.session.ListedCustomers)
-	f.sweep.done = allDone
-	return err
+	if err := f.sweepCustomers(ctx, f.cursor.CustomerID, f.run.session.ListedCustomers); err != nil {
+		return err
+	}
+	f.cursor.CustomerID = allDone
+	return nil
 }
 
 // sweepNew walks the rows that were created since the run began, and sweeps the
@@ -267,14 +265,6 @@ func (f *fullRun) walkAndSweep(ctx context.Context, filter Filter, p proof) erro
 	if err := f.walk(ctx, filter, &p, nil); err != nil {
 		return err
 	}
-	return f.sweepAdded(ctx)
-}
-
-// sweepAdded sweeps the customers of rows that were added.
-func (f *fullRun) sweepAdded(ctx context.Context) error {
-	if len(f.sweep.added) == 0 {
-		return nil
-	}
 	return f.sweepList(ctx, f.sweep.added)
 }
 
@@ -312,10 +302,11 @@ func (f *fullRun) noteSwept(ctx context.Context, page listedPage) error {
 		return nil
 	}
 	s.rows += page.Page.Size()
+	f.cursor.Offset += page.Page.Size()
 	if page.region.FromStart { // otherwise a walk of these customers goes on
 		s.sized += len(set)
-		if s.done != allDone {
-			s.done = set[len(set)-1]
+		if f.cursor.CustomerID != allDone {
+			f.cursor.CustomerID = set[len(set)-1]
 		}
 	}
 	return nil
