@@ -99,19 +99,22 @@ func (d *distance) read(t testing.TB, w *worker, at func(left int) bool) {
 	t.Helper()
 	ctx := context.Background()
 	size := w.mirror.opts.PageSize
-	next := func(s request) (request, bool) {
-		switch {
-		case !s.newestFirst:
-			return request{span: cover(s.offset, size)}, s.offset > 0
-		case s.end() > d.rows/2:
-			return request{span: cover(d.rows-s.end(), size)}, true
+	plan := func(yield func(request) bool) {
+		s := span{limit: size, newestFirst: true}
+		for more := true; more && yield(request{span: s}); {
+			switch {
+			case !s.newestFirst:
+				s, more = cover(s.offset, size), s.offset > 0
+			case s.end() > d.rows/2:
+				s = cover(d.rows-s.end(), size)
+			default:
+				s = coverUp(s.end()-1, size)
+				s.newestFirst = true
+			}
 		}
-		up := coverUp(s.end()-1, size)
-		up.newestFirst = true
-		return request{span: up}, true
 	}
 	from := w.reader(&fetch.Counters{})
-	for page, err := range from.pages(ctx, request{span: span{limit: size, newestFirst: true}}, next, w.mirror.opts.PagesInFlight) {
+	for page, err := range from.pages(ctx, plan, w.mirror.opts.PagesInFlight) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -60,16 +60,17 @@ func (r *reader) list(ctx context.Context, filter Filter, s span, order []string
 	return listedPage{request: request{s, filter}, Listing: listing}, nil
 }
 
-// pages yields the pages from first on, each planned by next from the one before
-// it, in that order, with several requests in flight: up to most, fewer while
-// Polar is slow. It ends after the first error. Whoever stops early cancels the
-// requests under way, and no goroutine outlives the loop.
-func (r *reader) pages(ctx context.Context, first request, next func(request) (request, bool), most int) iter.Seq2[listedPage, error] {
+// pages yields the pages that plan asks for, in that order, with several requests in
+// flight: up to most, fewer while Polar is slow. It ends after the first error. Whoever
+// stops early cancels the requests under way, and no goroutine outlives the loop.
+func (r *reader) pages(ctx context.Context, plan iter.Seq[request], most int) iter.Seq2[listedPage, error] {
 	return func(yield func(listedPage, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var group sync.WaitGroup
 		defer group.Wait()
 		defer cancel()
+		next, stop := iter.Pull(plan)
+		defer stop()
 
 		type answer struct {
 			turn int
@@ -79,12 +80,15 @@ func (r *reader) pages(ctx context.Context, first request, next func(request) (r
 		ahead := pagesAhead * most
 		arrived := make(chan answer, ahead)
 		waiting := make(map[int]answer, ahead) // by turn
-		planned, more := first, true
 		asked, yielded, inFlight := 0, 0, 0
 		r.worker.pace.restart()
 		for {
-			for more && inFlight < min(most, r.worker.pace.concurrency()) && asked-yielded < ahead {
-				q, turn := planned, asked
+			for inFlight < min(most, r.worker.pace.concurrency()) && asked-yielded < ahead {
+				q, more := next()
+				if !more {
+					break
+				}
+				turn := asked
 				group.Go(func() {
 					page, err := r.list(ctx, q.filter, q.span, q.order())
 					if err == nil {
@@ -93,7 +97,6 @@ func (r *reader) pages(ctx context.Context, first request, next func(request) (r
 					arrived <- answer{turn, page, err}
 				})
 				asked, inFlight = asked+1, inFlight+1
-				planned, more = next(q)
 			}
 			if a, here := waiting[yielded]; here {
 				delete(waiting, yielded)

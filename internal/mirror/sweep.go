@@ -176,17 +176,14 @@ func (r *reader) sets(ctx context.Context, after uuid.UUID, list customerList, p
 				return
 			}
 			after = customers[len(customers)-1].ID
-			sets := pack(customers)
-			ask := func() request {
-				return request{span{limit: r.pageSize(), newestFirst: true}, Filter{CustomerIDs: sets[0]}}
-			}
-			next := func(request) (request, bool) {
-				if sets = sets[1:]; len(sets) == 0 {
-					return request{}, false
+			plan := func(yield func(request) bool) {
+				for _, set := range pack(customers) {
+					if !yield(request{span{limit: r.pageSize(), newestFirst: true}, Filter{CustomerIDs: set}}) {
+						return
+					}
 				}
-				return ask(), true
 			}
-			for page, err := range r.pages(ctx, ask(), next, r.pagesInFlight()) {
+			for page, err := range r.pages(ctx, plan, r.pagesInFlight()) {
 				if err != nil {
 					yield(page, err)
 					return

@@ -13,45 +13,36 @@ import (
 // (see proof).
 func (r *reader) provenPages(ctx context.Context, filter Filter, p *proof, first *listedPage) iter.Seq2[listedPage, error] {
 	return func(yield func(listedPage, error) bool) {
-		// take yields the page if it proves something, and reports whether to go on,
-		// and whether with the pages planned after it.
-		take := func(page listedPage, err error) (more, asPlanned bool) {
-			searching := p.searching()
-			if err == nil {
-				page.region, err = p.take(page.span, page.Page)
+		plan := func(yield func(request) bool) {
+			for s, planned := p.next(), true; planned && yield(request{s, filter}); {
+				s, planned = p.after(s)
 			}
-			if err != nil {
-				yield(listedPage{}, err)
-				return false, false
-			}
-			if page.region != nil {
-				page.region.Customers, page.region.Meters = filter.CustomerIDs, filter.MeterIDs
-				if !yield(page, nil) {
-					return false, false
+		}
+		for given := first != nil; !p.finished(); given = false {
+			pages := func(yield func(listedPage, error) bool) { yield(*first, nil) }
+			if !given {
+				most := r.pagesInFlight()
+				if p.searching() {
+					most = 1
 				}
+				pages = r.pages(ctx, plan, most)
 			}
-			return !p.finished(), !searching && p.asPlanned(page.span)
-		}
-		if first != nil {
-			if more, _ := take(*first, nil); !more {
-				return
-			}
-		}
-		after := func(q request) (request, bool) {
-			s, planned := p.after(q.span)
-			return request{s, filter}, planned
-		}
-		for !p.finished() {
-			most := r.pagesInFlight()
-			if p.searching() {
-				most = 1
-			}
-			for page, err := range r.pages(ctx, request{p.next(), filter}, after, most) {
-				more, asPlanned := take(page, err)
-				if !more {
+			for page, err := range pages {
+				searching := p.searching()
+				if err == nil {
+					page.region, err = p.take(page.span, page.Page)
+				}
+				if err != nil {
+					yield(listedPage{}, err)
 					return
 				}
-				if !asPlanned {
+				if page.region != nil {
+					page.region.Customers, page.region.Meters = filter.CustomerIDs, filter.MeterIDs
+					if !yield(page, nil) {
+						return
+					}
+				}
+				if searching || !p.asPlanned(page.span) {
 					break
 				}
 			}
