@@ -183,9 +183,5 @@ func (w *env) mirror() *mirror.Mirror {
 		}
 		opts.Organizations = append(opts.Organizations, mirrored)
 	}
-	m, err := mirror.New(opts)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return m
+	return mirror.New(opts)
 }

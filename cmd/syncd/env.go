@@ -161,7 +161,7 @@ func (p *program) openEnv(ctx context.Context, cfg *config.Config, requests fetc
 	if err != nil {
 		return nil, err
 	}
-	e.mirror, err = mirror.New(mirror.Options{
+	e.mirror = mirror.New(mirror.Options{
 		Organizations:     organizations,
 		Store:             db,
 		Log:               p.log,
@@ -175,7 +175,7 @@ func (p *program) openEnv(ctx context.Context, cfg *config.Config, requests fetc
 		Exclude:           cfg.Privacy.Exclude,
 		Walk:              p.flags.walk,
 	})
-	return e, err
+	return e, nil
 }
 
 // organizations are the configured ones, each with a client. The clients share one

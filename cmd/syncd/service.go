@@ -57,7 +57,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		return err
 	}
 	p.showProgress(false)
-	inbox := e.mirror.Inbox(mirror.InboxOptions{Observe: observed.WebhookProcessed})
+	inbox := e.mirror.Inbox(mirror.InboxPoll)
 	version, _ := builtFrom()
 	page := web.NewPage(web.PageOptions{
 		Store:         e.db,

@@ -52,8 +52,7 @@ func processingOutcomes() []store.DeliveryStatus {
 	return []store.DeliveryStatus{store.DeliveryApplied, store.DeliveryIgnored, store.DeliveryPending, store.DeliveryFailed}
 }
 
-// WebhookProcessed says what an attempt to apply a kept delivery led to, and how
-// long after Polar sent it.
+// WebhookProcessed is of [mirror.Observer].
 func (m *Metrics) WebhookProcessed(organization string, result store.DeliveryResult, delay time.Duration) {
 	m.processed.WithLabelValues(organization, string(result.Status)).Inc()
 	if result.Status == store.DeliveryApplied {

@@ -66,10 +66,7 @@ func (d *distance) reader(t testing.TB, perMinute, inFlight int) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := New(Options{Organizations: []Organization{{Name: "acme", Client: client}}, PagesInFlight: inFlight})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := New(Options{Organizations: []Organization{{Name: "acme", Client: client}}, PagesInFlight: inFlight})
 	return m.worker(m.opts.Organizations[0])
 }
 

@@ -86,11 +86,7 @@ func (w *env) mirror(changes ...func(*Options)) *Mirror {
 	for _, change := range changes {
 		change(&opts)
 	}
-	m, err := New(opts)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return m
+	return New(opts)
 }
 
 // backfill walks every organization and expects it to work.

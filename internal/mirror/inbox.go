@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +17,9 @@ import (
 )
 
 const (
-	// inboxPoll is how often an inbox looks for deliveries that another replica
-	// received, or left behind, or whose next attempt has come.
-	inboxPoll = 3 * time.Second
+	// InboxPoll is how often the service's inbox looks for deliveries that another
+	// replica received, or left behind, or whose next attempt has come.
+	InboxPoll = 3 * time.Second
 	// maxApplied is how many deliveries one transaction applies at most.
 	maxApplied = 100
 	// errorPause is the wait after the database refused to work.
@@ -37,28 +36,16 @@ const (
 // revives what was proven to be deleted.
 type Inbox struct {
 	mirror  *Mirror
-	opts    InboxOptions
+	poll    time.Duration
 	workers map[string]*inboxWorker // by the organization's label
 
 	applying sync.Mutex // held while a connection is used to apply: the configuration sets one aside
 }
 
-// InboxOptions are what an Inbox needs beside its Mirror.
-type InboxOptions struct {
-	Poll time.Duration // how often to look without being woken; 0 means 3 s
-
-	// Observe is called with the result of each attempt to apply a delivery, and
-	// how long after Polar sent it, by our clock and in whole seconds of Polar's; 0
-	// if that is to come. It is called from several goroutines at once and must not
-	// block. It may be nil.
-	Observe func(organization string, result store.DeliveryResult, delay time.Duration)
-}
-
-// Inbox returns the inbox of m's organizations. Those whose id is not configured
-// receive no webhooks.
-func (m *Mirror) Inbox(opts InboxOptions) *Inbox {
-	opts.Poll = cmp.Or(opts.Poll, inboxPoll)
-	i := &Inbox{mirror: m, opts: opts, workers: map[string]*inboxWorker{}}
+// Inbox returns the inbox of m's organizations, which looks for deliveries so often
+// without being woken. Those whose id is not configured receive no webhooks.
+func (m *Mirror) Inbox(poll time.Duration) *Inbox {
+	i := &Inbox{mirror: m, poll: poll, workers: map[string]*inboxWorker{}}
 	for _, org := range m.opts.Organizations {
 		if org.ID != uuid.Nil {
 			i.workers[org.Name] = &inboxWorker{
@@ -151,9 +138,7 @@ func (w *inboxWorker) report(d store.Delivery, result store.DeliveryResult) {
 	case store.DeliveryPending:
 		w.log.Debug("webhook put off", append(fields, zap.Duration("wait", result.Wait))...)
 	}
-	if w.inbox.opts.Observe != nil {
-		w.inbox.opts.Observe(w.org.Name, result, max(time.Since(d.SentAt), 0))
-	}
+	w.inbox.mirror.opts.Observer.WebhookProcessed(w.org.Name, result, max(time.Since(d.SentAt), 0))
 }
 
 // Serve applies deliveries until ctx ends, and then waits for those that are
@@ -164,14 +149,14 @@ func (i *Inbox) Serve(ctx context.Context) error {
 	for _, w := range i.workers {
 		work.Go(func() { w.serve(ctx) })
 	}
-	i.poll(ctx)
+	i.wakeWorkers(ctx)
 	work.Wait()
 	return nil
 }
 
-// poll wakes the workers of organizations that have deliveries to apply. What
+// wakeWorkers wakes the workers of organizations that have deliveries to apply. What
 // this replica receives does not wait for it.
-func (i *Inbox) poll(ctx context.Context) {
+func (i *Inbox) wakeWorkers(ctx context.Context) {
 	failing := false
 	for {
 		due, err := i.mirror.opts.Store.DueOrganizations(ctx)
@@ -184,7 +169,7 @@ func (i *Inbox) poll(ctx context.Context) {
 				w.wake()
 			}
 		}
-		if sleep(ctx, i.opts.Poll) != nil {
+		if sleep(ctx, i.poll) != nil {
 			return
 		}
 	}

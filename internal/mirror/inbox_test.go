@@ -21,17 +21,19 @@ import (
 func (w *env) inbox(changes ...func(*Options)) (*Inbox, *reported) {
 	w.Helper()
 	r := &reported{}
-	return w.mirror(changes...).Inbox(InboxOptions{Poll: 10 * time.Millisecond, Observe: r.observe}), r
+	m := w.mirror(append(changes, func(o *Options) { o.Observer = r })...)
+	return m.Inbox(10 * time.Millisecond), r
 }
 
 // reported are the results that an inbox has reported.
 type reported struct {
+	noObserver
 	mu      sync.Mutex
 	results []store.DeliveryResult
 	ahead   bool // a delivery was applied before it was sent
 }
 
-func (r *reported) observe(_ string, result store.DeliveryResult, delay time.Duration) {
+func (r *reported) WebhookProcessed(_ string, result store.DeliveryResult, delay time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.results = append(r.results, result)

@@ -44,7 +44,6 @@ type Options struct {
 	Concurrency       int     // organizations worked at a time; 0 means 4
 	Walk              bool    // full runs and verify walk the whole list, whatever its size
 	WalkedRows        int     // listed rows up to which they do anyway; 0 means 5000
-	WholeRankRows     int     // rows up to which ranks are compared over the whole list; 0 means 3,000,000
 	PageSize          int     // rows a request asks for at most, 7 or more; 0 means Polar's maximum
 	BlockRows         int     // rows saved together, and twice the customers; a crash costs twice as many at most; 0 means 4000
 	PagesInFlight     int     // requests in flight per organization; 0 means 8
@@ -65,37 +64,16 @@ type Mirror struct {
 }
 
 // New returns a Mirror.
-func New(opts Options) (*Mirror, error) {
-	if err := opts.check(); err != nil {
-		return nil, err
-	}
-	return &Mirror{opts: opts, notices: newNotices(opts.Store, opts.Log)}, nil
-}
-
-// check checks the options and fills in what is left out.
-func (o *Options) check() error {
-	if len(o.Organizations) == 0 {
-		return errors.New("no organization to mirror: name at least one under organizations")
-	}
-	if o.MaxDeleteFraction < 0 || o.MaxDeleteFraction > 1 {
-		return fmt.Errorf("max_delete_fraction %v: want a number from 0 to 1", o.MaxDeleteFraction)
-	}
-	o.Concurrency = cmp.Or(o.Concurrency, 4)
-	o.PagesInFlight = cmp.Or(o.PagesInFlight, 8)
-	o.WholeRankRows = cmp.Or(o.WholeRankRows, wholeRankRows)
-	o.WalkedRows = cmp.Or(o.WalkedRows, walkedRows)
-	o.PageSize = cmp.Or(o.PageSize, polar.MaxPageSize)
-	o.BlockRows = cmp.Or(o.BlockRows, 4000)
-	if o.Log == nil {
-		o.Log = zap.NewNop()
-	}
-	if o.Progress == nil {
-		o.Progress = noProgress{}
-	}
-	if o.Observer == nil {
-		o.Observer = noObserver{}
-	}
-	return nil
+func New(opts Options) *Mirror {
+	opts.Concurrency = cmp.Or(opts.Concurrency, 4)
+	opts.PagesInFlight = cmp.Or(opts.PagesInFlight, 8)
+	opts.WalkedRows = cmp.Or(opts.WalkedRows, walkedRows)
+	opts.PageSize = cmp.Or(opts.PageSize, polar.MaxPageSize)
+	opts.BlockRows = cmp.Or(opts.BlockRows, 4000)
+	opts.Log = cmp.Or(opts.Log, zap.NewNop())
+	opts.Progress = cmp.Or[Progress](opts.Progress, noProgress{})
+	opts.Observer = cmp.Or[Observer](opts.Observer, noObserver{})
+	return &Mirror{opts: opts, notices: newNotices(opts.Store, opts.Log)}
 }
 
 // Backfill makes one full run of every organization, waiting for those that another syncd

@@ -16,6 +16,7 @@ import (
 
 // notes is an Observer that remembers.
 type notes struct {
+	noObserver
 	mu     sync.Mutex
 	counts map[string]store.Counts
 	ended  map[string]int // by organization, kind and end

@@ -194,10 +194,7 @@ func TestLimiterDecidesHowLongALongWalkTakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Walk: true})
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := New(Options{Organizations: []Organization{{Name: org.Name, ID: org.ID, Client: client}}, Store: st, Walk: true})
 		m.notices = nil // their connections would be made inside the bubble
 		began := time.Now()
 		if err := m.Backfill(context.Background()); err != nil {

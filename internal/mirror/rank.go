@@ -111,7 +111,7 @@ type ranks struct {
 // meters are the meters whose ranks are compared one after the other in a list of
 // total rows: only the zero one, which stands for all, unless that is too long.
 func (r *ranks) meters(ctx context.Context, total int) ([]uuid.UUID, error) {
-	if total <= r.reader.worker.mirror.opts.WholeRankRows {
+	if total <= wholeRankRows {
 		return []uuid.UUID{uuid.Nil}, nil
 	}
 	states, err := r.stored.MeterStates(ctx)

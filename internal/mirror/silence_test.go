@@ -45,7 +45,7 @@ func TestWebhooksAreSilentOnceAChangeStaysWithoutOne(t *testing.T) {
 		m := w.mirror(func(o *Options) { o.Organizations[0].Webhooks = !tt.without })
 		m.serving = time.Now().Add(-time.Duration(tt.served) * time.Minute)
 		if tt.sent > 0 {
-			_, err := m.Inbox(InboxOptions{}).Receive(t.Context(), Delivery{
+			_, err := m.Inbox(InboxPoll).Receive(t.Context(), Delivery{
 				Organization: "acme",
 				ID:           fmt.Sprint(i),
 				SentAt:       time.Now().Add(-time.Duration(tt.sent) * time.Minute).Truncate(time.Second),

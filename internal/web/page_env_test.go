@@ -73,11 +73,7 @@ func (e *env) mirror(transport http.RoundTripper, changes ...func(*mirror.Option
 	for _, change := range changes {
 		change(&opts)
 	}
-	m, err := mirror.New(opts)
-	if err != nil {
-		e.Fatal(err)
-	}
-	return m
+	return mirror.New(opts)
 }
 
 func (e *env) backfill() {

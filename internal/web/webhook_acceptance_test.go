@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"polarmirror/internal/mirror"
 	"polarmirror/internal/polarsim"
 	"polarmirror/internal/web"
 )
@@ -59,8 +58,8 @@ func TestManyBadlyDeliveredWebhooksEndInTheRightState(t *testing.T) {
 		defer mu.Unlock()
 		outcomes[o]++
 	}
-	receiver := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
-	other := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	receiver := e.mirror(nil).Inbox(20 * time.Millisecond)
+	other := e.mirror(nil).Inbox(20 * time.Millisecond)
 	e.serve(receiver)
 	e.serve(other)
 	hooks := e.send(e.listen(e.handler(receiver, observe)), func(o *polarsim.WebhookOptions) {
@@ -99,7 +98,7 @@ func TestWebhookBecomesVisible(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 100})
 	e.backfill()
-	inbox := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: time.Hour})
+	inbox := e.mirror(nil).Inbox(time.Hour)
 	e.serve(inbox)
 	e.send(e.listen(e.handler(inbox, ignored)), nil)
 	rows := e.sim.Listed(e.orgs[0].ID)

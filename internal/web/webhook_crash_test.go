@@ -31,7 +31,7 @@ func TestCrashBetweenReceiptAndApplicationLosesNone(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 60})
 	e.backfill()
-	dead := e.mirror(nil).Inbox(mirror.InboxOptions{}) // answers, and never comes to apply
+	dead := e.mirror(nil).Inbox(mirror.InboxPoll) // answers, and never comes to apply
 	hooks := e.send(e.listen(e.handler(dead, ignored)), nil)
 	chance := rand.New(rand.NewPCG(1, 2))
 	for range 100 {
@@ -41,7 +41,7 @@ func TestCrashBetweenReceiptAndApplicationLosesNone(t *testing.T) {
 	if stats := hooks.Stats(); stats.Delivered < 100 || stats.Failed > 0 {
 		t.Fatalf("%+v", stats)
 	}
-	e.serve(e.mirror(nil, on(e.small())).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond}))
+	e.serve(e.mirror(nil, on(e.small())).Inbox(10 * time.Millisecond))
 	e.allApplied()
 	e.same()
 }
@@ -54,13 +54,13 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 	e.backfill()
 	must(e.sim.AddMeter(e.orgs[0].ID, "unknown to the mirror"))
 	var current process
-	current.inbox.Store(e.mirror(nil).Inbox(mirror.InboxOptions{}))
+	current.inbox.Store(e.mirror(nil).Inbox(mirror.InboxPoll))
 	hooks := e.send(e.listen(e.handler(&current, ignored)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.FirstRetry = 0.2, 50*time.Millisecond // an attempt may cost a new connection
 	})
 	chance := rand.New(rand.NewPCG(5, 6))
 	for range 3 {
-		inbox := e.mirror(nil, on(e.small())).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+		inbox := e.mirror(nil, on(e.small())).Inbox(20 * time.Millisecond)
 		current.inbox.Store(inbox)
 		stop := e.serve(inbox)
 		crash := 5 + chance.IntN(15)
@@ -73,7 +73,7 @@ func TestCrashesAtAnyPointLoseNone(t *testing.T) {
 		stop()
 	}
 	e.store = e.small()
-	last := e.mirror(nil).Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	last := e.mirror(nil).Inbox(20 * time.Millisecond)
 	current.inbox.Store(last)
 	e.serve(last)
 	e.drain(hooks)
@@ -124,7 +124,7 @@ func TestDeliveryComesAgainAfterTheDatabaseWasDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(st.Close)
-	inbox := e.mirror(nil, on(st)).Inbox(mirror.InboxOptions{Poll: 10 * time.Millisecond})
+	inbox := e.mirror(nil, on(st)).Inbox(10 * time.Millisecond)
 	e.serve(inbox)
 	var unavailable atomic.Int64
 	hooks := e.send(e.listen(e.handler(inbox, func(_, o string) {
@@ -153,7 +153,7 @@ func TestWalksAndWebhooksAtOnceEndInTheRightState(t *testing.T) {
 	if err := m.Backfill(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	inbox := m.Inbox(mirror.InboxOptions{Poll: 20 * time.Millisecond})
+	inbox := m.Inbox(20 * time.Millisecond)
 	e.serve(inbox)
 	hooks := e.send(e.listen(e.handler(inbox, ignored)), func(o *polarsim.WebhookOptions) {
 		o.Duplicates, o.Late, o.MaxDelay = 0.2, 0.3, 200*time.Millisecond
