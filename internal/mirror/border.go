@@ -13,17 +13,10 @@ var errNoBorder = errors.New("the border between older and newer rows cannot be 
 // around returns a page that has index well inside, so that rows on both sides
 // of it show where the border is, more of them above.
 func around(index, size int) span {
-	best, score := span{limit: size}, -1
 	if index < size/2 {
-		return best
+		return span{limit: size}
 	}
-	for limit := size; limit >= max(size/2, 1); limit-- {
-		below := index % limit
-		if s := min(3*below, limit-below); s > score {
-			best, score = span{offset: index - below, limit: limit}, s
-		}
-	}
-	return best
+	return best(index, size, func(s span) int { return min(3*(index-s.offset), s.end()-index) })
 }
 
 // findBorder searches a list whose rows are first of one kind and then of another. It

@@ -37,33 +37,25 @@ func (s span) checkOrder(page *polar.Page) error {
 	return nil
 }
 
-// cover returns, of all pages of at most size rows that hold the row at index,
-// the one that reaches down farthest. Of several that start at the same offset it
-// is the longest: the more two pages overlap, the more the list may shift between
-// them.
-func cover(index, size int) span {
+// best returns, of all pages of at most size rows that hold the row at index, the one
+// whose score is highest. Of several it is the longest: the more two pages overlap, the
+// more the list may shift between them.
+func best(index, size int, score func(span) int) span {
 	best := span{offset: index, limit: 1}
-	for limit := 1; limit <= size; limit++ {
-		offset := index / limit * limit
-		if offset <= best.offset {
-			best = span{offset: offset, limit: limit}
-		}
-	}
-	return best
-}
-
-// coverUp returns, of all pages of at most size rows that hold the row at index,
-// the one that reaches up farthest, and of several the longest.
-func coverUp(index, size int) span {
-	best := span{offset: index, limit: 1}
-	for limit := 1; limit <= size; limit++ {
+	for limit := 2; limit <= size; limit++ {
 		s := span{offset: index / limit * limit, limit: limit}
-		if s.end() >= best.end() {
+		if score(s) >= score(best) {
 			best = s
 		}
 	}
 	return best
 }
+
+// cover returns the page that holds the row at index and reaches down farthest.
+func cover(index, size int) span { return best(index, size, func(s span) int { return -s.offset }) }
+
+// coverUp returns the page that holds the row at index and reaches up farthest.
+func coverUp(index, size int) span { return best(index, size, span.end) }
 
 // A proof gathers what the pages of a walk prove.
 //

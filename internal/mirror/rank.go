@@ -134,7 +134,7 @@ func (r *ranks) check(ctx context.Context) (n int, fits bool, err error) {
 			last = key
 		}
 	}
-	page, err := r.page(ctx, pageWith(n-1, n, polar.MaxPageSize))
+	page, err := r.page(ctx, pageAcross(n, polar.MaxPageSize))
 	if err != nil {
 		return 0, false, err
 	}
@@ -184,16 +184,10 @@ func ofMeter(meter uuid.UUID) Filter {
 	return Filter{MeterIDs: []uuid.UUID{meter}}
 }
 
-// pageWith returns the longest page of at most size rows that holds both the rows at
-// low and high; the zero span if there is none. Below zero there are no rows.
-func pageWith(low, high, size int) span {
-	low = max(low, 0)
-	for limit := size; limit > high-low; limit-- {
-		if low/limit == high/limit {
-			return span{offset: low / limit * limit, limit: limit}
-		}
-	}
-	return span{}
+// pageAcross returns the longest page of at most size rows that holds both the row at
+// index and the one before it, if there is one.
+func pageAcross(index, size int) span {
+	return best(index, size, func(s span) int { return min(index-s.offset, 1) })
 }
 
 // A mark is a row with its rank at Polar and in the mirror.
