@@ -236,8 +236,9 @@ func (w *inboxWorker) applyDue(ctx context.Context) error {
 
 // apply applies up to limit due deliveries in one transaction and returns them,
 // also if it failed. Those that need a meter which the mirror lacks are applied
-// as far as they can be, and stay due until Polar was asked for it.
-func (w *inboxWorker) apply(ctx context.Context, limit int, known answers) (claimed []store.Delivery, unknown unknownMeters, err error) {
+// as far as they can be, and stay due until Polar was asked for it: unknown has those
+// meters, each with customer meters of it.
+func (w *inboxWorker) apply(ctx context.Context, limit int, known answers) (claimed []store.Delivery, unknown map[uuid.UUID][]uuid.UUID, err error) {
 	w.inbox.applying.Lock()
 	defer w.inbox.applying.Unlock()
 	if ctx.Err() != nil {
@@ -247,7 +248,7 @@ func (w *inboxWorker) apply(ctx context.Context, limit int, known answers) (clai
 	defer cancel()
 	var saved store.Saved
 	var results []store.DeliveryResult
-	unknown = unknownMeters{}
+	unknown = map[uuid.UUID][]uuid.UUID{}
 	err = w.inbox.mirror.opts.Store.ProcessDeliveries(ctx, w.org.ID, limit, func(c *store.Claim) ([]store.DeliveryResult, error) {
 		claimed = c.Deliveries
 		results = make([]store.DeliveryResult, len(claimed))
@@ -267,7 +268,9 @@ func (w *inboxWorker) apply(ctx context.Context, limit int, known answers) (clai
 				}
 			case len(effect.Unknown) > 0:
 				results[i] = known.postpone(claimed[i], effect.Unknown[0].MeterID)
-				unknown.add(effect.Unknown)
+				for _, m := range effect.Unknown {
+					unknown[m.MeterID] = append(unknown[m.MeterID], m.ID)
+				}
 			}
 		}
 		return results, err

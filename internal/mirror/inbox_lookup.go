@@ -29,16 +29,6 @@ const (
 	maxAttempts    = 20
 )
 
-// unknownMeters are the meters that the mirror lacks and some deliveries need, each
-// with customer meters of it.
-type unknownMeters map[uuid.UUID][]uuid.UUID
-
-func (u unknownMeters) add(rows []*polar.CustomerMeter) {
-	for _, m := range rows {
-		u[m.MeterID] = append(u[m.MeterID], m.ID)
-	}
-}
-
 // answers are what Polar said about unknown meters.
 type answers struct {
 	gone    map[uuid.UUID]bool   // customer meters that Polar does not have
@@ -70,7 +60,7 @@ func (a answers) postpone(d store.Delivery, meter uuid.UUID) store.DeliveryResul
 
 // fetchMeters asks Polar for unknown meters and saves them. Its error is the
 // database's; what is wrong with Polar's answers is among the reasons.
-func (w *inboxWorker) fetchMeters(ctx context.Context, unknown unknownMeters) (answers, error) {
+func (w *inboxWorker) fetchMeters(ctx context.Context, unknown map[uuid.UUID][]uuid.UUID) (answers, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	a := answers{gone: map[uuid.UUID]bool{}, reasons: map[uuid.UUID]string{}}
@@ -103,21 +93,16 @@ func (w *inboxWorker) fetchMeter(ctx context.Context, meter uuid.UUID, ids []uui
 		if m.MeterID != meter || m.Meter.OrganizationID != w.org.ID {
 			return fmt.Sprintf("customer meter %s is one of meter %s and organization %s", id, m.MeterID, m.Meter.OrganizationID), nil
 		}
-		return w.saveMeter(ctx, m)
+		w.inbox.applying.Lock()
+		defer w.inbox.applying.Unlock()
+		ctx, cancel := withGrace(ctx)
+		defer cancel()
+		saved, err := w.inbox.mirror.opts.Store.Apply(ctx, w.org.ID, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
+		if err != nil {
+			return "", err
+		}
+		w.inbox.mirror.notify(w.org, 0, store.Webhook, saved.Counts, saved.Changed)
+		return fmt.Sprintf("Postgres refuses customer meter %s (see polar.rejected_rows)", id), nil
 	}
 	return "Polar no longer has the customer meters asked for", nil
-}
-
-// saveMeter saves a customer meter, and with it its meter.
-func (w *inboxWorker) saveMeter(ctx context.Context, m *polar.CustomerMeter) (reason string, err error) {
-	w.inbox.applying.Lock()
-	defer w.inbox.applying.Unlock()
-	ctx, cancel := withGrace(ctx)
-	defer cancel()
-	saved, err := w.inbox.mirror.opts.Store.Apply(ctx, w.org.ID, store.Webhook, &store.Block{CustomerMeters: []*polar.CustomerMeter{m}})
-	if err != nil {
-		return "", err
-	}
-	w.inbox.mirror.notify(w.org, 0, store.Webhook, saved.Counts, saved.Changed)
-	return fmt.Sprintf("Postgres refuses customer meter %s (see polar.rejected_rows)", m.ID), nil
 }

@@ -29,6 +29,8 @@ type RefreshedCustomer struct {
 	ID      uuid.UUID   `json:"customer_id"`
 	Listed  int         `json:"listed"` // customer meters that Polar lists
 	Changes []RowChange `json:"changes"`
+
+	external []string // ids in the seller's system that the mirror knew and that Polar says now
 }
 
 // A RowChange is a customer meter that is not in the mirror as it was.
@@ -82,20 +84,13 @@ func (w *worker) refresh(ctx context.Context, asked []string) (*Refreshed, error
 // A refresh is one under way.
 type refresh struct {
 	run       *Run
-	customers []*refreshedCustomer
+	customers []*RefreshedCustomer
 	changed   []uuid.UUID // customers whose rows were written
 	listed    int
 }
 
-// A refreshedCustomer also has the ids in the seller's system that the mirror knew and
-// that Polar says now.
-type refreshedCustomer struct {
-	RefreshedCustomer
-	external []string
-}
-
 // isNamed reports whether text is one of the customer's ids.
-func (c *refreshedCustomer) isNamed(text string) bool {
+func (c *RefreshedCustomer) isNamed(text string) bool {
 	id, ok := polarID(text)
 	return ok && id == c.ID || slices.Contains(c.external, text)
 }
@@ -107,11 +102,11 @@ func polarID(text string) (uuid.UUID, bool) {
 }
 
 // customer returns the customer, and notes its id in the seller's system.
-func (r *refresh) customer(id uuid.UUID, external string) *refreshedCustomer {
-	i := slices.IndexFunc(r.customers, func(c *refreshedCustomer) bool { return c.ID == id })
+func (r *refresh) customer(id uuid.UUID, external string) *RefreshedCustomer {
+	i := slices.IndexFunc(r.customers, func(c *RefreshedCustomer) bool { return c.ID == id })
 	if i < 0 {
 		i = len(r.customers)
-		r.customers = append(r.customers, &refreshedCustomer{RefreshedCustomer: RefreshedCustomer{ID: id}})
+		r.customers = append(r.customers, &RefreshedCustomer{ID: id})
 	}
 	if external != "" {
 		r.customers[i].external = append(r.customers[i].external, external)
@@ -291,7 +286,7 @@ func (r *refresh) report(asked []string, err error) *Refreshed {
 			unknown = false
 			if c.Asked == "" {
 				c.Asked = text
-				report.Customers = append(report.Customers, c.RefreshedCustomer)
+				report.Customers = append(report.Customers, *c)
 			}
 		}
 		if unknown && !slices.Contains(report.Unknown, text) {

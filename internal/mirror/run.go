@@ -144,11 +144,9 @@ func (r *Run) markDeleted(ctx context.Context, gone []uuid.UUID) error {
 // returns outcome.Err, or [ErrStopped] if a run that can be gone on with ended because
 // ctx did.
 func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
-	if outcome.Err != nil && ctx.Err() != nil {
-		outcome.Stopped = true
-		if r.session != nil {
-			outcome.Err = ErrStopped
-		}
+	outcome.Stopped = outcome.Err != nil && ctx.Err() != nil
+	if outcome.Stopped && r.session != nil {
+		outcome.Err = ErrStopped
 	}
 	outcome.Counts, outcome.FoundChange = r.counts.unrecorded(), r.foundChange
 	r.count(outcome.Counts)
@@ -165,6 +163,12 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 	if err != nil && !lostDatabase(outcome.Err) {
 		outcome.Err = errors.Join(outcome.Err, err)
 	}
+	r.logEnd(outcome)
+	return outcome.Err
+}
+
+// logEnd logs the closing line, and tells the observer.
+func (r *Run) logEnd(outcome store.Outcome) {
 	elapsed := time.Since(r.began)
 	fields := append(countFields(r.counts.total), zap.Duration("elapsed", elapsed))
 	if outcome.Exact != nil {
@@ -185,7 +189,6 @@ func (r *Run) finish(ctx context.Context, outcome store.Outcome) error {
 		r.log.Info("run finished", fields...)
 	}
 	r.mirror.opts.Observer.Ended(r.org.Name, r.record.Kind, end, elapsed)
-	return outcome.Err
 }
 
 // shutdownGrace bounds what is still written after a run was told to stop: the

@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"polarmirror/internal/polar"
 )
@@ -64,11 +63,8 @@ SELECT
    AND saved_at BETWEEN now() - $3::interval AND now()`
 	list, err := collect(ctx, s.conn, "load cursor", func(row pgx.CollectableRow) (*Cursor, error) {
 		c := &Cursor{Fingerprint: fingerprint}
-		var meter, customer pgtype.UUID
-		err := row.Scan(&c.BeganAt, &c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
-			&c.Offset, &c.TotalCount, &c.RowsRejected, &c.Method, &meter, &customer)
-		c.MeterID, c.CustomerID = meter.Bytes, customer.Bytes
-		return c, err
+		return c, row.Scan(&c.BeganAt, &c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
+			&c.Offset, &c.TotalCount, &c.RowsRejected, &c.Method, &c.MeterID, &c.CustomerID)
 	}, sql, s.organization, fingerprint, cursorLifetime)
 	if err != nil {
 		return nil, err

@@ -171,8 +171,9 @@ const minCopiedRows = 200
 
 // copyRows writes the new rows of a block, and the customers that are new, by COPY,
 // which costs Postgres about half as much as an INSERT that looks for each of them
-// first, a quarter less log, and this process a third of its memory. COPY fails on a key that exists after all, because a webhook brought the
-// row or because the mirror has it outside the region.
+// first, a quarter less log, and this process a third of its memory. COPY fails on a key
+// that exists after all, because a webhook brought the row or because the mirror has it
+// outside the region.
 func (w *Writer) copyRows(ctx context.Context, tx pgx.Tx, run *Run, c *comparison, b *Block) error {
 	var added, changed []nested
 	for _, n := range c.customers {
