@@ -157,14 +157,14 @@ func TestOverdueFullRunIsTakenOverFromADeadProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := w.scheduler(Schedules{Incremental: every(time.Minute), Full: every(time.Hour)})
-	s.fullDue, s.fullSlot, s.incremental.next = true, slot, time.Now().Truncate(time.Minute)
+	s := w.scheduler(Schedules{Incremental: every(time.Hour), Full: every(time.Hour)})
+	s.fullDue, s.fullSlot, s.incremental.next = true, slot, slot
 	s.runDue(t.Context())
 	if !s.fullDue || !s.incremental.next.After(time.Now()) || s.retryAt.After(s.incremental.comesAt()) {
 		t.Fatalf("while another works on it: due %v, next tick %v, not before %v", s.fullDue, s.incremental.next, s.retryAt)
 	}
 	dying.Release() // the process is gone
-	s.retryAt = time.Time{}
+	s.retryAt, s.incremental.next = time.Time{}, time.Now().Add(time.Hour)
 	s.runDue(t.Context())
 	if got, want := w.runs(), []string{"full abandoned -", "full succeeded true"}; fmt.Sprint(got) != fmt.Sprint(want) || s.fullDue {
 		t.Errorf("runs %v, want %v; still due: %v", got, want, s.fullDue)
