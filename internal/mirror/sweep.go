@@ -167,34 +167,35 @@ type customerList func(ctx context.Context, after uuid.UUID, limit int) ([]store
 // shows all listed rows of its set; with a full one a walk of these customers begins.
 func (r *reader) sets(ctx context.Context, after uuid.UUID, list customerList, pack func([]store.CustomerRows) [][]uuid.UUID) iter.Seq2[listedPage, error] {
 	return func(yield func(listedPage, error) bool) {
-		for {
-			customers, err := list(ctx, after, customersAtOnce)
-			if err != nil {
-				yield(listedPage{}, err)
-			}
-			if err != nil || len(customers) == 0 {
-				return
-			}
-			after = customers[len(customers)-1].ID
-			plan := func(yield func(request) bool) {
+		var failed error
+		plan := func(yield func(request) bool) {
+			for {
+				var customers []store.CustomerRows
+				if customers, failed = list(ctx, after, customersAtOnce); failed != nil || len(customers) == 0 {
+					return
+				}
+				after = customers[len(customers)-1].ID
 				for _, set := range pack(customers) {
 					if !yield(request{span{limit: r.pageSize(), newestFirst: true}, Filter{CustomerIDs: set}}) {
 						return
 					}
 				}
 			}
-			for page, err := range r.pages(ctx, plan, r.pagesInFlight()) {
-				if err != nil {
-					yield(page, err)
+		}
+		for page, err := range r.pages(ctx, plan, r.pagesInFlight()) {
+			if err != nil {
+				yield(page, err)
+				return
+			}
+			p := newProof(r.pageSize())
+			for page, err := range r.provenPages(ctx, page.filter, &p, &page) {
+				if !yield(page, err) {
 					return
 				}
-				p := newProof(r.pageSize())
-				for page, err := range r.provenPages(ctx, page.filter, &p, &page) {
-					if !yield(page, err) {
-						return
-					}
-				}
 			}
+		}
+		if failed != nil {
+			yield(listedPage{}, failed)
 		}
 	}
 }
