@@ -65,7 +65,7 @@ COMMENT ON COLUMN polar.sync_runs.retries IS 'Requests that were sent again.';
 COMMENT ON COLUMN polar.sync_runs.rate_limited IS 'Answers 429 from Polar.';
 COMMENT ON COLUMN polar.sync_runs.exact IS 'Whether the run proved that it saw every customer meter that existed throughout it; null for runs that do not try.';
 COMMENT ON COLUMN polar.sync_runs.kind IS 'full: every page; incremental: what changed; repair: rows that verify found different; refresh: customers that somebody asked for.';
-COMMENT ON COLUMN polar.sync_runs.status IS 'running, succeeded, failed, or abandoned: its process ended without a word.';
+COMMENT ON COLUMN polar.sync_runs.status IS 'running, succeeded, failed, or abandoned: its process was stopped, or ended without finishing it.';
 COMMENT ON COLUMN polar.sync_runs.method IS 'How an exact run proved its claim: walk: by overlapping pages; sweep: by rank; null for runs that are not exact.';
 COMMENT ON COLUMN polar.sync_runs.error IS 'Why the run failed; null if it did not.';
 COMMENT ON INDEX polar.sync_runs_last_idx IS 'The last run of each kind and status.';
@@ -101,7 +101,7 @@ COMMENT ON COLUMN polar.walk_cursors.low_created_at IS 'Lowest key proven so far
 COMMENT ON COLUMN polar.walk_cursors.low_customer_id IS 'Lowest key proven so far: customer.';
 COMMENT ON COLUMN polar.walk_cursors.low_meter_id IS 'Lowest key proven so far: meter.';
 COMMENT ON COLUMN polar.walk_cursors.low_offset IS 'Offset at which that key was last seen, counted from 0; once customers are swept, how many rows were read.';
-COMMENT ON COLUMN polar.walk_cursors.total_count IS 'Rows that Polar counted when the walk began.';
+COMMENT ON COLUMN polar.walk_cursors.total_count IS 'Rows that Polar counted: by its last answer in a walk, by its first in a sweep.';
 COMMENT ON COLUMN polar.walk_cursors.rows_rejected IS 'Rows rejected so far; more than none make the walk not exact.';
 COMMENT ON COLUMN polar.walk_cursors.meter_id IS 'Meter that is walked before the customers are swept; null for a walk of everything.';
 COMMENT ON COLUMN polar.walk_cursors.customer_id IS 'Last customer swept; null before the first.';

@@ -127,7 +127,7 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 	}
 	f.cursor.BeganAt = r.record.StartedAt
 	f.proof = newProof(r.reader.pageSize())
-	if err := r.session.Scope(ctx, r.org.Filter); err != nil {
+	if err := r.session.MarkOutOfScope(ctx, r.org.Filter); err != nil {
 		return nil, err
 	}
 	first, err := r.reader.list(ctx, r.org.Filter, f.proof.next(), f.proof.next().order())

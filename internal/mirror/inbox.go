@@ -237,7 +237,7 @@ func (w *inboxWorker) applyDue(ctx context.Context) error {
 // apply applies up to limit due deliveries in one transaction and returns them,
 // also if it failed. Those that need a meter which the mirror lacks are applied
 // as far as they can be, and stay due until Polar was asked for it: unknown has those
-// meters, each with customer meters of it.
+// meters that it was not asked for yet, each with customer meters of it.
 func (w *inboxWorker) apply(ctx context.Context, limit int, known answers) (claimed []store.Delivery, unknown map[uuid.UUID][]uuid.UUID, err error) {
 	w.inbox.applying.Lock()
 	defer w.inbox.applying.Unlock()
@@ -269,7 +269,9 @@ func (w *inboxWorker) apply(ctx context.Context, limit int, known answers) (clai
 			case len(effect.Unknown) > 0:
 				results[i] = known.postpone(claimed[i], effect.Unknown[0].MeterID)
 				for _, m := range effect.Unknown {
-					unknown[m.MeterID] = append(unknown[m.MeterID], m.ID)
+					if _, asked := known.reasons[m.MeterID]; !asked {
+						unknown[m.MeterID] = append(unknown[m.MeterID], m.ID)
+					}
 				}
 			}
 		}

@@ -97,12 +97,16 @@ func TestDeliveryIsTriedAgainUntilPolarAnswersAboutItsMeter(t *testing.T) {
 	must1(w.sim.Consume(row.ID, "5"))
 	first, _ := w.inbox(w.locksOut)
 	id := w.deliver(first, row.CustomerID, polarsim.CustomerStateChanged)
+	before := w.sim.RequestCount()
 	stop := w.applying(first)
 	w.becomes("1 t", `SELECT concat_ws(' ', attempts, error LIKE 'meter ' || $2::text || ' is not known yet: get customer meter %401%') FROM polar.webhook_events WHERE webhook_id = $1`, id, meter.ID.String())
 	if got := w.value(`SELECT (balance = $2::text::numeric)::text FROM polar.customer_meters WHERE id = $1`, row.ID, must2(w.sim.Find(row.ID)).Units.Balance); got != "true" {
 		t.Error("what needed no answer of Polar's was not applied")
 	}
 	stop()
+	if got := w.sim.RequestCount() - before; got != 1 {
+		t.Errorf("%d requests for one unknown meter, want 1", got)
+	}
 	later, _ := w.inbox() // has not been told off yet
 	w.exec(`UPDATE polar.webhook_events SET next_attempt_at = now()`)
 	w.applying(later)

@@ -26,16 +26,21 @@ type Lookup struct {
 // one can see it, and reads the mirror's row.
 func (m *Mirror) Lookup(ctx context.Context, id uuid.UUID) (*Lookup, error) {
 	found := &Lookup{ID: id}
+	var failed error
 	for _, org := range m.opts.Organizations {
 		single, err := org.Client.Get(ctx, id)
 		if errors.Is(err, fetch.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("organization %s: %w", org.Name, err)
+			failed = errors.Join(failed, fmt.Errorf("organization %s: %w", org.Name, err))
+			continue
 		}
 		found.Organization, found.Polar, found.Rejected = org.Name, single.CustomerMeter, single.Rejected
 		break
+	}
+	if found.Organization == "" && failed != nil {
+		return nil, failed
 	}
 	rows, err := m.opts.Store.Rows(ctx, []uuid.UUID{id})
 	if err != nil {

@@ -196,7 +196,7 @@ func (p *proof) take(s span, page *polar.Page) (*store.Region, error) {
 		p.done, region.FromStart = true, true
 		return region, nil
 	case !ok:
-		return nil, p.pass(s)
+		return nil, p.noKeys(s)
 	case atTop || (p.known && highest.Key.Compare(p.low) >= 0):
 		err := p.accept(s, lowest, short)
 		if !p.done && !region.ToEnd && p.low == region.High {
@@ -205,11 +205,11 @@ func (p *proof) take(s span, page *polar.Page) (*store.Region, error) {
 		region.Low, region.FromStart = p.low, p.done
 		return region, err
 	}
-	return nil, p.missed(s)
+	return nil, p.leftGap(s)
 }
 
-// pass steps back after a page without a key: the list has become shorter.
-func (p *proof) pass(s span) error {
+// noKeys steps back after a page without a key: the list has become shorter.
+func (p *proof) noKeys(s span) error {
 	switch {
 	case p.newest && s.offset == 0: // full, and not one key can be read: try the other end
 		p.newest, p.offset, p.back = false, max(p.total, p.size), 0
@@ -223,7 +223,7 @@ func (p *proof) pass(s span) error {
 			p.under = 0
 		}
 	}
-	return p.miss()
+	return p.countMiss()
 }
 
 // accept moves low down to the lowest key of the page. If that is not below low,
@@ -248,26 +248,26 @@ func (p *proof) accept(s span, lowest polar.Edge, short bool) error {
 		p.done = s.offset == 0
 	}
 	if !progress && !nearer {
-		return p.miss()
+		return p.countMiss()
 	}
 	return nil
 }
 
-// missed looks farther back after a page all of whose keys are below low.
-func (p *proof) missed(s span) error {
+// leftGap looks farther back after a page all of whose keys are below low.
+func (p *proof) leftGap(s span) error {
 	if s.newestFirst {
 		p.back = max(2*p.back, p.size)
-		return p.miss()
+		return p.countMiss()
 	}
 	if s.end() >= p.offset {
 		p.offset = s.end()
 		p.back = max(2*p.back, p.size)
 	}
 	p.under = max(p.under, s.end()) // every key of the page is below low
-	return p.miss()
+	return p.countMiss()
 }
 
-func (p *proof) miss() error {
+func (p *proof) countMiss() error {
 	p.misses++
 	if p.misses > maxMisses {
 		return fmt.Errorf("%w: %d pages left gaps or were empty", ErrNotProven, p.misses)

@@ -95,14 +95,14 @@ func (f *fullRun) proveMeter(ctx context.Context, meter uuid.UUID) error {
 }
 
 func (f *fullRun) ranks(meter uuid.UUID) ranks {
-	return ranks{reader: &f.run.reader, stored: &f.run.session.Writer, began: f.beganAt(), rejected: f.sweep.rejected, meter: meter}
+	return ranks{reader: &f.run.reader, stored: &f.run.session.Writer, cutoff: f.cutoff(), rejected: f.sweep.rejected, meter: meter}
 }
 
 // ranks compares ranks of the mirror with Polar's.
 type ranks struct {
 	reader   *reader
 	stored   *store.Writer
-	began    polar.Key          // the rows below it are older than the run
+	cutoff   polar.Key          // the rows below it are older than the run
 	rejected map[polar.Key]bool // rows that are listed and not mirrored
 	meter    uuid.UUID          // only its rows are ranked; zero: all are
 	probes   int                // pages read
@@ -122,14 +122,14 @@ func (r *ranks) meters(ctx context.Context, total int) ([]uuid.UUID, error) {
 // check compares the mirror's rank of the last row that is older than the run with
 // Polar's. It returns the number of those rows.
 func (r *ranks) check(ctx context.Context) (n int, fits bool, err error) {
-	last, err := r.stored.LastListed(ctx, r.began, r.meter)
+	last, err := r.stored.LastListed(ctx, r.cutoff, r.meter)
 	if err != nil {
 		return 0, false, err
 	}
-	if n, err = r.count(ctx, polar.Key{}, r.began); err != nil {
+	if n, err = r.count(ctx, polar.Key{}, r.cutoff); err != nil {
 		return 0, false, err
 	}
-	for _, key := range r.rejectedFrom(last, r.began) {
+	for _, key := range r.rejectedFrom(last, r.cutoff) {
 		if key.Compare(last) > 0 {
 			last = key
 		}
@@ -145,7 +145,7 @@ func (r *ranks) check(ctx context.Context) (n int, fits bool, err error) {
 	next := n - page.offset // the place on the page of the first row that is not older
 	fits = len(keys) == page.Page.Size() &&
 		(n == 0 || next <= len(keys) && keys[next-1].Compare(last) == 0) &&
-		(next >= len(keys) || keys[next].Compare(r.began) >= 0)
+		(next >= len(keys) || keys[next].Compare(r.cutoff) >= 0)
 	return n, fits, nil
 }
 
@@ -229,13 +229,13 @@ func (s *search) run(ctx context.Context, high mark) error {
 func (s *search) top(ctx context.Context, rank int) (mark, error) {
 	_, at, err := findBorder(ctx, rank, s.reader.pageSize(), s.page, func(page listedPage) (older int) {
 		for i, key := range page.Page.Keys() {
-			if key.Compare(s.began) < 0 {
+			if key.Compare(s.cutoff) < 0 {
 				older = i + 1
 			}
 		}
 		return older
 	})
-	return mark{key: s.began, polar: at, mirrors: rank}, err
+	return mark{key: s.cutoff, polar: at, mirrors: rank}, err
 }
 
 // between sees to what differs between two rows. It begins with the newer half, so

@@ -98,7 +98,7 @@ func (f *fullRun) askSuspects(ctx context.Context, suspects []store.Suspect) err
 		return err
 	}
 	old := slices.DeleteFunc(slices.Clone(gone), func(id uuid.UUID) bool { return young[id] })
-	if err := f.run.markDeleted(ctx, old); err != nil || !sweep {
+	if err := f.run.markDeleted(ctx, old); err != nil {
 		return err
 	}
 	return f.run.session.AnswerSuspects(ctx, ids, gone)
@@ -147,7 +147,7 @@ func (f *fullRun) explainByMeter(ctx context.Context) error {
 
 // askMeters asks for one of the sampled rows of each meter until Polar has one, saves
 // it, which saves its meter, and passes it to then; nil if Polar has none of them.
-func (f *fullRun) askMeters(ctx context.Context, meters []store.SuspectMeter, then func(meter uuid.UUID, found *fetch.Single) error) error {
+func (f *fullRun) askMeters(ctx context.Context, meters []store.MeterSample, then func(meter uuid.UUID, found *fetch.Single) error) error {
 	for _, meter := range meters {
 		found, err := f.run.firstThere(ctx, meter.Samples)
 		if err == nil && found != nil {
@@ -193,7 +193,7 @@ func (f *fullRun) checkArchived(ctx context.Context, checks int) error {
 		if found != nil {
 			return nil
 		}
-		return f.run.session.SuspectMeter(ctx, meter)
+		return f.run.session.SuspectRowsOf(ctx, meter)
 	})
 }
 

@@ -1,10 +1,12 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"polarmirror/internal/fetch"
@@ -183,6 +185,38 @@ func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	w.same()
 	if got := w.deleted(); got != "6000" {
 		t.Errorf("%s rows marked, want 6000", got)
+	}
+}
+
+// TestDeletionsOfAStoppedRunAreNotCountedTwice: 150 of 1000 rows are gone, a few less
+// than are allowed, and the run is stopped once it has marked the first 100 of them. The
+// other 50 are few for the one that goes on.
+func TestDeletionsOfAStoppedRunAreNotCountedTwice(t *testing.T) {
+	t.Parallel()
+	w := small(t, 1000)
+	w.backfill()
+	w.agedRows()
+	for i, row := range w.sim.Listed(w.orgs[0].ID) {
+		if i%20 < 3 {
+			must1(w.sim.DeleteCustomerMeter(row.ID))
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	gets := atomic.Int64{}
+	w.sim.Before(func(_ int, r *http.Request) {
+		if r.URL.Path != "/v1/customer-meters/" && gets.Add(1) == 145 {
+			cancel()
+		}
+	})
+	limit := func(o *Options) { o.MaxDeleteFraction, o.BlockRows = 0.16, 200 }
+	if err := w.mirror(limit).Backfill(ctx); !errors.Is(err, ErrStopped) || w.deleted() != "100" {
+		t.Fatalf("%s rows marked: %v", w.deleted(), err)
+	}
+	w.sim.Before(nil)
+	w.backfill(limit)
+	w.same()
+	if got := w.deleted(); got != "150" {
+		t.Errorf("%s rows marked, want 150", got)
 	}
 }
 

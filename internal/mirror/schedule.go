@@ -125,9 +125,9 @@ func (s *scheduler) catchUp(ctx context.Context) {
 
 // wait waits until there is something to do. It returns false once ctx has ended.
 func (s *scheduler) wait(ctx context.Context) bool {
-	wake := earlier(s.incremental.comesAt(), s.full.comesAt())
+	wake := soonest(s.incremental.comesAt(), s.full.comesAt())
 	if s.fullDue {
-		wake = earlier(wake, later(s.retryAt, time.Unix(1, 0)))
+		wake = soonest(wake, later(s.retryAt, time.Unix(1, 0)))
 	}
 	if wake.IsZero() {
 		<-ctx.Done()
@@ -182,8 +182,8 @@ func (s *scheduler) runFull(ctx context.Context) error {
 // for no failure: whoever started it may have mended the cause.
 func (s *scheduler) fullMayRun(ctx context.Context, session *store.Session, last store.OrgStatus) (bool, error) {
 	now := time.Now()
-	if s.tried && last.FullFailures > 0 {
-		retry := earlier(last.FullFailedAt, now).Add(backoff(last.FullFailures)) // now, should the clocks differ
+	if s.tried && !last.FullFailedAt.IsZero() { // zero too if that is a time to come
+		retry := soonest(last.FullFailedAt, now).Add(backoff(last.FullFailures)) // now, should the clocks differ
 		if retry.After(now) {
 			s.retryAt = retry
 			return false, nil
@@ -287,7 +287,7 @@ func (s *scheduler) handle(ctx context.Context, err error) {
 	}
 	if s.fullDue {
 		// With the next tick, or soon if there is none: nothing is wrong with it.
-		s.retryAt = earlier(s.incremental.comesAt(), now.Add(firstRetry))
+		s.retryAt = soonest(s.incremental.comesAt(), now.Add(firstRetry))
 	}
 }
 

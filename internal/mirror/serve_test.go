@@ -182,3 +182,26 @@ func TestFailedFullRunStaysDueAndSucceedsLater(t *testing.T) {
 	}
 	w.same()
 }
+
+// TestFailureDatedInTheFutureKeepsNoRetryWaiting: when it was, nobody knows.
+func TestFailureDatedInTheFutureKeepsNoRetryWaiting(t *testing.T) {
+	t.Parallel()
+	w := small(t, 150)
+	failing := true
+	w.sim.FailWhen(func(int, *http.Request) polarsim.Fault {
+		if failing {
+			return polarsim.NotJSON
+		}
+		return polarsim.NoFault
+	})
+	s := w.scheduler(Schedules{})
+	s.fullDue, s.fullSlot = true, time.Now().Truncate(time.Hour)
+	s.runDue(t.Context())
+	w.exec(`UPDATE polar.sync_runs SET started_at = started_at + interval '1 day', finished_at = finished_at + interval '1 day'`)
+	failing, s.retryAt = false, time.Time{}
+	s.runDue(t.Context())
+	if s.fullDue {
+		t.Errorf("not tried again before %v, runs %v", s.retryAt, w.runs())
+	}
+	w.same()
+}

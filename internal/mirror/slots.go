@@ -76,7 +76,7 @@ func (t *timetable) pass(now time.Time) time.Time {
 
 // followClock takes back a slot to come that is later than the next one: this
 // machine's clock was ahead when it was planned.
-func (t *timetable) followClock(now time.Time) { t.next = earlier(t.next, t.schedule.Next(now)) }
+func (t *timetable) followClock(now time.Time) { t.next = soonest(t.next, t.schedule.Next(now)) }
 
 // maxLoggedSlots bounds how many skipped slots are counted one by one.
 const maxLoggedSlots = 100_000
@@ -155,8 +155,8 @@ func previous(s cron.Schedule, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// earlier returns the earlier of two times; zero means never.
-func earlier(a, b time.Time) time.Time {
+// soonest returns the earlier of two times; zero means never.
+func soonest(a, b time.Time) time.Time {
 	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
 		return b
 	}

@@ -29,9 +29,9 @@ import (
 //  4. The rank check, which proves that nothing was overlooked, or finds it; see
 //     rank.go.
 type sweep struct {
-	usual int // in a first load, rows of a customer, as estimated; otherwise 0
-	rows  int // read in sets by this process
-	sized int // customers of those sets
+	rowsPerCustomer int // in a first load, as estimated; otherwise 0
+	rowsRead        int // in sets, by this process
+	customersRead   int // of those sets
 
 	meters   []uuid.UUID        // of a first load, those not walked, largest first
 	archived map[uuid.UUID]bool // meters that the mirror takes for archived
@@ -136,7 +136,7 @@ func (f *fullRun) sweepMeter(ctx context.Context) error {
 	}
 	mirrored, err := f.countListed(ctx)
 	if 2*mirrored < f.cursor.TotalCount {
-		f.sweep.usual = (f.cursor.TotalCount + mirrored - 1) / max(mirrored, 1)
+		f.sweep.rowsPerCustomer = (f.cursor.TotalCount + mirrored - 1) / max(mirrored, 1)
 	}
 	return err
 }
@@ -155,17 +155,19 @@ func (f *fullRun) sweepKnown(ctx context.Context) error {
 // customers of those that it added.
 func (f *fullRun) sweepNew(ctx context.Context) error {
 	p := newProof(f.run.reader.pageSize())
-	p.to = f.beganAt()
+	p.to = f.cutoff()
 	return f.walkAndSweep(ctx, Filter{}, p)
 }
 
 // A customerList returns up to limit customers with ids above after, in their order.
 type customerList func(ctx context.Context, after uuid.UUID, limit int) ([]store.CustomerRows, error)
 
-// sets lists the customers of list from those after after on, in the sets that pack
-// makes, several at a time and in their order. A page that is shorter than its limit
+// sets lists the customers of list from those after after on, in sets that fit on a
+// page, several at a time and in their order. A page that is shorter than its limit
 // shows all listed rows of its set; with a full one a walk of these customers begins.
-func (r *reader) sets(ctx context.Context, after uuid.UUID, list customerList, pack func([]store.CustomerRows) [][]uuid.UUID) iter.Seq2[listedPage, error] {
+// Customers are expected to have as many rows as the mirror knows, or perCustomer if
+// that is more, which is asked with the first of those that list returns at a time.
+func (r *reader) sets(ctx context.Context, after uuid.UUID, list customerList, perCustomer func(first store.CustomerRows) int) iter.Seq2[listedPage, error] {
 	return func(yield func(listedPage, error) bool) {
 		var failed error
 		plan := func(yield func(request) bool) {
@@ -175,7 +177,7 @@ func (r *reader) sets(ctx context.Context, after uuid.UUID, list customerList, p
 					return
 				}
 				after = customers[len(customers)-1].ID
-				for _, set := range pack(customers) {
+				for _, set := range pack(customers, perCustomer(customers[0])) {
 					if !yield(request{span{limit: r.pageSize(), newestFirst: true}, Filter{CustomerIDs: set}}) {
 						return
 					}
@@ -201,13 +203,13 @@ func (r *reader) sets(ctx context.Context, after uuid.UUID, list customerList, p
 }
 
 // pack makes sets of customers whose rows are expected to fit on a page: those that
-// the mirror knows, or usual ones if those are more.
-func pack(customers []store.CustomerRows, usual int) [][]uuid.UUID {
+// the mirror knows, but perCustomer at least.
+func pack(customers []store.CustomerRows, perCustomer int) [][]uuid.UUID {
 	var sets [][]uuid.UUID
 	var set []uuid.UUID
 	rows := 0
 	for _, c := range customers {
-		n := max(c.Rows, usual)
+		n := max(c.Rows, perCustomer)
 		if len(set) > 0 && (rows+n > setRows || len(set) == customersPerSet) {
 			sets, set, rows = append(sets, set), nil, 0
 		}
@@ -218,24 +220,27 @@ func pack(customers []store.CustomerRows, usual int) [][]uuid.UUID {
 
 // sweepCustomers saves the rows of the customers of list, from those after after on.
 func (f *fullRun) sweepCustomers(ctx context.Context, after uuid.UUID, list customerList) error {
-	s := &f.sweep
 	listOnceSaved := func(ctx context.Context, after uuid.UUID, limit int) ([]store.CustomerRows, error) {
 		if err := f.saver.wait(ctx); err != nil {
 			return nil, err
 		}
 		return list(ctx, after, limit)
 	}
-	err := f.save(ctx, f.run.reader.sets(ctx, after, listOnceSaved, func(customers []store.CustomerRows) [][]uuid.UUID {
-		switch {
-		case s.usual == 0 && customers[0].Rows > 0:
-			return pack(customers, 1)
-		case s.sized == 0:
-			return pack(customers, max(s.usual, 1))
-		}
-		return pack(customers, (s.rows+s.sized-1)/s.sized)
-	}))
-	s.added = nil // all rows of these customers were read
+	err := f.save(ctx, f.run.reader.sets(ctx, after, listOnceSaved, f.sweep.expectedRows))
+	f.sweep.added = nil // all rows of these customers were read
 	return err
+}
+
+// expectedRows is how many rows each customer is expected to have at least, the first
+// being as the mirror knows it.
+func (s *sweep) expectedRows(first store.CustomerRows) int {
+	switch {
+	case s.rowsPerCustomer == 0 && first.Rows > 0: // the mirror knows them all
+		return 1
+	case s.customersRead == 0:
+		return max(s.rowsPerCustomer, 1)
+	}
+	return (s.rowsRead + s.customersRead - 1) / s.customersRead
 }
 
 // sweepList is sweepCustomers of a list.
@@ -266,12 +271,12 @@ func (f *fullRun) walkAndSweep(ctx context.Context, filter Filter, p proof) erro
 	return f.sweepList(ctx, f.sweep.added)
 }
 
-// beganAt is beforeRun of this run.
-func (f *fullRun) beganAt() polar.Key { return beforeRun(f.cursor.PolarBeganAt) }
+// cutoff is the cutoff of this run.
+func (f *fullRun) cutoff() polar.Key { return cutoffOf(f.cursor.PolarBeganAt) }
 
-// beforeRun is the end of the list when a run began that Polar's clock dates so, less
-// what transactions that commit late need.
-func beforeRun(polarTime time.Time) polar.Key {
+// cutoffOf is the key below which rows are older than a run that began at polarTime,
+// less what transactions that commit late need.
+func cutoffOf(polarTime time.Time) polar.Key {
 	return polar.Key{CreatedAt: polarTime.Add(-tickOverlap)}
 }
 
@@ -299,10 +304,10 @@ func (f *fullRun) noteSwept(ctx context.Context, page listedPage) error {
 	if len(set) == 0 {
 		return nil
 	}
-	s.rows += page.Page.Size()
+	s.rowsRead += page.Page.Size()
 	f.cursor.Offset += page.Page.Size()
 	if page.region.FromStart { // otherwise a walk of these customers goes on
-		s.sized += len(set)
+		s.customersRead += len(set)
 		if f.cursor.CustomerID != allDone {
 			f.cursor.CustomerID = set[len(set)-1]
 		}
@@ -313,7 +318,7 @@ func (f *fullRun) noteSwept(ctx context.Context, page listedPage) error {
 // suspectMeter suspects the rows of a meter that was archived.
 func (f *fullRun) suspectMeter(ctx context.Context, meter uuid.UUID) error {
 	delete(f.sweep.archived, meter)
-	return f.run.session.SuspectMeter(ctx, meter)
+	return f.run.session.SuspectRowsOf(ctx, meter)
 }
 
 // reconcileSweep lists the customers of the suspects once more, and then asks for

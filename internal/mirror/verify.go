@@ -130,7 +130,7 @@ func (a *audit) read(ctx context.Context) error {
 	if w.mirror.opts.sweeps(w.org, a.at.Total, first.ServerTime) {
 		a.report.Method = store.Sweep
 		err := w.mirror.opts.Store.WithWriter(ctx, w.org.ID, func(stored *store.Writer) error {
-			return a.sweep(ctx, stored, beforeRun(first.ServerTime))
+			return a.sweep(ctx, stored, cutoffOf(first.ServerTime))
 		})
 		if a.report.Exact = err == nil; !errors.Is(err, ErrNotProven) {
 			return err
@@ -146,14 +146,14 @@ func (a *audit) read(ctx context.Context) error {
 
 // sweep compares the customers that the mirror knows and the rows that are new. It
 // returns ErrNotProven unless ranks prove that there are no others.
-func (a *audit) sweep(ctx context.Context, stored *store.Writer, began polar.Key) error {
-	packKnown := func(customers []store.CustomerRows) [][]uuid.UUID { return pack(customers, 1) }
-	if err := a.compare(ctx, a.reader.sets(ctx, uuid.Nil, stored.ListedCustomers, packKnown)); err != nil {
+func (a *audit) sweep(ctx context.Context, stored *store.Writer, cutoff polar.Key) error {
+	asKnown := func(store.CustomerRows) int { return 1 }
+	if err := a.compare(ctx, a.reader.sets(ctx, uuid.Nil, stored.ListedCustomers, asKnown)); err != nil {
 		return err
 	}
 	rows := a.report.Rows
 	p := newProof(a.reader.pageSize())
-	p.to = began
+	p.to = cutoff
 	if err := a.compare(ctx, a.reader.provenPages(ctx, Filter{}, &p, nil)); err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (a *audit) sweep(ctx context.Context, stored *store.Writer, began polar.Key
 	if a.report.Rejected > 0 {
 		return ErrNotProven
 	}
-	ranks := ranks{reader: &a.reader, stored: stored, began: began}
+	ranks := ranks{reader: &a.reader, stored: stored, cutoff: cutoff}
 	meters, err := ranks.meters(ctx, a.at.Total)
 	for _, ranks.meter = range meters {
 		if _, fits, err := ranks.check(ctx); err != nil || !fits {

@@ -13,34 +13,37 @@ import (
 // (see proof).
 func (r *reader) provenPages(ctx context.Context, filter Filter, p *proof, first *listedPage) iter.Seq2[listedPage, error] {
 	return func(yield func(listedPage, error) bool) {
+		judge := func(page listedPage, err error) (goOn bool) {
+			if err == nil {
+				page.region, err = p.take(page.span, page.Page)
+			}
+			if err != nil {
+				yield(listedPage{}, err)
+				return false
+			}
+			if page.region == nil {
+				return true
+			}
+			page.region.Customers, page.region.Meters = filter.CustomerIDs, filter.MeterIDs
+			return yield(page, nil)
+		}
+		if first != nil && !judge(*first, nil) {
+			return
+		}
 		plan := func(yield func(request) bool) {
 			for s, planned := p.next(), true; planned && yield(request{s, filter}); {
 				s, planned = p.after(s)
 			}
 		}
-		for given := first != nil; !p.finished(); given = false {
-			pages := func(yield func(listedPage, error) bool) { yield(*first, nil) }
-			if !given {
-				most := r.pagesInFlight()
-				if p.searching() {
-					most = 1
-				}
-				pages = r.pages(ctx, plan, most)
+		for !p.finished() {
+			most := r.pagesInFlight()
+			if p.searching() {
+				most = 1
 			}
-			for page, err := range pages {
+			for page, err := range r.pages(ctx, plan, most) {
 				searching := p.searching()
-				if err == nil {
-					page.region, err = p.take(page.span, page.Page)
-				}
-				if err != nil {
-					yield(listedPage{}, err)
+				if !judge(page, err) {
 					return
-				}
-				if page.region != nil {
-					page.region.Customers, page.region.Meters = filter.CustomerIDs, filter.MeterIDs
-					if !yield(page, nil) {
-						return
-					}
 				}
 				if searching || !p.asPlanned(page.span) {
 					break

@@ -28,6 +28,9 @@ type comparison struct {
 	older        []uuid.UUID            // which are older than stored, or whose customer or meter is
 
 	customers, meters []nested // that have to be written, in the order of their ids
+
+	stored      map[uuid.UUID]storedRow // of the block's rows; the zero value if nothing is
+	olderNested map[uuid.UUID]bool      // customers and meters that are older than stored
 }
 
 // storedSQL reads what is compared of a customer meter.
@@ -78,14 +81,12 @@ type storedRow struct {
 
 func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
 	rows := newest(b.CustomerMeters, func(m *polar.CustomerMeter) uuid.UUID { return m.ID }, (*polar.CustomerMeter).ChangedAt)
-	c := &comparison{rows: len(rows)}
-	stored := make(map[uuid.UUID]storedRow, len(rows))
-	older := map[uuid.UUID]bool{}
-	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, c, stored, older)).Close(); err != nil {
+	c := &comparison{rows: len(rows), stored: make(map[uuid.UUID]storedRow, len(rows)), olderNested: map[uuid.UUID]bool{}}
+	if err := w.conn.SendBatch(ctx, w.comparisonBatch(b, rows, c)).Close(); err != nil {
 		return nil, err
 	}
 	for _, m := range rows {
-		s := stored[m.ID]
+		s := c.stored[m.ID]
 		switch {
 		case !s.id.Valid:
 			c.newRows = append(c.newRows, m)
@@ -97,28 +98,33 @@ func (w *Writer) compare(ctx context.Context, b *Block) (*comparison, error) {
 		if !s.live {
 			c.newCustomers = append(c.newCustomers, m.CustomerID)
 		}
-		if older[m.CustomerID] || older[m.MeterID] || s.changedAt.Time.After(m.ChangedAt()) && !b.Force {
+		if c.olderNested[m.CustomerID] || c.olderNested[m.MeterID] || s.changedAt.Time.After(m.ChangedAt()) && !b.Force {
 			// One customer meter for each older customer or meter is enough.
-			delete(older, m.CustomerID)
-			delete(older, m.MeterID)
+			delete(c.olderNested, m.CustomerID)
+			delete(c.olderNested, m.MeterID)
 			c.older = append(c.older, m.ID)
 		}
 	}
 	return c, nil
 }
 
-// comparisonBatch fills in the times of c, what is missing, and the customers and
-// meters to be written. It reads into stored what is stored of the rows of the block,
-// the zero value if nothing is, and into older the customers and meters that are older
-// than stored.
-func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, c *comparison, stored map[uuid.UUID]storedRow, older map[uuid.UUID]bool) *pgx.Batch {
+// comparisonBatch reads what c is made of: the time, what is stored of the rows of the
+// block and of its region, and what is stored of its customers and meters.
+func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, c *comparison) *pgx.Batch {
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&c.comparedAt)
 		c.requestedAt = b.requestedAt(c.comparedAt)
 		return err
 	})
+	w.queueStored(batch, b, rows, c)
+	queueStoredNested(batch, b, rows, c)
+	return batch
+}
 
+// queueStored reads what is stored of the rows of the block, and which live rows of its
+// region it lacks.
+func (w *Writer) queueStored(batch *pgx.Batch, b *Block, rows []*polar.CustomerMeter, c *comparison) {
 	where, args := `
  WHERE m.id = ANY($1::uuid[])`, []any{column(rows, func(m *polar.CustomerMeter) pgtype.UUID { return id(m.ID) })}
 	if b.Region != nil {
@@ -133,11 +139,11 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, c *compa
 	}
 	unarchived := map[uuid.UUID]bool{} // meters that the block shows unarchived, whatever is stored of them
 	for _, m := range rows {
-		stored[m.ID] = storedRow{}
+		c.stored[m.ID] = storedRow{}
 		unarchived[m.MeterID] = unarchived[m.MeterID] || m.Meter.ArchivedAt.IsZero()
 	}
 	for _, r := range b.Rejected {
-		stored[r.ID] = storedRow{}
+		c.stored[r.ID] = storedRow{}
 	}
 	batch.Queue(storedSQL+where, args...).Query(func(found pgx.Rows) error {
 		var s storedRow
@@ -147,8 +153,8 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, c *compa
 		}, func() error {
 			// A region may have any number of rows that the block lacks, such as those of
 			// archived meters: only what is missing is kept of them.
-			if _, shown := stored[s.id.Bytes]; shown {
-				stored[s.id.Bytes] = s
+			if _, shown := c.stored[s.id.Bytes]; shown {
+				c.stored[s.id.Bytes] = s
 			} else if s.live && (!s.archived || unarchived[s.meterID.Bytes]) && b.Region.Holds(s.key()) {
 				c.missing = append(c.missing, s.id.Bytes)
 			}
@@ -157,7 +163,10 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, c *compa
 		})
 		return err
 	})
+}
 
+// queueStoredNested finds which customers and meters of the block have to be written.
+func queueStoredNested(batch *pgx.Batch, b *Block, rows []*polar.CustomerMeter, c *comparison) {
 	customers := nestedCustomers(column(rows, func(m *polar.CustomerMeter) *polar.Customer { return m.Customer }))
 	meters := nestedMeters(column(rows, func(m *polar.CustomerMeter) *polar.Meter { return m.Meter }))
 	nestedID := func(n nested) pgtype.UUID { return id(n.id) }
@@ -169,10 +178,9 @@ func (w *Writer) comparisonBatch(b *Block, rows []*polar.CustomerMeter, c *compa
 			states[key.Bytes] = nested{digest: bytes.Clone(n.digest), changedAt: n.changedAt}
 			return nil
 		})
-		c.customers, c.meters = b.differing(customers, states, older), b.differing(meters, states, older)
+		c.customers, c.meters = c.differing(b, customers, states), c.differing(b, meters, states)
 		return err
 	})
-	return batch
 }
 
 // requestedAt is when the block's oldest request began, by a clock that says now,
@@ -210,15 +218,15 @@ func sameNumber(stored string, d polar.Decimal) bool {
 	return err == nil && other.Equal(d)
 }
 
-// differing returns those of rows that have to be written, given what is stored,
-// and adds those that are older to older.
-func (b *Block) differing(rows []nested, stored map[uuid.UUID]nested, older map[uuid.UUID]bool) (differ []nested) {
+// differing returns those of rows that have to be written, given what is stored, and
+// notes those that are older.
+func (c *comparison) differing(b *Block, rows []nested, stored map[uuid.UUID]nested) (differ []nested) {
 	for _, n := range rows {
 		s, ok := stored[n.id]
 		switch {
 		case ok && !b.Rewrite && bytes.Equal(s.digest, n.digest):
 		case ok && !b.Force && n.changedAt.Before(s.changedAt):
-			older[n.id] = true
+			c.olderNested[n.id] = true
 		default:
 			n.stored = ok
 			differ = append(differ, n)

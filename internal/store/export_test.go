@@ -18,7 +18,7 @@ func (s *Session) BlockStatements(ctx context.Context, run *Run, b *Block) ([]*p
 	if err != nil {
 		return nil, err
 	}
-	compare := s.comparisonBatch(b, b.CustomerMeters, &comparison{}, map[uuid.UUID]storedRow{}, nil)
+	compare := s.comparisonBatch(b, b.CustomerMeters, &comparison{stored: map[uuid.UUID]storedRow{}})
 	write := s.writeBatch(run, b, c, append(c.changedRows, c.newRows...), &Saved{})
 	queueCounts(write, run.ID, Counts{RowsSeen: 1})
 	return append(compare.QueuedQueries, write.QueuedQueries...), nil

@@ -32,16 +32,16 @@ const saveSuspectsSQL = suspectSQL + `
    AND t.archived_at IS NULL
 ON CONFLICT DO NOTHING`
 
-// A SuspectMeter is a meter with customer meters that a walk did not find, or
+// A MeterSample is a meter with customer meters that a walk did not find, or
 // can't find because the meter is archived.
-type SuspectMeter struct {
+type MeterSample struct {
 	MeterID uuid.UUID
 	Count   int         // of suspects
 	Samples []uuid.UUID // a few of the customer meters
 }
 
 // SuspectMeters groups the walk's suspects by meter.
-func (s *Session) SuspectMeters(ctx context.Context) ([]SuspectMeter, error) {
+func (s *Session) SuspectMeters(ctx context.Context) ([]MeterSample, error) {
 	const sql = `
 SELECT
     meter_id,
@@ -52,12 +52,12 @@ SELECT
    AND answer IS NULL
  GROUP BY meter_id
  ORDER BY meter_id`
-	return collect(ctx, s.conn, "group suspects by meter", pgx.RowToStructByPos[SuspectMeter], sql, s.organization)
+	return collect(ctx, s.conn, "group suspects by meter", pgx.RowToStructByPos[MeterSample], sql, s.organization)
 }
 
 // ArchivedMeters returns up to limit of the archived meters, chosen at random so
 // that in time each is, with a few of their live rows.
-func (s *Session) ArchivedMeters(ctx context.Context, limit int) ([]SuspectMeter, error) {
+func (s *Session) ArchivedMeters(ctx context.Context, limit int) ([]MeterSample, error) {
 	const sql = `
 SELECT
     t.id,
@@ -76,11 +76,11 @@ SELECT
    AND t.archived_at IS NOT NULL
  ORDER BY random()
  LIMIT $2`
-	return collect(ctx, s.conn, "list archived meters", pgx.RowToStructByPos[SuspectMeter], sql, s.organization, limit)
+	return collect(ctx, s.conn, "list archived meters", pgx.RowToStructByPos[MeterSample], sql, s.organization, limit)
 }
 
-// SuspectMeter makes every live row of a meter a suspect.
-func (s *Session) SuspectMeter(ctx context.Context, meter uuid.UUID) error {
+// SuspectRowsOf makes every live row of a meter a suspect.
+func (s *Session) SuspectRowsOf(ctx context.Context, meter uuid.UUID) error {
 	const sql = suspectSQL + `
    AND m.organization_id = $1
    AND m.meter_id = $2
@@ -191,11 +191,11 @@ func (f Filter) Empty() bool {
 	return len(f.CustomerIDs)+len(f.ExternalCustomerIDs)+len(f.MeterIDs) == 0
 }
 
-// Scope marks the organization's rows that the filter no longer matches as out of
+// MarkOutOfScope marks the organization's rows that the filter no longer matches as out of
 // scope: they are no longer kept current, and their absence means nothing, so
 // they are no suspects either. Rows that match again become current when they are
 // next seen.
-func (s *Session) Scope(ctx context.Context, filter Filter) error {
+func (s *Session) MarkOutOfScope(ctx context.Context, filter Filter) error {
 	const sql = `
 WITH marked AS (
     UPDATE polar.customer_meters m

@@ -33,7 +33,8 @@ type Block struct {
 	// Live rows of the mirror in it that the block lacks become suspects.
 	Region *Region
 
-	// Cursor, if set, moves with the block.
+	// Cursor, if set, moves with the block; with a later one if rows of this one have to
+	// be asked for again, see [Saved].
 	Cursor *Cursor
 
 	// Force writes what differs even if it is older: Polar still had it when asked
@@ -140,7 +141,7 @@ type Writer struct {
 // the block in transactions that are rolled back. They are rejected, and the
 // rest of the block is saved.
 func (w *Writer) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, error) {
-	saved, err := w.saveOnce(ctx, run, b)
+	saved, err := w.saveWithFallback(ctx, run, b)
 	if !refusesValue(err) || len(b.CustomerMeters) == 0 {
 		return saved, err
 	}
@@ -156,17 +157,17 @@ func (w *Writer) SaveBlock(ctx context.Context, run *Run, b *Block) (Saved, erro
 		cursor.RowsRejected += int64(len(refused))
 		rest.Cursor = &cursor
 	}
-	saved, err = w.saveOnce(ctx, run, &rest)
+	saved, err = w.saveWithFallback(ctx, run, &rest)
 	saved.Refused = refused
 	return saved, err
 }
 
-// saveOnce saves b or nothing of it, and once more without COPY if that may help: a
+// saveWithFallback saves b or nothing of it, and once more without COPY if that may help: a
 // key exists already; or a webhook and the block wait for each other, as new rows are
 // copied before others are updated, whatever their ids; or the tables have row-level
 // security that binds even their owner, where Postgres has no COPY (source: PostgreSQL
 // documentation, "COPY").
-func (w *Writer) saveOnce(ctx context.Context, run *Run, b *Block) (Saved, error) {
+func (w *Writer) saveWithFallback(ctx context.Context, run *Run, b *Block) (Saved, error) {
 	saved, err := w.save(ctx, run, b, copyNewRows)
 	switch sqlState(err) {
 	case pgerrcode.UniqueViolation, pgerrcode.DeadlockDetected, pgerrcode.FeatureNotSupported:
@@ -264,7 +265,9 @@ func (w *Writer) writeBatch(run *Run, b *Block, c *comparison, rows []*polar.Cus
 		batch.Queue(saveSuspectsSQL, ids(c.missing))
 	}
 	w.queueRejected(batch, run, b.Rejected)
-	w.queueCursor(batch, b.Cursor)
+	if len(c.older) == 0 { // otherwise a run that ended before it asked for these would not ask for them
+		w.queueCursor(batch, b.Cursor)
+	}
 	return batch
 }
 

@@ -28,7 +28,7 @@ func (f *fullRun) explainByScope(ctx context.Context) error {
 	if err != nil || !any {
 		return err
 	}
-	return f.run.session.Scope(ctx, f.run.org.Filter)
+	return f.run.session.MarkOutOfScope(ctx, f.run.org.Filter)
 }
 
 // relist saves what Polar lists of suspects, whatever external ids their
