@@ -63,6 +63,7 @@ func TestWholeBenchmarkCountsRight(t *testing.T) {
 	const rows = 6000 // just above what is walked anyway
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
+	t.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -ldflags=-s") // without symbols syncd is linked in half the time
 	b := &bench{sizes: []int{rows}, meters: []int{usualMeters}, stderr: t.Output()}
 	if err := b.run(t.Context()); err != nil {
 		t.Fatal(err)
