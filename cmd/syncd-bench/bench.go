@@ -305,7 +305,6 @@ func (b *bench) print(w io.Writer) error {
 		return nil
 	}
 	fmt.Fprintf(w, "%s/%s, %d CPUs, %s, Postgres %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), b.postgres.version)
-	numbers := []string{"rows/s", "/ COPY", "/ script", "client µs/row", "Postgres µs/row", "peak MiB", "log B/row", "new versions", "requests", "skipped rows", "statements", "takes"}
 	table := console.Table{Columns: append([]string{"rows", "meters", ""}, numbers...), Right: numbers}
 	for _, r := range b.results {
 		table.Add(b.cells(r)...)
@@ -314,37 +313,38 @@ func (b *bench) print(w io.Writer) error {
 	return err
 }
 
+// numbers are the columns of what was measured.
+var numbers = []string{"rows/s", "/ COPY", "/ script", "client µs/row", "Postgres µs/row", "peak MiB", "log B/row", "new versions", "requests", "skipped rows", "statements", "takes"}
+
 // cells are a result's line; what it has no notion of stays empty.
 func (b *bench) cells(r result) []any {
 	perRow := func(v float64, digits int) string { return strconv.FormatFloat(v/float64(r.rows), 'f', digits, 64) }
-	cells := []any{
+	when := func(known bool, cell any) any {
+		if known {
+			return cell
+		}
+		return ""
+	}
+	script := scriptAgain
+	if r.name == firstLoad || r.name == copied || r.name == downloaded {
+		script = scriptFirst
+	}
+	asked, written := r.requests > 0, r.name != downloaded
+	return []any{
 		r.rows, r.meters, r.name,
-		int(float64(r.rows) / r.wall.Seconds()), "", b.ratio(r, scriptAgain),
-		perRow(float64(r.cpu.Microseconds()), 1), "", "", "", "", "", "", "", "",
+		int(float64(r.rows) / r.wall.Seconds()),
+		when(r.name == firstLoad, b.ratio(r, copied)),
+		b.ratio(r, script),
+		perRow(float64(r.cpu.Microseconds()), 1),
+		when(written && r.postgres > 0, perRow(float64(r.postgres.Microseconds()), 1)),
+		when(r.peak > 0, r.peak>>20),
+		when(written, perRow(float64(r.log), 2)),
+		when(r.method != "", r.newVersions),
+		when(asked, r.requests),
+		when(asked, r.skippedRows),
+		when(asked, fmt.Sprintf("%.1f s", r.statements.Seconds())),
+		when(asked, r.takes.Round(time.Second).String()),
 	}
-	switch r.name {
-	case firstLoad:
-		cells[4], cells[5] = b.ratio(r, copied), b.ratio(r, scriptFirst)
-	case copied, downloaded:
-		cells[5] = b.ratio(r, scriptFirst)
-	}
-	if r.postgres > 0 && r.name != downloaded {
-		cells[7] = perRow(float64(r.postgres.Microseconds()), 1)
-	}
-	if r.peak > 0 {
-		cells[8] = r.peak >> 20
-	}
-	if r.name != downloaded {
-		cells[9] = perRow(float64(r.log), 2)
-	}
-	if r.method != "" {
-		cells[10] = r.newVersions
-	}
-	if r.requests > 0 {
-		cells[11], cells[12] = r.requests, r.skippedRows
-		cells[13], cells[14] = fmt.Sprintf("%.1f s", r.statements.Seconds()), r.takes.Round(time.Second).String()
-	}
-	return cells
 }
 
 // ratio is how many times as fast as another a process was, with the same rows.
