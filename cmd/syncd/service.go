@@ -145,6 +145,7 @@ func pageOrganizations(cfg *config.Config) (list []web.PageOrganization) {
 	for _, o := range cfg.Organizations {
 		list = append(list, web.PageOrganization{
 			Name:              o.Name,
+			ID:                o.ID,
 			Token:             tokenSum(o),
 			RequestsPerMinute: cfg.Polar.RequestsPerMinute,
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,34 +37,37 @@ func (p *program) status(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	known, err := p.readStatus(cmd.Context(), cfg)
+	list, err := p.readStatus(cmd.Context(), cfg)
 	if err != nil {
 		return err
 	}
-	report := statusReport(cfg, p.flags.organizations, known, time.Now())
+	report := statusReport(cfg, list, time.Now())
 	if p.flags.json {
 		return p.printJSON(report)
 	}
 	text := statusText(report)
-	if len(known) == 0 {
+	if !slices.ContainsFunc(list, func(s store.OrgStatus) bool { return s.OrganizationID != uuid.Nil }) {
 		text += fmt.Sprintf("Nothing has been mirrored yet: run %[1]s, or %[1]s --backfill.\n", p.service())
 	}
 	return p.print(text)
 }
 
-// readStatus returns what the database knows; nothing of a database that has no
-// schema yet.
+// readStatus returns the status of the configured organizations, then, unless some
+// were asked for by name, of those that only the database knows. A database that has
+// no schema yet knows none.
 func (p *program) readStatus(ctx context.Context, cfg *config.Config) ([]store.OrgStatus, error) {
+	unknown := make([]store.OrgStatus, len(cfg.Organizations))
 	if embeddedMissing(cfg) {
-		return nil, nil
+		return unknown, nil
 	}
 	db, _, err := p.openDatabase(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	list, err := db.OrgStatus(ctx, store.OrgStatusQuery{CountRows: true})
+	query := store.OrgStatusQuery{Organizations: configured(cfg), Others: len(p.flags.organizations) == 0, CountRows: true}
+	list, err := db.OrgStatus(ctx, query)
 	if is[*store.SchemaError](err) {
-		return nil, obsolete(ctx, db)
+		return unknown, obsolete(ctx, db)
 	}
 	return list, err
 }
@@ -99,25 +103,17 @@ type organizationStatus struct {
 	NextRunKind     *string    `json:"next_run_kind"`
 }
 
-// statusReport lists the configured organizations in the configuration's order,
-// then, unless some were asked for by name, those that only the database knows.
-func statusReport(cfg *config.Config, asked []string, known []store.OrgStatus, now time.Time) (report []organizationStatus) {
+// statusReport describes what readStatus returned.
+func statusReport(cfg *config.Config, list []store.OrgStatus, now time.Time) (report []organizationStatus) {
 	next, kind := nextRun(cfg.Schedule, now)
-	for _, o := range cfg.Organizations {
-		st := store.OrgStatus{Organization: o.Name, OrganizationID: o.ID}
-		for _, k := range known {
-			if k.Organization == o.Name {
-				st = k
-			}
-		}
+	for i, st := range list {
 		one := describeStatus(st)
-		one.Configured, one.NextRun, one.NextRunKind = true, timeOrNil(next), orNil(kind)
-		report = append(report, one)
-	}
-	for _, st := range known {
-		if len(asked) == 0 && !slices.Contains(cfg.Names(), st.Organization) {
-			report = append(report, describeStatus(st))
+		if i < len(cfg.Organizations) {
+			o := cfg.Organizations[i]
+			one.Organization, one.OrganizationID = o.Name, orNil(cmp.Or(st.OrganizationID, o.ID))
+			one.Configured, one.NextRun, one.NextRunKind = true, timeOrNil(next), orNil(kind)
 		}
+		report = append(report, one)
 	}
 	return report
 }

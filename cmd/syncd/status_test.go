@@ -91,7 +91,12 @@ func TestStatusAfterBackfills(t *testing.T) {
 	}
 
 	// A run with a wrong id fails, and leaves its organization behind.
-	wrong := f.write(t, strings.Replace(f.yaml(nil), f.orgs[2].ID.String(), "ffffffff-ffff-4fff-bfff-ffffffffffff", 1))
+	const wrongID = "ffffffff-ffff-4fff-bfff-ffffffffffff"
+	wrong := f.write(t, strings.Replace(f.yaml(nil), f.orgs[2].ID.String(), wrongID, 1))
+	list = readStatusJSON(t, call(t, nil, "status", "--json", "--config", wrong))
+	if last := list[len(list)-1]; len(list) != 3 || last["rows"] != 0.0 || last["last_success"] != nil || last["organization_id"] != wrongID {
+		t.Errorf("before the first run with another id: %v", list)
+	}
 	if r := call(t, nil, "--backfill", "--config", wrong, "--organization", "initech"); r.code != exitFailed {
 		t.Fatalf("with a wrong id: exit code %d, %s", r.code, r.stderr)
 	}

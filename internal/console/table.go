@@ -87,6 +87,14 @@ func Clean(text string) string {
 // Count writes a number with thousands set apart: 12,345.
 func Count(n int64) string { return humanize.Comma(n) }
 
+// Plural counts things: 1 row, 2 rows.
+func Plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return Count(n) + " " + many
+}
+
 // Span writes a duration with the two units that matter: 340ms, 3.2s, 4m 5s,
 // 2h 10m, 3d 4h.
 func Span(d time.Duration) string {

@@ -103,6 +103,8 @@ func (s *OrgStatus) Undated() bool { return s.Age == nil && s.LastSuccessID() !=
 type OrgStatusQuery struct {
 	// Organizations are those asked about; nil means all that the database knows.
 	Organizations []Organization
+	// Others asks for what else the database knows as well, after these.
+	Others bool
 	// CountRows asks for the counts of rows, which read an index entry of every
 	// customer meter: ask seldom. The rest costs a few index look-ups an
 	// organization, however many rows and runs there are.
@@ -149,7 +151,8 @@ SELECT
 
 // OrgStatus returns the status of each of the organizations asked about, in their
 // order. All that the database knows come by label; of two with one label, which
-// a changed id leaves behind, the one mirrored last comes last.
+// a changed id leaves behind, the one mirrored last comes last. Others are those with
+// labels of their own, one each, by label.
 func (s *Store) OrgStatus(ctx context.Context, q OrgStatusQuery) ([]OrgStatus, error) {
 	return orgStatus(ctx, s.pool, q)
 }
@@ -161,7 +164,7 @@ func (v *View) OrgStatus(ctx context.Context, q OrgStatusQuery) ([]OrgStatus, er
 
 func orgStatus(ctx context.Context, db querier, q OrgStatusQuery) ([]OrgStatus, error) {
 	var ids []uuid.UUID // nil: all
-	if byLabel := func(o Organization) bool { return o.ID == uuid.Nil }; !slices.ContainsFunc(q.Organizations, byLabel) {
+	if byLabel := func(o Organization) bool { return o.ID == uuid.Nil }; !q.Others && !slices.ContainsFunc(q.Organizations, byLabel) {
 		for _, o := range q.Organizations {
 			ids = append(ids, o.ID)
 		}
@@ -170,17 +173,24 @@ func orgStatus(ctx context.Context, db querier, q OrgStatusQuery) ([]OrgStatus, 
 	if state := sqlState(err); state == pgerrcode.UndefinedTable || state == pgerrcode.InvalidSchemaName {
 		return nil, &SchemaError{Problem: "nothing has been mirrored here yet; run syncd, or syncd migrate up"}
 	}
-	if err != nil || q.Organizations == nil {
+	if err != nil || q.Organizations == nil && !q.Others {
 		return all, err
 	}
 	asked := make([]OrgStatus, len(q.Organizations))
 	for i, o := range q.Organizations {
-		asked[i].Organization = o.Name
 		for _, s := range all {
 			if s.OrganizationID == o.ID || o.ID == uuid.Nil && s.Organization == o.Name {
 				asked[i] = s // the last of them counts
-				asked[i].Organization = o.Name
 			}
+		}
+		asked[i].Organization = o.Name
+	}
+	for _, s := range slices.Backward(all) { // the last of a label counts here too
+		same := func(a OrgStatus) bool {
+			return a.Organization == s.Organization || a.OrganizationID == s.OrganizationID
+		}
+		if q.Others && !slices.ContainsFunc(asked, same) {
+			asked = slices.Insert(asked, len(q.Organizations), s)
 		}
 	}
 	return asked, nil

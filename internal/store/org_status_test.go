@@ -172,6 +172,28 @@ INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
+
+	for _, c := range []struct {
+		asked []store.Organization
+		want  []uuid.UUID
+	}{
+		{nil, []uuid.UUID{numbered('o', 2)}}, // one of the label
+		{[]store.Organization{{Name: "default", ID: numbered('o', 0)}}, []uuid.UUID{numbered('o', 0)}},
+		{[]store.Organization{{Name: "x", ID: numbered('o', 1)}}, []uuid.UUID{numbered('o', 1), numbered('o', 2)}},
+		{[]store.Organization{{Name: "x", ID: numbered('o', 2)}}, []uuid.UUID{numbered('o', 2), numbered('o', 1)}},
+	} {
+		list, err := st.OrgStatus(t.Context(), store.OrgStatusQuery{Organizations: c.asked, Others: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []uuid.UUID
+		for _, s := range list {
+			got = append(got, s.OrganizationID)
+		}
+		if d := cmp.Diff(c.want, got); d != "" {
+			t.Errorf("%v and others (-want +got):\n%s", c.asked, d)
+		}
+	}
 }
 
 func TestOrgStatusTellsTheFailuresSinceTheLastSuccess(t *testing.T) {

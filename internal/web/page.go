@@ -41,6 +41,7 @@ type PageOptions struct {
 // A PageOrganization is a configured organization.
 type PageOrganization struct {
 	Name              string
+	ID                uuid.UUID         // zero: see [store.Organization]
 	Token             [sha256.Size]byte // of the token, whose budget is shared by those that share it
 	RequestsPerMinute int               // with that token; 0 means no limit
 }
@@ -92,7 +93,7 @@ func NewPage(o PageOptions) *Page {
 	p.parse()
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	fresh := func(d time.Duration) recent.Options { return recent.Options{Keep: d} }
-	p.organizations = newCache(p, p.quick, fresh(time.Second), 3*time.Second, loadOrganizations)
+	p.organizations = newCache(p, p.quick, fresh(time.Second), 3*time.Second, p.loadOrganizations)
 	p.runs = newCache(p, p.quick, fresh(time.Second), 3*time.Second, (*store.View).Runs)
 	p.customers = newCache(p, p.quick, fresh(5*time.Second), time.Minute, (*store.View).Customers)
 	p.meters = newCache(p, p.heavy, fresh(30*time.Second), time.Hour, func(v *store.View, ctx context.Context, _ int) ([]store.Meter, error) {
@@ -259,7 +260,7 @@ func (p *Page) parse() {
 		"label":    label,
 		"result":   resultOf,
 		"number":   grouped,
-		"plural":   plural,
+		"plural":   console.Plural,
 		"signed":   signed,
 		"utc":      func(t time.Time) string { return t.UTC().Format(time.DateTime) + " UTC" },
 	}).ParseFS(pageFiles, "page/*.html"))

@@ -26,7 +26,9 @@ func (p *Page) filter(r *http.Request) (f organizationFilter, id uuid.UUID, err 
 		return f, id, err
 	}
 	for _, s := range all.status {
-		f.Names = append(f.Names, s.Organization)
+		if s.OrganizationID != uuid.Nil { // else nothing is listed of it yet
+			f.Names = append(f.Names, s.Organization)
+		}
 		if s.Organization == f.Organization {
 			id = s.OrganizationID
 		}

@@ -46,14 +46,6 @@ func signed(number string) string {
 	}
 }
 
-// plural counts things: 1 row, 2 rows.
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return console.Count(n) + " " + many
-}
-
 // short writes a number with few digits, for axes: 1.2k, 35M, 4e21. It is not
 // exact; exact numbers stand in tables.
 func short(x float64, digits int) string {

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/net/html"
 
 	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
 	"polarmirror/internal/pgtest"
 	"polarmirror/internal/polarsim"
-	"polarmirror/internal/store"
 	"polarmirror/internal/web"
 )
 
@@ -151,7 +151,7 @@ func TestWhatNobodyHereDoesIsShownAsThat(t *testing.T) {
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 10})
 	e.backfill()
 	e.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, kind, status) VALUES ($1, now(), 'full', 'running')`, e.orgs[0].ID)
-	if err := e.store.RegisterOrganization(t.Context(), store.OrgStatus{}.OrganizationID, "former"); err != nil {
+	if err := e.store.RegisterOrganization(t.Context(), uuid.New(), "former"); err != nil {
 		t.Fatal(err)
 	}
 	d := ok(t, e.page(), "/?days=7")

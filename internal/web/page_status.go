@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"net/http"
@@ -14,15 +15,19 @@ import (
 	"polarmirror/internal/store"
 )
 
-// organizations are all that the database knows: how they stand, and what is
-// being done for them.
+// organizations are the configured ones, in the configuration's order, then those
+// that only the database knows: how they stand, and what is being done for them.
 type organizations struct {
 	status   []store.OrgStatus
 	activity map[uuid.UUID]store.Activity
 }
 
-func loadOrganizations(v *store.View, ctx context.Context, _ struct{}) (all organizations, err error) {
-	if all.status, err = v.OrgStatus(ctx, store.OrgStatusQuery{}); err != nil {
+func (p *Page) loadOrganizations(v *store.View, ctx context.Context, _ struct{}) (all organizations, err error) {
+	query := store.OrgStatusQuery{Others: true}
+	for _, o := range p.opts.Organizations {
+		query.Organizations = append(query.Organizations, store.Organization{Name: o.Name, ID: o.ID})
+	}
+	if all.status, err = v.OrgStatus(ctx, query); err != nil {
 		return all, err
 	}
 	all.activity, err = v.Activity(ctx)
@@ -147,9 +152,9 @@ func (o *organizationRow) Known() bool { return o.OrganizationID != uuid.Nil }
 
 // requests are those of a token within the last minute.
 type requests struct {
-	Sent    float64
-	Limit   int   // 0 if there is none
-	Sharing int64 // other organizations with the same token
+	Sent          float64
+	Limit         int // 0 if there is none
+	Organizations int // that share the token
 }
 
 // Percent is how much of the limit was used.
@@ -163,41 +168,32 @@ type runningRow struct {
 	Text    string
 }
 
-// organizationRows lists the configured organizations in the configuration's
-// order, then those that only the database knows.
+// requestsByToken adds up what the configured organizations sent.
+func (p *Page) requestsByToken(all organizations) map[[sha256.Size]byte]*requests {
+	byToken := map[[sha256.Size]byte]*requests{}
+	for i, o := range p.opts.Organizations {
+		sum := cmp.Or(byToken[o.Token], &requests{Limit: o.RequestsPerMinute})
+		sum.Organizations++
+		sum.Sent += all.activity[all.status[i].OrganizationID].Requests
+		byToken[o.Token] = sum
+	}
+	return byToken
+}
+
+// organizationRows shows all organizations, the configured ones first.
 func (p *Page) organizationRows(ctx context.Context, all organizations) []*organizationRow {
 	now := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	meters, uncounted := p.listMeters(ctx)
-	byToken := map[[sha256.Size]byte]*requests{}
+	byToken := p.requestsByToken(all)
 	var rows []*organizationRow
-	for _, o := range p.opts.Organizations {
-		row := &organizationRow{OrgStatus: store.OrgStatus{Organization: o.Name}, Configured: true}
-		i := slices.IndexFunc(all.status, func(s store.OrgStatus) bool { return s.Organization == o.Name })
-		if i >= 0 {
-			row.OrgStatus = all.status[i]
-		}
-		row.NextFull, row.NextIncremental = p.opts.Schedules.Full.Next(now), p.opts.Schedules.Incremental.Next(now)
-		shared, ok := byToken[o.Token]
-		if !ok {
-			shared = &requests{Limit: o.RequestsPerMinute, Sharing: -1}
-			byToken[o.Token] = shared
-		}
-		shared.Sharing++
-		shared.Sent += all.activity[row.OrganizationID].Requests
-		row.Requests = shared
-		rows = append(rows, row)
-	}
-	for _, s := range all.status {
-		if !slices.ContainsFunc(rows, func(o *organizationRow) bool { return o.Organization == s.Organization }) {
-			rows = append(rows, &organizationRow{OrgStatus: s})
-		}
-	}
-	for _, row := range rows {
-		row.Verdict = judge(&row.OrgStatus, p.opts.MaxLag, p.opts.Schedules.Full, now)
-		if !row.DataFrom.IsZero() {
-			row.DataAge = span(max(now.Sub(row.DataFrom), time.Second).Truncate(time.Second))
+	for i, s := range all.status {
+		row := p.rowFor(s, all.activity[s.OrganizationID].Running, now)
+		if i < len(p.opts.Organizations) {
+			row.Configured = true
+			row.NextFull, row.NextIncremental = p.opts.Schedules.Full.Next(now), p.opts.Schedules.Incremental.Next(now)
+			row.Requests = byToken[p.opts.Organizations[i].Token]
 		}
 		for _, m := range meters {
 			if m.OrganizationID == row.OrganizationID {
@@ -207,11 +203,21 @@ func (p *Page) organizationRows(ctx context.Context, all organizations) []*organ
 		if uncounted == nil {
 			row.Rows = console.Count(row.rows)
 		}
-		for _, run := range all.activity[row.OrganizationID].Running {
-			row.Running = append(row.Running, p.runningRow(row.Organization, run))
-		}
+		rows = append(rows, row)
 	}
 	return rows
+}
+
+// rowFor is what an organization's status and the runs under way say.
+func (p *Page) rowFor(s store.OrgStatus, running []store.Running, now time.Time) *organizationRow {
+	row := &organizationRow{OrgStatus: s, Verdict: judge(&s, p.opts.MaxLag, p.opts.Schedules.Full, now)}
+	if !s.DataFrom.IsZero() {
+		row.DataAge = span(max(now.Sub(s.DataFrom), time.Second).Truncate(time.Second))
+	}
+	for _, run := range running {
+		row.Running = append(row.Running, p.runningRow(s.Organization, run))
+	}
+	return row
 }
 
 // runningRow says how far a run is: by this process's own walk if it is that,
@@ -225,6 +231,8 @@ func (p *Page) runningRow(organization string, run store.Running) runningRow {
 	switch {
 	case !run.Held:
 		row.Text = "its process is gone; the next run goes on where it stopped"
+	case run.Kind == store.Repair:
+		row.Text = "repairs what verify found"
 	case run.Kind != store.Full:
 		row.Text = "reads what changed"
 	case total <= 0:
@@ -232,7 +240,7 @@ func (p *Page) runningRow(organization string, run store.Running) runningRow {
 	default:
 		done := min(max(total-remaining, 0), total)
 		row.Known, row.Percent = true, int(100*done/total)
-		row.Text = console.Count(done) + " of " + plural(total, "row", "rows")
+		row.Text = console.Count(done) + " of " + console.Plural(total, "row", "rows")
 		if left > 0 {
 			row.Text += ", about " + span(left) + " left"
 		}

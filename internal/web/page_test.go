@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -41,6 +43,43 @@ func TestFirstPageSaysThatEveryOrganizationIsCurrent(t *testing.T) {
 		sent := e.value(`SELECT sum(requests)::text FROM polar.sync_runs WHERE organization_id = $1`, org.ID)
 		if got := text(cells[6]); got != sent+" / 300" {
 			t.Errorf("%s: requests %q, want %s of 300", org.Name, got, sent)
+		}
+	}
+}
+
+// TestPageIsAboutTheConfiguredIDOfALabel has two organizations with one label, of which
+// a mistyped id never had a run that succeeded.
+func TestPageIsAboutTheConfiguredIDOfALabel(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 30})
+	e.backfill()
+	mistyped := uuid.MustParse("00000000-0000-4000-8000-000000000001")
+	e.exec(`INSERT INTO polar.organizations (id, name) VALUES ($1, 'acme')`, mistyped)
+	e.exec(`INSERT INTO polar.sync_runs (organization_id, started_at, finished_at, kind, status, error) VALUES ($1, now(), now(), 'full', 'failed', 'no such id')`, mistyped)
+	unheard := uuid.MustParse("00000000-0000-4000-8000-000000000002")
+	for _, c := range []struct {
+		configured, shown uuid.UUID
+		sentence          string
+	}{
+		{uuid.Nil, e.orgs[0].ID, "acme is current."}, // the one mirrored last
+		{e.orgs[0].ID, e.orgs[0].ID, "acme is current."},
+		{mistyped, mistyped, "acme has never been mirrored: its runs fail."},
+		{unheard, unheard, "acme has not been mirrored yet."},
+	} {
+		server := e.page(func(o *web.PageOptions) { o.Organizations[0].ID = c.configured })
+		for _, path := range []string{"/", "/organizations/acme"} {
+			d := ok(t, server, path)
+			if got := text(d.one(tag("h1"))); got != c.sentence || len(find(d.root, with("data-organization", "*"))) != 1 {
+				t.Errorf("configured %s, %s: %s", c.configured, path, text(d.root))
+			}
+		}
+		var runs []string
+		for _, row := range find(ok(t, server, "/organizations/acme").root, with("data-run", "*")) {
+			id, _ := attribute(row, "data-run")
+			runs = append(runs, id)
+		}
+		if diff := cmp.Diff(e.values(`SELECT id::text FROM polar.sync_runs WHERE organization_id = $1`, c.shown), runs, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("configured %s, runs (-SQL +page):\n%s", c.configured, diff)
 		}
 	}
 }

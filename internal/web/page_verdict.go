@@ -6,6 +6,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 
+	"polarmirror/internal/console"
 	"polarmirror/internal/store"
 )
 
@@ -53,7 +54,7 @@ func judge(s *store.OrgStatus, maxLag time.Duration, full cron.Schedule, now tim
 	case s.LastExact.ID == 0:
 		return verdict{doubt, "Current, not proven", "is current, but was never proven exact"}
 	case s.FullExact != nil && !*s.FullExact && s.FullRejected > 0 && s.LastExact.ID < s.LastFull.ID:
-		return verdict{doubt, "Current, not exact", fmt.Sprintf("is current except for %s that could not be mirrored", plural(s.FullRejected, "row", "rows"))}
+		return verdict{doubt, "Current, not exact", fmt.Sprintf("is current except for %s that could not be mirrored", console.Plural(s.FullRejected, "row", "rows"))}
 	case overdue(full, s.LastExact.Started, now):
 		return verdict{doubt, "Current, proof overdue", fmt.Sprintf("is current, but was last proven exact %s ago", span(now.Sub(s.LastExact.Started)))}
 	case !s.WebhooksSilentSince.IsZero():
@@ -89,7 +90,9 @@ func headlineOf(all []*organizationRow) headline {
 		return headline{Grade: waiting, Sentence: "Nothing is mirrored yet."}
 	}
 	h := headline{Proven: all[0].LastExact.Started}
+	var count [bad + 1]int
 	for _, o := range all {
+		count[o.Verdict.Grade]++
 		if o.Verdict.Grade > h.Grade {
 			h.Grade, h.Named = o.Verdict.Grade, nil
 		}
@@ -100,29 +103,29 @@ func headlineOf(all []*organizationRow) headline {
 			h.Proven = o.LastExact.Started
 		}
 	}
-	worst := len(h.Named)
+	worst := count[h.Grade]
 	if h.Grade != good {
 		h.Proven = time.Time{}
 	}
-	if len(all) == 1 || h.Grade == good {
-		h.Named = nil
-	}
 	const most = 5
-	if worst > most && h.Named != nil {
-		h.Named, h.More = h.Named[:most], int64(worst-most)
+	h.Named, h.More = h.Named[:min(worst, most)], int64(max(worst-most, 0))
+	if len(all) == 1 || h.Grade == good {
+		h.Named, h.More = nil, 0
 	}
-	of := fmt.Sprintf("%d of %d organizations", worst, len(all))
+	of := func(n int) string { return fmt.Sprintf("%d of %d organizations", n, len(all)) }
 	switch {
 	case len(all) == 1:
 		h.Sentence = all[0].Organization + " " + all[0].Verdict.Reason + "."
 	case h.Grade == good:
 		h.Sentence = "All organizations are current."
 	case h.Grade == waiting:
-		h.Sentence = "Not mirrored yet: " + of + "."
+		h.Sentence = "Not mirrored yet: " + of(worst) + "."
+	case h.Grade == doubt && count[waiting] > 0:
+		h.Sentence = "Not mirrored yet: " + of(count[waiting]) + "; " + console.Plural(int64(worst), "other needs", "others need") + " a look."
 	case h.Grade == doubt:
-		h.Sentence = "All organizations are current, but " + plural(int64(worst), "needs", "need") + " a look."
+		h.Sentence = "All organizations are current, but " + console.Plural(int64(worst), "needs", "need") + " a look."
 	default:
-		h.Sentence = "Not current: " + of + "."
+		h.Sentence = "Not current: " + of(worst) + "."
 	}
 	return h
 }

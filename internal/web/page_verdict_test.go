@@ -90,6 +90,7 @@ func TestHeadlineIsTheWorstVerdictInOneSentence(t *testing.T) {
 		{[]*organizationRow{current, stale, failed}, bad, "Not current: 1 of 3 organizations.", 1, 0, 0},
 		{[]*organizationRow{stale, stale}, bad, "Not current: 2 of 2 organizations.", 2, 0, 0},
 		{[]*organizationRow{current, failed}, doubt, "All organizations are current, but 1 needs a look.", 1, 0, 0},
+		{[]*organizationRow{current, failed, fresh}, doubt, "Not mirrored yet: 1 of 3 organizations; 1 other needs a look.", 1, 0, 0},
 		{[]*organizationRow{current, fresh}, waiting, "Not mirrored yet: 1 of 2 organizations.", 1, 0, 0},
 		{[]*organizationRow{stale, stale, stale, stale, stale, stale, stale}, bad, "Not current: 7 of 7 organizations.", 5, 2, 0},
 	} {
