@@ -97,7 +97,7 @@ func runsText(organizations []config.Organization, runs []store.FullRun) string 
 		text += "Nothing had changed at Polar since the last run: 0 rows inserted, 0 updated.\n"
 	}
 	if rejected > 0 {
-		text += console.Count(rejected) + " rows could not be mirrored, so the run is not exact; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;\n"
+		text += console.Plural(rejected, "row", "rows") + " could not be mirrored, so the run is not exact; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;\n"
 	}
 	return text
 }

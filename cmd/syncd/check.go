@@ -150,7 +150,7 @@ func (d *doctor) checkWebhookSecret(o config.Organization) {
 	case generated:
 		d.good("organization %s: its webhook secret satisfies both of Polar's key rules: the base64 behind %s (secrets that Polar generated since September 2026) and the whole text (older ones, and those you chose)", o.Name, web.GeneratedSecretPrefix)
 	case prefixed:
-		d.doubt("organization %s: its webhook secret begins with %s, but no key in base64 follows, so it satisfies one of Polar's key rules, the whole text: that is right for a secret you chose; copy one that Polar generated again, whole", o.Name, web.GeneratedSecretPrefix)
+		d.doubt("organization %s: its webhook secret begins with %s, but no key in base64 follows, so it satisfies one of Polar's key rules, the whole text: that is right for a secret you chose; if Polar generated it, copy it again in full", o.Name, web.GeneratedSecretPrefix)
 	default:
 		d.good("organization %s: its webhook secret satisfies one of Polar's key rules: the whole text (secrets that Polar generated before September 2026, and those you chose)", o.Name)
 	}
@@ -222,15 +222,15 @@ func (d *doctor) estimate(seen []seenOrganization) {
 	if len(seen) == 0 {
 		return
 	}
-	rows, requests, took := backfillEstimate(seen, d.cfg.Polar, d.cfg.Sync.Concurrency)
+	rows, requests, duration := backfillEstimate(seen, d.cfg.Polar, d.cfg.Sync.Concurrency)
 	d.good("a backfill of %s customer meters takes about %s requests and %s",
-		console.Count(int64(rows)), console.Count(int64(requests)), console.Span(max(took.Round(time.Second), time.Second)))
+		console.Count(int64(rows)), console.Count(int64(requests)), console.Span(max(duration.Round(time.Second), time.Second)))
 }
 
 // backfillEstimate is how many rows there are, and how many requests and how long a
 // backfill takes if pages take what the two that were asked for took. A token paces
 // all requests with it, and organizations wait for each other beyond so many at a time.
-func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (rows, requests int, took time.Duration) {
+func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (rows, requests int, duration time.Duration) {
 	perToken := map[[32]byte]time.Duration{}
 	var longest, sum time.Duration
 	for _, o := range seen {
@@ -242,7 +242,7 @@ func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) 
 		}
 		rows += o.Rows
 		requests += estimate.Requests(o.Rows)
-		t := estimate.Took(o.Rows)
+		t := estimate.Duration(o.Rows)
 		sum += t
 		perToken[o.token] += t
 		longest = max(longest, perToken[o.token])
@@ -289,7 +289,7 @@ func (p *program) checkDatabase(ctx context.Context, d *doctor) {
 // fewer the pool waits; with fewer than the configuration asks for at least, work
 // could wait for itself.
 func (d *doctor) tellConnections(in *store.Inspection) {
-	d.good("database: a connection keeps its session, and its locks exclude") // or it could not have been opened
+	d.good("database: a connection keeps its session, and its advisory locks are exclusive") // or it could not have been opened
 	want, least := d.cfg.Database.MaxConnections, d.cfg.Sync.Concurrency+config.SpareConnections
 	for _, limit := range in.Limits {
 		const text = "database: %s leaves %d connections to syncd, and database.max_connections is %d: %s, or lower %s"
@@ -342,6 +342,6 @@ func (d *doctor) tellRights(in *store.Inspection) {
 		d.bad(exitDatabase, "database: role %s may not create schema polar: let an administrator run CREATE SCHEMA polar AUTHORIZATION %s", in.Role, in.Role)
 	}
 	if in.Pending > 0 && in.SchemaExists {
-		d.doubt("database: %d migrations are pending: the next start of syncd applies them, or syncd migrate up", in.Pending)
+		d.doubt("database: %s: the next start of syncd applies what is missing, or syncd migrate up", console.Plural(int64(in.Pending), "migration is pending", "migrations are pending"))
 	}
 }

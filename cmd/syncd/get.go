@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -66,7 +67,7 @@ func lookupText(found *mirror.Lookup) string {
 		for side, fields := range [][]polar.Field{atPolar, mirrored} {
 			if i < len(fields) {
 				name = fields[i].Name
-				values[side] = orDash(shorten(fields[i].String()))
+				values[side] = cmp.Or(shorten(fields[i].String()), "-")
 			}
 		}
 		if differs[name] {
@@ -95,7 +96,7 @@ func remark(found *mirror.Lookup) string {
 	case found.Mirror == nil:
 		return "The mirror does not have it yet."
 	case len(found.Differences) > 0:
-		return fmt.Sprintf("Fields that differ: %d; syncd verify --repair mends what still does after the next run.", len(found.Differences))
+		return fmt.Sprintf("Fields that differ: %d; syncd verify --repair repairs what still does after the next run.", len(found.Differences))
 	}
 	return "Mirror and Polar agree."
 }

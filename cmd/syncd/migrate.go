@@ -58,7 +58,7 @@ func (p *program) migrateUp(ctx context.Context, db *store.Store) error {
 	}
 	text := "The schema is up to date: nothing to apply."
 	if applied > 0 {
-		text = fmt.Sprintf("Applied %d migrations: the schema is up to date.", applied)
+		text = "Applied " + console.Plural(int64(applied), "migration", "migrations") + ": the schema is up to date."
 	}
 	return p.print(text + "\n")
 }

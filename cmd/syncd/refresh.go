@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -88,7 +89,7 @@ func refreshText(reports []mirror.Refreshed) string {
 			}
 		}
 		if r.Rejected > 0 {
-			note("%s: %s rows could not be mirrored; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;", r.Organization, console.Count(r.Rejected))
+			note("%s: %s could not be mirrored; see why: SELECT customer_meter_id, reason FROM polar.rejected_rows;", r.Organization, console.Plural(r.Rejected, "row", "rows"))
 		}
 	}
 	return table.String() + notes
@@ -107,14 +108,7 @@ func addChanges(table *console.Table, organization string, c *mirror.RefreshedCu
 				}
 				printed[d.Field] = true
 			}
-			table.Add(organization, c.Asked, meter, d.Field, orDash(shorten(d.A)), orDash(shorten(d.B)))
+			table.Add(organization, c.Asked, meter, d.Field, cmp.Or(shorten(d.A), "-"), cmp.Or(shorten(d.B), "-"))
 		}
 	}
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -16,7 +16,7 @@ import (
 const maxShown = 50
 
 // errDifferent ends verify with exit code 1.
-var errDifferent = errors.New("the mirror differs from Polar; syncd verify --repair mends what was found")
+var errDifferent = errors.New("the mirror differs from Polar; syncd verify --repair repairs what was found")
 
 func (p *program) verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -29,13 +29,13 @@ what changed at Polar since the last successful run is no difference. No row is
 written and no lock is held, so it may run while the service does; only the
 schema is brought up to date first, as the service does.
 
-Exit code 1 means that a difference was found, also if --repair mended it.`,
+Exit code 1 means that a difference was found, also if --repair repaired it.`,
 		Example: "  syncd verify\n  syncd verify --walk\n  syncd verify --organization acme --json\n  syncd verify --repair\n  syncd verify --demo",
 		Args:    cobra.NoArgs,
 		RunE:    p.verify,
 	}
 	p.jsonFlag(cmd)
-	cmd.Flags().BoolVar(&p.flags.repair, "repair", false, "then mend what was found, row by row as Polar answers")
+	cmd.Flags().BoolVar(&p.flags.repair, "repair", false, "then repair what was found, row by row as Polar answers")
 	cmd.Flags().BoolVar(&p.flags.walk, "walk", false, "prove by overlapping pages, whatever the size")
 	p.demoFlag(cmd, "the demo's mirror and its simulated Polar, whether or not syncd --demo is running")
 	return cmd
@@ -55,10 +55,10 @@ func (p *program) verify(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	equal, mended, left := true, 0, 0
+	equal, repaired, left := true, 0, 0
 	for _, r := range reports {
 		equal = equal && r.Equal
-		mended += r.Repaired
+		repaired += r.Repaired
 		left += len(r.Findings) - r.Repaired + r.Unread
 	}
 	switch {
@@ -67,9 +67,9 @@ func (p *program) verify(cmd *cobra.Command, _ []string) error {
 	case !repair:
 		return errDifferent
 	case left > 0:
-		return fmt.Errorf("the mirror differed from Polar; %d rows have been mended and %d are left: run syncd --backfill, and then verify again", mended, left)
+		return fmt.Errorf("the mirror differed from Polar; %s repaired, %d left: run syncd --backfill, and then verify again", console.Plural(int64(repaired), "row", "rows"), left)
 	default:
-		return errors.New("the mirror differed from Polar; what was found has been mended")
+		return errors.New("the mirror differed from Polar; what was found has been repaired")
 	}
 }
 
@@ -116,10 +116,10 @@ func findingsText(r *mirror.Report) string {
 		text += fmt.Sprintf("and %s more (--json has them)\n", console.Count(int64(more)))
 	}
 	if r.Unread > 0 {
-		text += fmt.Sprintf("and %s that seemed to differ and were not read again: they are too many\n", console.Count(int64(r.Unread)))
+		text += fmt.Sprintf("and %s more that seemed to differ: too many to read again\n", console.Count(int64(r.Unread)))
 	}
 	if countFindings(r)[mirror.Extra] > 0 {
-		text += "Extra rows are gone from Polar; the next full run marks those deleted that it first saw over ten minutes ago.\n"
+		text += "Extra rows no longer exist at Polar; the next full run marks them deleted, except those first seen in the last ten minutes.\n"
 	}
 	return text
 }

@@ -69,15 +69,15 @@ func TestVerifyNamesTheTamperedRowAndRepairMendsIt(t *testing.T) {
 	}
 	r = call(t, nil, "--config", f.config, "verify", "--repair")
 	if r.code != exitFailed {
-		t.Errorf("verify that mended something: exit code %d, want %d", r.code, exitFailed)
+		t.Errorf("verify that repaired something: exit code %d, want %d", r.code, exitFailed)
 	}
-	assertContains(t, r.stdout, gone.ID.String(), "extra", "Extra rows are gone from Polar;")
-	const mended = `
+	assertContains(t, r.stdout, gone.ID.String(), "extra", "Extra rows no longer exist at Polar;")
+	const repaired = `
 SELECT concat_ws(' ', m.balance, c.raw ? 'forged')
   FROM polar.customer_meters m
   JOIN polar.customers c ON c.id = m.customer_id
  WHERE m.id = $1`
-	if got, want := f.text(t, mended, row.ID), row.Units.Balance+" f"; got != want {
+	if got, want := f.text(t, repaired, row.ID), row.Units.Balance+" f"; got != want {
 		t.Errorf("after the repair its balance, and whether its customer is a forged one: %s, want %s", got, want)
 	}
 

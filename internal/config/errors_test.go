@@ -153,9 +153,9 @@ func TestProblemOfAnOrganizationPointsAtIt(t *testing.T) {
 			"- {name: acme, id: " + betaID + ", access_token_file: empty}\n" +
 			"- {name: b, id: " + betaID + ", access_token_file: two-lines}\n", []string{
 			"2:77: organizations[0].access_token_file: read nofile: file does not exist",
-			"3:10: organizations[1].name: is that of the organization in line 2 too",
+			"3:10: organizations[1].name: is already used by the organization on line 2",
 			"3:77: organizations[1].access_token_file: read empty: the file is empty",
-			"4:17: organizations[2].id: is that of the organization in line 3 too",
+			"4:17: organizations[2].id: is already used by the organization on line 3",
 			"4:74: organizations[2].access_token_file: read two-lines: it contains a",
 		}},
 		{"token as path", "organizations:\n" + acme + ", access_token_file: \"${TOKEN}\"}\n", []string{

@@ -77,7 +77,7 @@ func (d *decoder) validateOrganizations(organizations []Organization) {
 			switch {
 			case text == "" || text == uuid.Nil.String(): // wrong or missing, and reported
 			case again:
-				d.report(d.place(path+key), path+key, "is that of the organization in line %d too; every one needs its own", at.line)
+				d.report(d.place(path+key), path+key, "is already used by the organization on line %d; each needs its own", at.line)
 			default:
 				first[key+text] = d.place(path + key)
 			}

@@ -43,7 +43,7 @@ const (
 	SkipBusy     Skip = "busy"        // another syncd works on the organization
 	SkipAnswered Skip = "answered"    // another syncd has answered the slot
 	SkipNoFull   Skip = "no_full_run" // no full run has succeeded yet
-	SkipTooSoon  Skip = "too_soon"    // twice the duration of the last full run has not passed since it began
+	SkipTooSoon  Skip = "too_soon"    // the last full run began less than twice its duration ago
 	SkipFailed   Skip = "failed"      // the round could not begin; the log says why
 )
 

@@ -195,9 +195,9 @@ func (e Estimate) Requests(rows int) int {
 	return max(1, int(math.Ceil(pagesOf(walked, polar.MaxPageSize)+float64(inSets)/setRows)))
 }
 
-// Took is how long a first load of so many rows takes. A walk reads from both ends, so
+// Duration is how long a first load of so many rows takes. A walk reads from both ends, so
 // that its average page lies a quarter of its list deep; sets are always near an end.
-func (e Estimate) Took(rows int) time.Duration {
+func (e Estimate) Duration(rows int) time.Duration {
 	walked, inSets := e.split(rows)
 	between := func(page time.Duration) float64 {
 		return float64(max(e.Interval, page/time.Duration(max(e.InFlight, 1))))

@@ -195,7 +195,7 @@ func (s *scheduler) fullMayRun(ctx context.Context, session *store.Session, last
 	took, passed := last.LastFull.Duration(), now.Sub(last.LastFull.Started)
 	if !last.LastFull.Started.IsZero() && passed >= 0 && passed < 2*took {
 		s.fullDue = false
-		s.full.skip(s.fullSlot, SkipTooSoon, "twice the duration of the last full run has not passed since it began")
+		s.full.skip(s.fullSlot, SkipTooSoon, "the last full run began less than twice its duration ago")
 		return false, nil
 	}
 	return true, nil

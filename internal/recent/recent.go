@@ -27,7 +27,7 @@ type Options struct {
 	Size int // how many answers are kept; 0 is 256
 }
 
-// maxFailure is how long a failure stands that came soon, at most.
+// maxFailure caps how long a quick failure is remembered.
 const maxFailure = 30 * time.Second
 
 // A Cache keeps the recent answers to a question about keys. It is safe for

@@ -6,7 +6,7 @@
 //   - All writes to an organization's rows happen on the one connection that
 //     holds that organization's advisory lock (a [Session]). Losing the connection
 //     loses the lock and the ability to write at once. What webhooks and refresh bring
-//     ([Claim], [Store.Apply], [Store.Refresh]) is written without the lock, since newer
+//     ([Claim], [Store.Apply]) is written without the lock, since newer
 //     wins whatever the order of the writes; so is what a start removes
 //     ([Store.Exclude]), and the demo's past.
 //   - A block's rows, history and suspects, the run's counts and its cursor move in one

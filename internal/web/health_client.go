@@ -65,5 +65,5 @@ func AskHealth(ctx context.Context, listen, path, userAgent string) (url string,
 	case err == nil && answer.Reason != "":
 		return url, errors.New(answer.Reason)
 	}
-	return url, fmt.Errorf("the answer, status %d, is none of syncd's; does another program listen there?", response.StatusCode)
+	return url, fmt.Errorf("the answer (status %d) did not come from syncd; does another program listen there?", response.StatusCode)
 }

@@ -41,7 +41,7 @@ func (e *ListenError) Error() string {
 	case e.InUse():
 		what = "is in use by another program, perhaps another syncd"
 	case errors.Is(e.Err, syscall.EACCES):
-		what = "may not be listened at by this user; ports below 1024 are the administrator's"
+		what = "cannot be opened by this user; ports below 1024 need administrator rights"
 	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
 		what = "is no address of this machine"
 	}

@@ -117,7 +117,7 @@ func (h *webhookHandler) receive(w http.ResponseWriter, r *http.Request, organiz
 	sentAt, err := key.verify(body, r.Header, log)
 	switch {
 	case errors.Is(err, errTooOld):
-		log.Warn("webhook refused: sent over five minutes ago or ahead; does the clock of this machine go wrong?", zap.Time("sent_at", sentAt))
+		log.Warn("webhook refused: sent over five minutes ago or ahead; is this machine's clock wrong?", zap.Time("sent_at", sentAt))
 		return WebhookTooOld, http.StatusForbidden
 	case err != nil:
 		if organization != "" {
