@@ -141,6 +141,7 @@ func startServer(ctx context.Context, binDir string) (*localpg.Server, error) {
 			"synchronous_commit": "off",
 			"max_connections":    "300",
 			"max_wal_size":       "512MB",
+			"jit":                "off", // compiling takes longer than our few rows
 			"autovacuum":         "off", // it would look into each database, of which each test has one
 		},
 	})
