@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"testing"
 	"time"
@@ -15,6 +16,9 @@ import (
 
 func TestMain(m *testing.M) {
 	defer pgtest.Keep()()
+	if err := flag.Set("rapid.checks", "40"); err != nil { // the command line may ask for more
+		panic(err)
+	}
 	m.Run()
 }
 
