@@ -219,7 +219,7 @@ func TestRowsOfAnyBytesAreMirroredOrRejectedAndNoneFailsTheRun(t *testing.T) {
 	t.Parallel()
 	w := small(t, 300)
 	rows := w.sim.Listed(w.orgs[0].ID)
-	noise := make([]byte, 512<<10)
+	noise := make([]byte, 64<<10)
 	random := rand.NewChaCha8([32]byte{})
 	_, _ = random.Read(noise)
 	big := hex.EncodeToString(noise) // compressed it is still half of that
@@ -240,14 +240,14 @@ func TestRowsOfAnyBytesAreMirroredOrRejectedAndNoneFailsTheRun(t *testing.T) {
 		{"id of invalid UTF-8", put("id", "\"\xff\xfe\""), true},
 		{"id of U+0000", put("id", `"\u0000"`), true},
 		{"id that is a lone surrogate", put("id", `"\ud800"`), true},
-		{"id of a megabyte", put("id", `"`+big+`"`), true},
+		{"id of 128 KiB", put("id", `"`+big+`"`), true},
 		{"metadata of invalid UTF-8", metadata("\"a\":\"\xc3\""), true},
 		{"metadata of U+0000", metadata(`"a\u0000":"b\u0000"`), false},
 		{"metadata with a lone surrogate", metadata(`"\udfff":1`), true},
-		{"metadata of a megabyte", metadata(`"a":"` + big + `"`), false},
+		{"metadata of 128 KiB", metadata(`"a":"` + big + `"`), false},
 		{"metadata with a number beyond numeric", metadata(`"a":1e400000`), true},
 		{"metadata of nine thousand levels", metadata(`"a":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000)), true},
-		{"a megabyte and a broken balance", put("balance", `"`+big+`"`), true},
+		{"128 KiB and a broken balance", put("balance", `"`+big+`"`), true},
 		{"external id that no index takes", func(s string) string {
 			// The customer is newer than on its other rows, which would replace it.
 			before, customer, _ := strings.Cut(put("external_id", `"`+big+`"`)(s), `"customer":{`)

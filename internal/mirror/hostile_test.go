@@ -20,11 +20,11 @@ import (
 	"polarmirror/internal/store"
 )
 
-// clientWith is a client with another token.
+// clientWith is a client with another token, which soon gives up.
 func (w *env) clientWith(token string) *fetch.Client {
 	c, err := fetch.New(fetch.Options{Organization: "acme", BaseURL: "https://polar.test",
 		Token: fetch.StaticToken(secret.New(token)), Transport: w.sim.Transport(),
-		Retry: fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: 5 * time.Millisecond, MaxElapsedTime: 10 * time.Second}})
+		Retry: fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: 5 * time.Millisecond, MaxElapsedTime: 50 * time.Millisecond}})
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func TestRowsOfAMeterThatIsNoLongerArchivedAreMarkedThoughNoneIsListed(t *testin
 func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	t.Parallel()
 	large(t)
-	w := small(t, 10_000)
+	w := small(t, 1000)
 	w.backfill()
 	w.agedRows()
 	for i, row := range w.sim.Listed(w.orgs[0].ID) {
@@ -175,7 +175,7 @@ func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	for range 2 {
 		err := w.mirror().Backfill(t.Context())
 		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "--accept-deletions") {
-			t.Fatalf("6,000 of 10,000 rows gone: %v", err)
+			t.Fatalf("600 of 1,000 rows gone: %v", err)
 		}
 	}
 	if got := w.deleted(); got != "0" {
@@ -183,8 +183,8 @@ func TestImplausibleDeletionsMarkNothingUnlessAccepted(t *testing.T) {
 	}
 	w.backfill(func(o *Options) { o.AcceptDeletions = true })
 	w.same()
-	if got := w.deleted(); got != "6000" {
-		t.Errorf("%s rows marked, want 6000", got)
+	if got := w.deleted(); got != "600" {
+		t.Errorf("%s rows marked, want 600", got)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"polarmirror/internal/polarsim"
 	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 )
@@ -50,6 +49,18 @@ var driver = [][]string{
 func TestMirrorIsExactWhateverItInherits(t *testing.T) {
 	t.Parallel()
 	large(t)
+	shared := settingsEnv(t)
+	// emptied is the env as the first test found it.
+	emptied := func(t *testing.T) *env {
+		w := *shared
+		w.TB = t
+		w.exec(`ALTER DATABASE "` + w.db.Name + `" RESET ALL`)
+		w.exec(`ALTER ROLE CURRENT_USER IN DATABASE "` + w.db.Name + `" RESET ALL`)
+		for _, table := range []string{"public.seen", "polar.customer_meter_history", "polar.customer_meters", "polar.customers", "polar.meters", "polar.sync_runs"} {
+			w.exec(`DELETE FROM ` + table)
+		}
+		return &w
+	}
 	for _, tt := range []struct {
 		where string
 		first bool // of two values of one setting
@@ -79,16 +90,14 @@ func TestMirrorIsExactWhateverItInherits(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.where, func(t *testing.T) {
-			t.Parallel()
-			w := settingsEnv(t)
+			w := emptied(t)
 			values, want := w.allInherited(tt.first)
 			w.exactUnder(tt.set(w, values), want)
 		})
 	}
 	for _, parameters := range driver {
 		t.Run(strings.Join(parameters, " "), func(t *testing.T) {
-			t.Parallel()
-			w := settingsEnv(t)
+			w := emptied(t)
 			w.exactUnder(with(w, parameters...), map[string]string{"TimeZone": "UTC"})
 		})
 	}
@@ -129,7 +138,12 @@ func options(values map[string]string) string {
 
 func settingsEnv(t *testing.T) *env {
 	t.Helper()
-	return newEnv(t, polarsim.Options{Seed: 7, Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 250}}})
+	w := small(t, 250)
+	w.exec(`CREATE TABLE public.seen (settings jsonb)`)
+	w.exec(`CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		INSERT INTO public.seen SELECT pg_catalog.jsonb_object_agg(name, pg_catalog.current_setting(name)) FROM pg_catalog.pg_settings; RETURN NEW; END $$`)
+	w.exec(`CREATE TRIGGER see BEFORE INSERT ON polar.sync_runs FOR EACH ROW EXECUTE FUNCTION public.see()`)
+	return w
 }
 
 func (w *env) knows(setting string) bool {
@@ -139,10 +153,6 @@ func (w *env) knows(setting string) bool {
 // exactUnder runs a full run through address, in which settings must be as wanted.
 func (w *env) exactUnder(address string, want map[string]string) {
 	w.Helper()
-	w.exec(`CREATE TABLE public.seen (settings jsonb)`)
-	w.exec(`CREATE FUNCTION public.see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-		INSERT INTO public.seen SELECT pg_catalog.jsonb_object_agg(name, pg_catalog.current_setting(name)) FROM pg_catalog.pg_settings; RETURN NEW; END $$`)
-	w.exec(`CREATE TRIGGER see BEFORE INSERT ON polar.sync_runs FOR EACH ROW EXECUTE FUNCTION public.see()`)
 	st, err := store.Open(w.Context(), store.Options{URL: secret.New(address), MaxConnections: 7})
 	if err != nil {
 		w.Fatal(err)
