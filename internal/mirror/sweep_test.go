@@ -57,7 +57,7 @@ func TestSweepCostsFewRequestsAndSkipsFewRows(t *testing.T) {
 	t.Parallel()
 	large(t)
 	const rows, walked = 2_400, 57e6 * 0.024 * 0.024 // which a walk from one end skips
-	large := func(o *Options) { o.WalkedRows = 2_000 }
+	sweeps := func(o *Options) { o.WalkedRows = 2_000 }
 	for _, tt := range []struct {
 		meters                      int
 		firstRequests, fullRequests float64 // a hundred rows, at most
@@ -86,12 +86,12 @@ func TestSweepCostsFewRequestsAndSkipsFewRows(t *testing.T) {
 				}
 				w.same()
 			}
-			if err := w.full(large); err != nil {
+			if err := w.full(sweeps); err != nil {
 				t.Fatal(err)
 			}
 			check("first load", "full succeeded t "+tt.method, tt.firstRequests*rows/100+30, tt.firstSkipped*walked+rows)
 			before := w.value(dataVersions)
-			if err := w.full(large); err != nil {
+			if err := w.full(sweeps); err != nil {
 				t.Fatal(err)
 			}
 			check("full run", "full succeeded t sweep", tt.fullRequests*rows/100+16, rows) // once, by the rank check
