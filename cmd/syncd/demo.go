@@ -198,13 +198,13 @@ SELECT
 SELECT
     m.name AS meter_name,
     count(DISTINCT u.customer_id) AS customers,
-    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day > current_date - 7)) AS last_week,
-    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day <= current_date - 7)) AS week_before
+    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day > (now() AT TIME ZONE 'UTC')::date - 7)) AS last_week,
+    trim_scale(sum(u.consumed_units) FILTER (WHERE u.day <= (now() AT TIME ZONE 'UTC')::date - 7)) AS week_before
   FROM polar.usage_daily u
   JOIN polar.meters m ON m.id = u.meter_id
   JOIN polar.organizations o ON o.id = u.organization_id
  WHERE o.name = '` + organization + `'
-   AND u.day > current_date - 14
+   AND u.day > (now() AT TIME ZONE 'UTC')::date - 14
  GROUP BY m.name
  ORDER BY m.name;`,
 	}

@@ -153,7 +153,11 @@ func (p *program) openEnv(ctx context.Context, cfg *config.Config, requests fetc
 		if e.demo, err = p.openDemo(cfg); err != nil {
 			return nil, err
 		}
-		if err := e.demo.writePast(ctx, db, cfg.Organizations); err != nil {
+		err := e.demo.writePast(ctx, db, cfg.Organizations)
+		switch {
+		case ctx.Err() != nil:
+			return nil, errInterrupted
+		case err != nil:
 			return nil, err
 		}
 	}
