@@ -70,7 +70,7 @@ func (c *cluster) build(ctx context.Context, template string) error {
 	if err == nil {
 		return nil
 	}
-	if isCode(err, pgerrcode.DuplicateDatabase) {
+	if isCode(err, pgerrcode.DuplicateDatabase) || isCode(err, pgerrcode.UniqueViolation) { // the latter if both come at once
 		err = nil
 	}
 	return errors.Join(err, c.drop(ctx, name))
