@@ -72,9 +72,8 @@ COMMENT ON INDEX polar.sync_runs_last_idx IS 'The last run of each kind and stat
 COMMENT ON INDEX polar.sync_runs_exact_idx IS 'Runs that proved that they saw everything, newest first.';
 COMMENT ON INDEX polar.sync_runs_running_idx IS 'Runs under way.';
 
-CREATE TABLE polar.walk_cursors (
+CREATE TABLE polar.cursors (
     organization_id uuid        NOT NULL,
-    began_at        timestamptz NOT NULL,
     polar_began_at  timestamptz,
     saved_at        timestamptz NOT NULL,
     low_created_at  timestamptz NOT NULL,
@@ -87,41 +86,40 @@ CREATE TABLE polar.walk_cursors (
     customer_id     uuid,
     method          text        NOT NULL,
     fingerprint     text        NOT NULL,
-    CONSTRAINT walk_cursors_method_check CHECK (method IN ('walk', 'sweep')),
-    CONSTRAINT walk_cursors_pkey PRIMARY KEY (organization_id),
-    CONSTRAINT walk_cursors_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES polar.organizations (id)
+    CONSTRAINT cursors_method_check CHECK (method IN ('walk', 'sweep')),
+    CONSTRAINT cursors_pkey PRIMARY KEY (organization_id),
+    CONSTRAINT cursors_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES polar.organizations (id)
 );
 
-COMMENT ON TABLE polar.walk_cursors IS 'Where an unfinished full run goes on. A walk: everything from the key (low_created_at, low_customer_id, low_meter_id) upward is mirrored. A sweep: first the same of one meter, then all customers up to customer_id.';
-COMMENT ON COLUMN polar.walk_cursors.organization_id IS 'Organization being walked.';
-COMMENT ON COLUMN polar.walk_cursors.began_at IS 'When the walk began, pauses included.';
-COMMENT ON COLUMN polar.walk_cursors.polar_began_at IS 'The same moment by Polar''s clock; null if its first answer carried no date.';
-COMMENT ON COLUMN polar.walk_cursors.saved_at IS 'When the last block was saved; a cursor older than 24 hours is not used.';
-COMMENT ON COLUMN polar.walk_cursors.low_created_at IS 'Lowest key proven so far: creation time.';
-COMMENT ON COLUMN polar.walk_cursors.low_customer_id IS 'Lowest key proven so far: customer.';
-COMMENT ON COLUMN polar.walk_cursors.low_meter_id IS 'Lowest key proven so far: meter.';
-COMMENT ON COLUMN polar.walk_cursors.low_offset IS 'Offset at which that key was last seen, counted from 0; once customers are swept, how many rows were read.';
-COMMENT ON COLUMN polar.walk_cursors.total_count IS 'Rows that Polar counted: by its last answer in a walk, by its first in a sweep.';
-COMMENT ON COLUMN polar.walk_cursors.rows_rejected IS 'Rows rejected so far; more than none make the walk not exact.';
-COMMENT ON COLUMN polar.walk_cursors.meter_id IS 'Meter that is walked before the customers are swept; null for a walk of everything.';
-COMMENT ON COLUMN polar.walk_cursors.customer_id IS 'Last customer swept; null before the first.';
-COMMENT ON COLUMN polar.walk_cursors.method IS 'How the run reads: walk or sweep.';
-COMMENT ON COLUMN polar.walk_cursors.fingerprint IS 'What the walk was asked to read (server, filter, versions); another one begins anew.';
+COMMENT ON TABLE polar.cursors IS 'Where an unfinished full run goes on. A walk: everything from the key (low_created_at, low_customer_id, low_meter_id) upward is mirrored. A sweep: first the same of one meter, then all customers up to customer_id.';
+COMMENT ON COLUMN polar.cursors.organization_id IS 'Organization.';
+COMMENT ON COLUMN polar.cursors.polar_began_at IS 'When the run began, pauses included, by Polar''s clock; null if its first answer carried no date.';
+COMMENT ON COLUMN polar.cursors.saved_at IS 'When the last block was saved; a cursor older than 24 hours is not used.';
+COMMENT ON COLUMN polar.cursors.low_created_at IS 'Lowest key proven so far: creation time.';
+COMMENT ON COLUMN polar.cursors.low_customer_id IS 'Lowest key proven so far: customer.';
+COMMENT ON COLUMN polar.cursors.low_meter_id IS 'Lowest key proven so far: meter.';
+COMMENT ON COLUMN polar.cursors.low_offset IS 'Offset at which that key was last seen, counted from 0; once customers are swept, how many rows were read.';
+COMMENT ON COLUMN polar.cursors.total_count IS 'Rows that Polar counted: by its last answer in a walk, by its first in a sweep.';
+COMMENT ON COLUMN polar.cursors.rows_rejected IS 'Rows rejected so far; more than none make the walk not exact.';
+COMMENT ON COLUMN polar.cursors.meter_id IS 'Meter that is walked before the customers are swept; null for a walk of everything.';
+COMMENT ON COLUMN polar.cursors.customer_id IS 'Last customer swept; null before the first.';
+COMMENT ON COLUMN polar.cursors.method IS 'How the run reads: walk or sweep.';
+COMMENT ON COLUMN polar.cursors.fingerprint IS 'What the walk was asked to read (server, filter, versions); another one begins anew.';
 
-CREATE TABLE polar.walk_suspects (
+CREATE TABLE polar.suspects (
     organization_id   uuid NOT NULL,
     customer_meter_id uuid NOT NULL,
     meter_id          uuid NOT NULL,
     answer            text,
-    CONSTRAINT walk_suspects_answer_check CHECK (answer IN ('gone', 'unlisted')),
-    CONSTRAINT walk_suspects_pkey PRIMARY KEY (organization_id, customer_meter_id)
+    CONSTRAINT suspects_answer_check CHECK (answer IN ('gone', 'unlisted')),
+    CONSTRAINT suspects_pkey PRIMARY KEY (organization_id, customer_meter_id)
 );
 
-COMMENT ON TABLE polar.walk_suspects IS 'Live customer meters that the current full run did not find in Polar''s list, until Polar has been asked for each.';
-COMMENT ON COLUMN polar.walk_suspects.organization_id IS 'Organization being walked.';
-COMMENT ON COLUMN polar.walk_suspects.customer_meter_id IS 'Customer meter that was not listed.';
-COMMENT ON COLUMN polar.walk_suspects.meter_id IS 'Its meter; an archived meter explains all its suspects.';
-COMMENT ON COLUMN polar.walk_suspects.answer IS 'What Polar answered when asked for it: gone (404), or unlisted (it has the row, and lists do not show it). Null if it was not asked yet.';
+COMMENT ON TABLE polar.suspects IS 'Live customer meters that the current full run did not find in Polar''s list, until Polar has been asked for each.';
+COMMENT ON COLUMN polar.suspects.organization_id IS 'Organization.';
+COMMENT ON COLUMN polar.suspects.customer_meter_id IS 'Customer meter that was not listed.';
+COMMENT ON COLUMN polar.suspects.meter_id IS 'Its meter; an archived meter explains all its suspects.';
+COMMENT ON COLUMN polar.suspects.answer IS 'What Polar answered when asked for it: gone (404), or unlisted (it has the row, and lists do not show it). Null if it was not asked yet.';
 
 CREATE TABLE polar.tick_floors (
     organization_id uuid        NOT NULL,
@@ -196,6 +194,6 @@ DROP TABLE polar.notifications;
 DROP TABLE polar.backfills;
 DROP TABLE polar.rejected_rows;
 DROP TABLE polar.tick_floors;
-DROP TABLE polar.walk_suspects;
-DROP TABLE polar.walk_cursors;
+DROP TABLE polar.suspects;
+DROP TABLE polar.cursors;
 DROP TABLE polar.sync_runs;

@@ -58,7 +58,7 @@ func TestPatroniFailoversLoseNoDelivery(t *testing.T) {
 	changing.Go(func() { f.changeUntil(ctx, t) })
 	for n := range failovers {
 		eventually(t, "a synchronous standby", func() bool { return c.find("sync") != nil })
-		eventually(t, "the middle of a full run", func() bool { return f.is(t, `SELECT EXISTS (SELECT FROM polar.walk_cursors)`) })
+		eventually(t, "the middle of a full run", func() bool { return f.is(t, `SELECT EXISTS (SELECT FROM polar.cursors)`) })
 		before, began := accepted.count(), time.Now()
 		killed := c.find("leader")
 		killed.end(t, syscall.SIGKILL)

@@ -37,7 +37,7 @@ func TestServiceStoppedDuringAWalkExits0AndTheNextGoesOnThere(t *testing.T) {
 	}
 	assertContains(t, r.stderr, `"msg":"stopping"`, `"msg":"run stopped"`)
 	const state = `
-SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SELECT count(*) FROM polar.walk_cursors), (SELECT count(*) > 1000 FROM polar.customer_meters))`
+SELECT concat_ws(' ', (SELECT string_agg(status, ',') FROM polar.sync_runs), (SELECT count(*) FROM polar.cursors), (SELECT count(*) > 1000 FROM polar.customer_meters))`
 	if got := f.text(t, state); got != "abandoned 1 t" {
 		t.Fatalf("runs, cursors, and whether there are rows: %s, want abandoned 1 t", got)
 	}

@@ -75,7 +75,7 @@ func TestScrapeShowsTheDatabasesState(t *testing.T) {
 		`INSERT INTO polar.organizations (id, name) VALUES ($1, 'acme')`,
 		`INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished_at, exact, method) VALUES ($1, 'full', 'succeeded', '2026-01-01 00:00:00+00', '2026-01-01 00:00:30+00', true, 'sweep')`,
 		`INSERT INTO polar.sync_runs (organization_id, kind, status, started_at, finished_at, error) VALUES ($1, 'incremental', 'failed', now(), now(), 'no')`,
-		`INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id) SELECT $1, gen_random_uuid(), gen_random_uuid() FROM generate_series(1, 7)`,
+		`INSERT INTO polar.suspects (organization_id, customer_meter_id, meter_id) SELECT $1, gen_random_uuid(), gen_random_uuid() FROM generate_series(1, 7)`,
 	} {
 		if _, err := db.Pool.Exec(t.Context(), sql, id); err != nil {
 			t.Fatal(err)

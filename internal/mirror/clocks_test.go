@@ -22,7 +22,7 @@ func polarsTimes() []string {
 		"meters.archived_at", "meters.created_at", "meters.modified_at",
 		"organizations.found_change_at",
 		"rejected_rows.created_at",
-		"walk_cursors.low_created_at",
+		"cursors.low_created_at",
 		"webhook_events.sent_at",
 	}
 }
@@ -40,7 +40,7 @@ func clockTimes() []string {
 		"rejected_rows.seen_at",
 		"sync_runs.finished_at", "sync_runs.slot", "sync_runs.started_at",
 		"tick_floors.floor_at",
-		"walk_cursors.began_at", "walk_cursors.polar_began_at", "walk_cursors.saved_at",
+		"cursors.polar_began_at", "cursors.saved_at",
 		"webhook_events.applied_at", "webhook_events.next_attempt_at", "webhook_events.received_at",
 	}
 }
@@ -126,11 +126,11 @@ func TestTimesToComeStopNothing(t *testing.T) {
 				w.exec(sql)
 			}
 			w.exec(`UPDATE polar.sync_runs SET slot = CASE kind WHEN 'full' THEN $1::timestamptz ELSE $2::timestamptz END - interval '1 day'`, fullSlot, tickSlot)
-			if table == "walk_cursors" {
+			if table == "cursors" {
 				half := w.sim.Listed(org)[60]
 				w.exec(`
-INSERT INTO polar.walk_cursors (organization_id, began_at, polar_began_at, saved_at, low_created_at, low_customer_id, low_meter_id, low_offset, total_count, rows_rejected, method, fingerprint)
-VALUES ($1, now(), now(), now(), $2, $3, $4, 60, 130, 0, 'walk', $5)`, org, half.CreatedAt, half.CustomerID, half.MeterID, s.worker.fingerprint())
+INSERT INTO polar.cursors (organization_id, polar_began_at, saved_at, low_created_at, low_customer_id, low_meter_id, low_offset, total_count, rows_rejected, method, fingerprint)
+VALUES ($1, now(), now(), $2, $3, $4, 60, 130, 0, 'walk', $5)`, org, half.CreatedAt, half.CustomerID, half.MeterID, s.worker.fingerprint())
 			}
 			w.deliver(inbox, w.sim.Listed(org)[3].CustomerID, "customer.state_changed")
 			for _, each := range clockTimes() { // all is two hours old
@@ -148,7 +148,7 @@ VALUES ($1, now(), now(), now(), $2, $3, $4, 60, 130, 0, 'walk', $5)`, org, half
 			listed := w.sim.Listed(org)
 			gone, alsoGone := listed[5].ID, listed[120].ID
 			must1(w.sim.DeleteCustomerMeter(gone))
-			if table == "walk_cursors" { // too old to be gone on from, so that all is read again
+			if table == "cursors" { // too old to be gone on from, so that all is read again
 				must1(w.sim.DeleteCustomerMeter(alsoGone))
 			}
 			must1(w.sim.Consume(listed[50].ID, "0.5"))

@@ -96,7 +96,7 @@ func (w *env) withExternalIDs() ([]polarsim.Customer, Filter) {
 func (w *env) outOfScope() string {
 	w.Helper()
 	return w.value(`
-SELECT count(*) || ' out of scope, ' || (SELECT count(*) FROM polar.walk_suspects) || ' suspects'
+SELECT count(*) || ' out of scope, ' || (SELECT count(*) FROM polar.suspects) || ' suspects'
   FROM polar.customer_meters
  WHERE out_of_scope_at IS NOT NULL AND deleted_at IS NULL`)
 }

@@ -125,7 +125,6 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 		r.mirror.opts.Progress.Walking(r.org.Name, f.position())
 		return nil, nil
 	}
-	f.cursor.BeganAt = r.record.StartedAt
 	f.proof = newProof(r.reader.pageSize())
 	if err := r.session.MarkOutOfScope(ctx, r.org.Filter); err != nil {
 		return nil, err

@@ -106,7 +106,7 @@ func TestWalkResumedWithAWrongTokenMarksNothing(t *testing.T) {
 	})
 	err := w.mirror(only).Backfill(ctx)
 	w.sim.Before(nil)
-	left := w.value(`SELECT low_offset::text FROM polar.walk_cursors`)
+	left := w.value(`SELECT low_offset::text FROM polar.cursors`)
 	t.Logf("stopped: %v; offset left %s", err, left)
 	wrong := w.clientWith(w.orgs[1].Token)
 	err = w.mirror(only, func(o *Options) { o.Organizations[0].Client = wrong }).Backfill(t.Context())

@@ -94,7 +94,7 @@ func TestWalkUnderAnotherFilterBeginsAnew(t *testing.T) {
 	})
 	err := w.mirror(slow, func(o *Options) { o.Organizations[0].Filter = Filter{MeterIDs: []uuid.UUID{meter}} }).Backfill(ctx)
 	w.sim.Before(nil)
-	if got := w.value(`SELECT count(*)::text FROM polar.walk_cursors`); err == nil || got != "1" {
+	if got := w.value(`SELECT count(*)::text FROM polar.cursors`); err == nil || got != "1" {
 		t.Fatalf("the walk under the filter left %s cursors and ended with %v, want one and an error", got, err)
 	}
 	w.backfill(slow)

@@ -90,7 +90,7 @@ func TestRefreshMirrorsAChangeWhileAFullRunHoldsTheLock(t *testing.T) {
 	if got := w.value(`SELECT source FROM polar.customer_meter_history WHERE customer_meter_id = $1 ORDER BY observed_at DESC LIMIT 1`, row.ID); got != "refresh" {
 		t.Errorf("the history says that %s saw it", got)
 	}
-	if got := w.value(`SELECT count(*)::text FROM polar.walk_suspects`); got != "0" {
+	if got := w.value(`SELECT count(*)::text FROM polar.suspects`); got != "0" {
 		t.Errorf("%s suspects", got)
 	}
 }
@@ -167,7 +167,7 @@ func TestRefreshLeavesWhatIsNewerAndWhatIsNotListed(t *testing.T) {
 	if w.value(dataVersions) != before {
 		t.Error("rows were written")
 	}
-	if got := w.value(`SELECT count(*)::text FROM polar.walk_suspects`); got != "0" {
+	if got := w.value(`SELECT count(*)::text FROM polar.suspects`); got != "0" {
 		t.Errorf("%s suspects", got)
 	}
 

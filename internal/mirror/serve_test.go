@@ -147,7 +147,7 @@ func TestStoppedWalkSavesItsBlockAndTheNextGoesOn(t *testing.T) {
 	if got := w.runs(); got[0] != "full abandoned false" {
 		t.Errorf("runs %v, want the first abandoned", got)
 	}
-	if got := w.value(`SELECT count(*)::text FROM polar.walk_cursors`); got != "1" {
+	if got := w.value(`SELECT count(*)::text FROM polar.cursors`); got != "1" {
 		t.Fatalf("%s cursors, want the stopped walk's", got)
 	}
 	w.sim.ForgetRequests()

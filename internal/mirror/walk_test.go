@@ -96,7 +96,7 @@ func TestForcedWalkAndSweepDoNotResumeEachOther(t *testing.T) {
 				}
 				return polarsim.NoFault
 			})
-			if err := w.full(options[0], small); err == nil || w.value(`SELECT count(*)::text FROM polar.walk_cursors`) != "1" {
+			if err := w.full(options[0], small); err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
 				t.Fatalf("the first run ended with %v and left no cursor", err)
 			}
 			w.sim.FailWhen(nil)

@@ -166,17 +166,17 @@ func TestBlockThatCantBeCopiedLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s, db := open(t)
 	run := start(t, s, store.Full)
-	exec(t, db, `ALTER TABLE polar.walk_cursors ADD CONSTRAINT never CHECK (false)`)
+	exec(t, db, `ALTER TABLE polar.cursors ADD CONSTRAINT never CHECK (false)`)
 	list := samples(t, 300)
 	block := whole(list)
-	block.Cursor = &store.Cursor{BeganAt: time.Now(), Low: list[0].Key(), Fingerprint: "f"}
+	block.Cursor = &store.Cursor{Low: list[0].Key(), Fingerprint: "f"}
 	if _, err := s.SaveBlock(t.Context(), run, block); err == nil {
 		t.Fatal("the cursor's constraint does not hold")
 	}
 	if got := lookup(t, db, `SELECT concat_ws(' ', (SELECT count(*) FROM polar.customer_meters), (SELECT count(*) FROM polar.customers), (SELECT count(*) FROM polar.customer_meter_history))`); got != "0 0 0" {
 		t.Errorf("rows, customers and history hold %s, want nothing", got)
 	}
-	exec(t, db, `ALTER TABLE polar.walk_cursors DROP CONSTRAINT never`)
+	exec(t, db, `ALTER TABLE polar.cursors DROP CONSTRAINT never`)
 	if saved := save(t, s, run, whole(samples(t, 300))); saved.Counts.RowsInserted != 300 {
 		t.Errorf("the session saves %+v afterwards, want 300 inserted", saved.Counts)
 	}
@@ -349,7 +349,7 @@ func TestRowsOfOneStretchInAnyCombination(t *testing.T) {
 		var stored [2]string
 		var counts [2]store.Counts
 		for way, stretch := range []*store.Region{nil, {FromStart: true, ToEnd: true}} {
-			for _, table := range []string{"walk_suspects", "customer_meter_history", "customer_meters", "customers", "meters"} {
+			for _, table := range []string{"suspects", "customer_meter_history", "customer_meters", "customers", "meters"} {
 				exec(t, db, `DELETE FROM polar.`+table) // TRUNCATE makes new files for each partition
 			}
 			exec(t, db, `UPDATE polar.sync_runs SET rows_seen = 0, rows_inserted = 0, rows_updated = 0, rows_unchanged = 0`)

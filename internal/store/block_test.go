@@ -168,7 +168,7 @@ func TestRefusedValueIsFoundAndRejectedAlone(t *testing.T) {
 	if got := lookup(t, db, `SELECT concat_ws(' ', rows_inserted, rows_rejected, rows_seen) FROM polar.sync_runs`); got != "49 1 50" {
 		t.Errorf("run has inserted, rejected, seen = %s, want 49 1 50", got)
 	}
-	if got := lookup(t, db, `SELECT count(*)::text FROM polar.walk_suspects`); got != "0" {
+	if got := lookup(t, db, `SELECT count(*)::text FROM polar.suspects`); got != "0" {
 		t.Errorf("%s suspects, want none: a rejected row is on the page", got)
 	}
 }
@@ -186,7 +186,7 @@ func TestSuspectsAreTheLiveRowsOfTheStretchThatAreMissing(t *testing.T) {
 		CustomerMeters: rows(all[3], all[5], all[7]),
 		Region:         &store.Region{Low: all[3].Key(), High: all[7].Key()},
 	})
-	const suspects = `SELECT string_agg(customer_meter_id::text, ' ' ORDER BY customer_meter_id) FROM polar.walk_suspects`
+	const suspects = `SELECT string_agg(customer_meter_id::text, ' ' ORDER BY customer_meter_id) FROM polar.suspects`
 	if got, want := lookup(t, db, suspects), all[4].ID.String()+" "+all[6].ID.String(); got != want {
 		t.Errorf("suspects %s, want %s", got, want)
 	}

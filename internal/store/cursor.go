@@ -18,7 +18,6 @@ const cursorLifetime = 24 * time.Hour
 // from Low upward that existed throughout the walk is mirrored. A sweep: the same
 // of the rows of MeterID; after that, all rows of the customers up to CustomerID.
 type Cursor struct {
-	BeganAt      time.Time // by the database's clock
 	PolarBeganAt time.Time // by Polar's clock; zero if unknown
 	Low          polar.Key
 	Offset       int   // of a walk, where in the list Low was last seen, counted from 0; of a sweep, the rows read in sets
@@ -46,7 +45,6 @@ const (
 func (s *Session) LoadCursor(ctx context.Context, fingerprint string) (*Cursor, error) {
 	const sql = `
 SELECT
-    began_at,
     polar_began_at,
     low_created_at,
     low_customer_id,
@@ -57,13 +55,13 @@ SELECT
     method,
     meter_id,
     customer_id
-  FROM polar.walk_cursors
+  FROM polar.cursors
  WHERE organization_id = $1
    AND fingerprint = $2
    AND saved_at BETWEEN now() - $3::interval AND now()`
 	list, err := collect(ctx, s.conn, "load cursor", func(row pgx.CollectableRow) (*Cursor, error) {
 		c := &Cursor{Fingerprint: fingerprint}
-		return c, row.Scan(&c.BeganAt, &c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
+		return c, row.Scan(&c.PolarBeganAt, &c.Low.CreatedAt, &c.Low.CustomerID, &c.Low.MeterID,
 			&c.Offset, &c.TotalCount, &c.RowsRejected, &c.Method, &c.MeterID, &c.CustomerID)
 	}, sql, s.organization, fingerprint, cursorLifetime)
 	if err != nil {
@@ -72,13 +70,12 @@ SELECT
 	if len(list) == 1 {
 		return list[0], nil
 	}
-	return nil, exec(ctx, s.conn, "drop cursor", dropWalkSQL, s.organization)
+	return nil, exec(ctx, s.conn, "drop cursor", dropCursorSQL, s.organization)
 }
 
 const saveCursorSQL = `
-INSERT INTO polar.walk_cursors (
+INSERT INTO polar.cursors (
     organization_id,
-    began_at,
     polar_began_at,
     saved_at,
     low_created_at,
@@ -92,23 +89,23 @@ INSERT INTO polar.walk_cursors (
     method,
     fingerprint
 )
-VALUES ($1, $2, $3, now(), $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`
+VALUES ($1, $2, now(), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 
-// dropWalkSQL drops a cursor and its suspects.
-const dropWalkSQL = `
+// dropCursorSQL drops a cursor and its suspects.
+const dropCursorSQL = `
 WITH suspects AS (
-    DELETE FROM polar.walk_suspects
+    DELETE FROM polar.suspects
      WHERE organization_id = $1
 )
-DELETE FROM polar.walk_cursors
+DELETE FROM polar.cursors
  WHERE organization_id = $1`
 
 func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
 	if c == nil {
 		return
 	}
-	batch.Queue(`DELETE FROM polar.walk_cursors WHERE organization_id = $1`, w.organization)
-	batch.Queue(saveCursorSQL, w.organization, c.BeganAt, timestamp(c.PolarBeganAt), c.Low.CreatedAt,
+	batch.Queue(`DELETE FROM polar.cursors WHERE organization_id = $1`, w.organization)
+	batch.Queue(saveCursorSQL, w.organization, timestamp(c.PolarBeganAt), c.Low.CreatedAt,
 		c.Low.CustomerID, c.Low.MeterID, c.Offset, c.TotalCount, c.RowsRejected,
 		id(c.MeterID), id(c.CustomerID), cmp.Or(c.Method, Walk), c.Fingerprint)
 }

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -57,7 +56,7 @@ func statements(t testing.TB, s *store.Session, run *store.Run, rows []*polar.Cu
 	return statementsOf(t, s, run, &store.Block{
 		CustomerMeters: rows,
 		Region:         &store.Region{Low: low, High: high},
-		Cursor:         &store.Cursor{BeganAt: time.Now(), Low: low, Fingerprint: "f"},
+		Cursor:         &store.Cursor{Low: low, Fingerprint: "f"},
 	})
 }
 

@@ -139,7 +139,7 @@ func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 	rows := &pgx.Batch{}
 	rows.Queue(`INSERT INTO polar.organizations (id, name) VALUES ($1, $2)`, s.organization, text)
 	rows.Queue(moveFloorSQL, s.organization, now, false, nil)
-	rows.Queue(`INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id) VALUES ($1, $1, $1)`, s.organization)
+	rows.Queue(`INSERT INTO polar.suspects (organization_id, customer_meter_id, meter_id) VALUES ($1, $1, $1)`, s.organization)
 	rows.Queue(`INSERT INTO polar.notifications (organization_id, sent_at) VALUES ($1, $2)`, s.organization, now)
 	rows.Queue(`INSERT INTO polar.excluded_fields (field) VALUES ($1)`, text)
 	rows.Queue(`INSERT INTO polar.backfills (started_at) VALUES ($1)`, now)
@@ -166,7 +166,7 @@ func (s *Session) rehearse(ctx context.Context, tx pgx.Tx) error {
 	block := &Block{
 		CustomerMeters: []*polar.CustomerMeter{m},
 		Rejected:       []RejectedRow{{RejectedRow: polar.RejectedRow{ID: m.ID, Raw: []byte(text), Reason: text}}},
-		Cursor:         &Cursor{BeganAt: now, Low: m.Key(), Fingerprint: text},
+		Cursor:         &Cursor{Low: m.Key(), Fingerprint: text},
 		Counts:         Counts{Requests: 1},
 	}
 	c, err := s.compare(ctx, block)
@@ -185,8 +185,8 @@ SELECT coalesce(string_agg('polar.' || t.name, ', '), '')
     ('customer_meters', EXISTS (SELECT FROM polar.customer_meters WHERE id = $2 AND consumed_units::text = $4 AND extra->>'a' = '1.10')),
     ('customer_meter_history', EXISTS (SELECT FROM polar.customer_meter_history WHERE customer_meter_id = $2 AND consumed_units::text = $4)),
     ('sync_runs', EXISTS (SELECT FROM polar.sync_runs WHERE organization_id = $1 AND requests = 1)),
-    ('walk_cursors', EXISTS (SELECT FROM polar.walk_cursors WHERE organization_id = $1 AND fingerprint = $5)),
-    ('walk_suspects', EXISTS (SELECT FROM polar.walk_suspects WHERE organization_id = $1)),
+    ('cursors', EXISTS (SELECT FROM polar.cursors WHERE organization_id = $1 AND fingerprint = $5)),
+    ('suspects', EXISTS (SELECT FROM polar.suspects WHERE organization_id = $1)),
     ('tick_floors', EXISTS (SELECT FROM polar.tick_floors WHERE organization_id = $1 AND floor_at = $3)),
     ('rejected_rows', EXISTS (SELECT FROM polar.rejected_rows WHERE organization_id = $1 AND raw = $5)),
     ('notifications', EXISTS (SELECT FROM polar.notifications WHERE organization_id = $1 AND sent_at = $3)),

@@ -139,17 +139,11 @@ func (s *Store) createSchema(ctx context.Context) error {
 }
 
 // checkCompatible refuses a schema that is too new for this binary, or from
-// before the first release: its usage_daily lacks meter_id.
+// before the first release: polar.cursors had another name then.
 func (s *Store) checkCompatible(ctx context.Context) error {
-	const shape = `
-SELECT to_regclass('polar.usage_daily') IS NOT NULL
-   AND NOT EXISTS (
-       SELECT
-         FROM pg_catalog.pg_attribute
-        WHERE attrelid = to_regclass('polar.usage_daily')
-          AND attname = 'meter_id')`
+	const former = `SELECT to_regclass('polar.walk_cursors') IS NOT NULL`
 	const sql = `SELECT oldest_migration FROM polar.schema_compatibility`
-	obsolete, err := value[bool](ctx, s.pool, "inspect schema", shape)
+	obsolete, err := value[bool](ctx, s.pool, "inspect schema", former)
 	var oldest int64
 	if err == nil && !obsolete {
 		oldest, err = value[int64](ctx, s.pool, "read schema compatibility", sql)

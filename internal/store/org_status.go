@@ -139,7 +139,7 @@ SELECT
     webhooks_silent_since,
     last_webhook_sent_at,
     CASE WHEN $1::boolean THEN live_rows ELSE 0 END,
-    CASE WHEN $1::boolean THEN (SELECT count(*) FROM polar.walk_suspects w WHERE w.organization_id = s.organization_id AND w.answer IS NULL) ELSE 0 END,
+    CASE WHEN $1::boolean THEN (SELECT count(*) FROM polar.suspects w WHERE w.organization_id = s.organization_id AND w.answer IS NULL) ELSE 0 END,
     CASE WHEN $1::boolean THEN (SELECT count(*) FROM polar.rejected_rows j WHERE j.organization_id = s.organization_id) ELSE 0 END
   FROM polar.sync_status s
  WHERE $2::uuid[] IS NULL

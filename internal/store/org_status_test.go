@@ -273,9 +273,9 @@ func TestOrgStatusCountsLiveSuspectAndRejectedRows(t *testing.T) {
 	for _, sql := range []string{
 		`UPDATE polar.customer_meters SET deleted_at = now() WHERE id = (SELECT min(id::text)::uuid FROM polar.customer_meters)`,
 		`UPDATE polar.customer_meters SET out_of_scope_at = now() WHERE id = (SELECT max(id::text)::uuid FROM polar.customer_meters)`,
-		`INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id)
+		`INSERT INTO polar.suspects (organization_id, customer_meter_id, meter_id)
 		 SELECT organization_id, id, meter_id FROM polar.customer_meters WHERE deleted_at IS NULL ORDER BY id LIMIT 2`,
-		`INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id, answer)
+		`INSERT INTO polar.suspects (organization_id, customer_meter_id, meter_id, answer)
 		 SELECT organization_id, id, meter_id, 'unlisted' FROM polar.customer_meters WHERE deleted_at IS NULL ORDER BY id OFFSET 2 LIMIT 1`,
 		`INSERT INTO polar.rejected_rows (organization_id, run_id, page, seen_at, digest, reason, raw)
 		 SELECT id, 1, 0, now(), 'x', 'no', '{}' FROM polar.organizations`,

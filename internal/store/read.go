@@ -195,7 +195,7 @@ const listedBelowSQL = `
         WHERE t.organization_id = $1
           AND t.archived_at IS NOT NULL))
    AND (SELECT w.answer
-          FROM polar.walk_suspects w
+          FROM polar.suspects w
          WHERE w.organization_id = $1
            AND w.customer_meter_id = m.id) IS NULL`
 

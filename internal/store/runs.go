@@ -295,7 +295,7 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 	batch := &pgx.Batch{}
 	o.queue(batch, run.ID)
 	if o.DropCursor {
-		batch.Queue(dropWalkSQL, s.organization)
+		batch.Queue(dropCursorSQL, s.organization)
 	}
 	if o.Err == nil && !o.Floor.IsZero() {
 		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, o.NullRows)

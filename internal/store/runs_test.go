@@ -98,7 +98,7 @@ func TestCursorMovesWithItsBlockAndFitsItsFingerprint(t *testing.T) {
 	s, db := open(t)
 	run := start(t, s, store.Full)
 	want := &store.Cursor{
-		BeganAt: epoch, PolarBeganAt: epoch.Add(time.Second), Low: sample(t, 7).Key(),
+		PolarBeganAt: epoch.Add(time.Second), Low: sample(t, 7).Key(),
 		Offset: 1234, TotalCount: 5000, RowsRejected: 2, Fingerprint: "a",
 		Method: store.Sweep, MeterID: numbered('m', 3), CustomerID: numbered('c', 4),
 	}
@@ -115,11 +115,11 @@ func TestCursorMovesWithItsBlockAndFitsItsFingerprint(t *testing.T) {
 	if got, err = s.LoadCursor(t.Context(), "a"); err != nil || cmp.Diff(want, got) != "" {
 		t.Errorf("the cursor has passed a row that is asked for again: %+v (%v)", got, err)
 	}
-	lookup(t, db, `INSERT INTO polar.walk_suspects VALUES ($1, $2, $3) RETURNING 'x'`, organization, numbered('x', 1), numbered('m', 1))
+	lookup(t, db, `INSERT INTO polar.suspects VALUES ($1, $2, $3) RETURNING 'x'`, organization, numbered('x', 1), numbered('m', 1))
 	if got, err := s.LoadCursor(t.Context(), "b"); got != nil || err != nil {
 		t.Errorf("a walk of something else goes on from cursor %+v (%v)", got, err)
 	}
-	if got := lookup(t, db, `SELECT count(*)::text FROM polar.walk_suspects`); got != "0" {
+	if got := lookup(t, db, `SELECT count(*)::text FROM polar.suspects`); got != "0" {
 		t.Error("suspects outlived their cursor")
 	}
 }

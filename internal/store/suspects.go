@@ -15,7 +15,7 @@ const suspectAge = 10 * time.Minute
 
 // suspectSQL makes suspects of live rows.
 const suspectSQL = `
-INSERT INTO polar.walk_suspects (organization_id, customer_meter_id, meter_id)
+INSERT INTO polar.suspects (organization_id, customer_meter_id, meter_id)
 SELECT
     m.organization_id,
     m.id,
@@ -47,7 +47,7 @@ SELECT
     meter_id,
     count(*),
     (array_agg(customer_meter_id ORDER BY customer_meter_id))[1:5]
-  FROM polar.walk_suspects
+  FROM polar.suspects
  WHERE organization_id = $1
    AND answer IS NULL
  GROUP BY meter_id
@@ -103,7 +103,7 @@ SELECT
     w.customer_meter_id,
     m.customer_id,
     m.first_seen_at BETWEEN now() - $4::interval AND now() -- a time to come is unknown
-  FROM polar.walk_suspects w
+  FROM polar.suspects w
   JOIN polar.customer_meters m ON m.id = w.customer_meter_id
  WHERE w.organization_id = $1
    AND (m.customer_id, w.customer_meter_id) > ($2::uuid, $3::uuid)
@@ -118,7 +118,7 @@ SELECT
 // have; lists do not show the others. They no longer count as listed.
 func (s *Session) AnswerSuspects(ctx context.Context, asked, gone []uuid.UUID) error {
 	const sql = `
-UPDATE polar.walk_suspects
+UPDATE polar.suspects
    SET answer = CASE WHEN customer_meter_id = ANY($3::uuid[]) THEN 'gone' ELSE 'unlisted' END
  WHERE organization_id = $1
    AND customer_meter_id = ANY($2::uuid[])`
@@ -128,7 +128,7 @@ UPDATE polar.walk_suspects
 // DropSuspects clears suspects that a list has shown after all.
 func (s *Session) DropSuspects(ctx context.Context, ids []uuid.UUID) error {
 	const sql = `
-DELETE FROM polar.walk_suspects
+DELETE FROM polar.suspects
  WHERE organization_id = $1
    AND customer_meter_id = ANY($2::uuid[])`
 	return exec(ctx, s.conn, "drop suspects", sql, s.organization, column(ids, id))
@@ -137,7 +137,7 @@ DELETE FROM polar.walk_suspects
 // DropMeterSuspects clears the suspects of one meter: it is archived.
 func (s *Session) DropMeterSuspects(ctx context.Context, meter uuid.UUID) error {
 	const sql = `
-DELETE FROM polar.walk_suspects
+DELETE FROM polar.suspects
  WHERE organization_id = $1
    AND meter_id = $2`
 	return exec(ctx, s.conn, "drop a meter's suspects", sql, s.organization, meter)
@@ -211,7 +211,7 @@ WITH marked AS (
        )
     RETURNING m.id
 )
-DELETE FROM polar.walk_suspects w
+DELETE FROM polar.suspects w
  USING marked
  WHERE w.organization_id = $1
    AND w.customer_meter_id = marked.id`

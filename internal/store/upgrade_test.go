@@ -18,7 +18,7 @@ func TestSchemaFromBeforeTheFirstReleaseIsRefusedWithItsCure(t *testing.T) {
 	exec(t, db, `
 CREATE SCHEMA polar;
 CREATE TABLE polar.organizations (id uuid PRIMARY KEY);
-CREATE VIEW polar.usage_daily AS SELECT 1 AS resets;
+CREATE TABLE polar.walk_cursors (organization_id uuid PRIMARY KEY);
 CREATE TABLE polar.goose_db_version (id serial PRIMARY KEY, version_id bigint NOT NULL, is_applied boolean NOT NULL, tstamp timestamp DEFAULT now());
 INSERT INTO polar.goose_db_version (version_id, is_applied) SELECT n, true FROM generate_series(0, 25) n`)
 	st, err := store.Open(t.Context(), store.Options{URL: secret.New(db.URL)})

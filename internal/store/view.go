@@ -116,7 +116,7 @@ SELECT` + runColumns + `,
     CASE WHEN r.kind = 'full' THEN coalesce(c.total_count, 0) ELSE 0 END
   FROM polar.sync_runs r
   JOIN polar.organizations o ON o.id = r.organization_id
-  LEFT JOIN polar.walk_cursors c ON c.organization_id = r.organization_id
+  LEFT JOIN polar.cursors c ON c.organization_id = r.organization_id
  WHERE r.status = 'running'
  ORDER BY r.organization_id, r.kind = 'full' DESC, r.id DESC`
 	type sent struct {

@@ -65,14 +65,14 @@ func TestActivityTellsARunUnderWayFromOneWhoseProcessIsGone(t *testing.T) {
 	run := start(t, s, store.Full)
 	save(t, s, run, &store.Block{
 		CustomerMeters: rows(sample(t, 1), sample(t, 2)),
-		Cursor:         &store.Cursor{BeganAt: epoch, Offset: 700, TotalCount: 1000, Fingerprint: "x"},
+		Cursor:         &store.Cursor{Offset: 700, TotalCount: 1000, Fingerprint: "x"},
 	})
-	sweep := &store.Cursor{BeganAt: epoch, Offset: 100, TotalCount: 1000, Fingerprint: "x", Method: store.Sweep, CustomerID: numbered('c', 1)}
+	sweep := &store.Cursor{Offset: 100, TotalCount: 1000, Fingerprint: "x", Method: store.Sweep, CustomerID: numbered('c', 1)}
 	save(t, s, run, &store.Block{Cursor: sweep})
 	if w := activity(t, st).Running[0]; w.Remaining != 900 || w.Total != 1000 {
 		t.Errorf("sweep that has read 100 of 1,000 rows: %+v", w)
 	}
-	save(t, s, run, &store.Block{Cursor: &store.Cursor{BeganAt: epoch, Offset: 700, TotalCount: 1000, Fingerprint: "x"}})
+	save(t, s, run, &store.Block{Cursor: &store.Cursor{Offset: 700, TotalCount: 1000, Fingerprint: "x"}})
 	tick := start(t, s, store.Incremental)
 
 	got := activity(t, st).Running

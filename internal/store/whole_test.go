@@ -25,9 +25,9 @@ SELECT concat_ws(' ',
     (SELECT count(*) FROM polar.meters),
     (SELECT concat_ws(' ', count(*), max(consumed_units)) FROM polar.customer_meters),
     (SELECT count(*) FROM polar.customer_meter_history),
-    (SELECT count(*) FROM polar.walk_suspects),
+    (SELECT count(*) FROM polar.suspects),
     (SELECT count(*) FROM polar.rejected_rows),
-    (SELECT count(*) FROM polar.walk_cursors),
+    (SELECT count(*) FROM polar.cursors),
     (SELECT sum(pages + rows_seen + rows_inserted + rows_updated + rows_unchanged + rows_rejected) FROM polar.sync_runs))`
 	for name, n := range map[string]int{"few rows": 10, "many rows": 300} {
 		t.Run(name, func(t *testing.T) {
@@ -54,12 +54,12 @@ END $$`)
 				last.MeterID, last.Meter.ID = numbered('m', 9), numbered('m', 9)
 				b := whole(list)
 				b.Rejected = []store.RejectedRow{{RejectedRow: polar.RejectedRow{ID: numbered('x', 9999), Raw: []byte(`{}`), Reason: "no balance"}}}
-				b.Cursor = &store.Cursor{BeganAt: epoch, Low: list[0].Key(), Fingerprint: "f"}
+				b.Cursor = &store.Cursor{Low: list[0].Key(), Fingerprint: "f"}
 				b.Counts.Pages = 1
 				return b
 			}
 			before := lookup(t, db, everything)
-			for _, table := range []string{"customers", "meters", "customer_meters", "customer_meter_history", "walk_suspects", "rejected_rows", "walk_cursors", "sync_runs"} {
+			for _, table := range []string{"customers", "meters", "customer_meters", "customer_meter_history", "suspects", "rejected_rows", "cursors", "sync_runs"} {
 				exec(t, db, `CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON polar.`+table+` FOR EACH ROW EXECUTE FUNCTION public.refuse()`)
 				if _, err := s.SaveBlock(t.Context(), run, block()); err == nil {
 					t.Errorf("%s: the block wrote nothing to it", table)
@@ -83,18 +83,18 @@ func TestCursorOlderThanADayIsDropped(t *testing.T) {
 	t.Parallel()
 	s, db := open(t)
 	run := start(t, s, store.Full)
-	save(t, s, run, &store.Block{CustomerMeters: samples(t, 1), Cursor: &store.Cursor{BeganAt: epoch, Low: sample(t, 0).Key(), Fingerprint: "f"}})
-	exec(t, db, `INSERT INTO polar.walk_suspects VALUES ($1, $2, $3)`, organization, numbered('x', 1), numbered('m', 1))
+	save(t, s, run, &store.Block{CustomerMeters: samples(t, 1), Cursor: &store.Cursor{Low: sample(t, 0).Key(), Fingerprint: "f"}})
+	exec(t, db, `INSERT INTO polar.suspects VALUES ($1, $2, $3)`, organization, numbered('x', 1), numbered('m', 1))
 	for _, step := range []struct {
 		age  string
 		want int
 	}{{"23 hours", 1}, {"25 hours", 0}} {
-		exec(t, db, `UPDATE polar.walk_cursors SET saved_at = now() - $1::interval`, step.age)
+		exec(t, db, `UPDATE polar.cursors SET saved_at = now() - $1::interval`, step.age)
 		got, err := s.LoadCursor(t.Context(), "f")
 		if err != nil || (got != nil) != (step.want == 1) {
 			t.Errorf("a cursor saved %s ago gave %+v (%v)", step.age, got, err)
 		}
-		if got := lookup(t, db, `SELECT count(*)::text FROM polar.walk_suspects`); got != fmt.Sprint(step.want) {
+		if got := lookup(t, db, `SELECT count(*)::text FROM polar.suspects`); got != fmt.Sprint(step.want) {
 			t.Errorf("a cursor saved %s ago left %s suspects, want %d", step.age, got, step.want)
 		}
 	}
