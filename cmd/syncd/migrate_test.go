@@ -77,7 +77,7 @@ func TestTooNewSchemaIsExitCode3(t *testing.T) {
 func TestSchemaFromBeforeTheFirstReleaseIsExitCode3(t *testing.T) {
 	t.Parallel()
 	f := newUnmigrated(t, 1)
-	if _, err := f.db.Pool.Exec(t.Context(), `CREATE SCHEMA polar; CREATE VIEW polar.usage_daily AS SELECT 1 AS resets`); err != nil {
+	if _, err := f.db.Pool.Exec(t.Context(), `CREATE SCHEMA polar; CREATE TABLE polar.walk_cursors ()`); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{"--backfill", "status", "migrate up", "migrate status", "config check"} {

@@ -55,6 +55,20 @@ func TestBackfillNeedsNoMoreThanToCreateItsSchema(t *testing.T) {
 	}
 }
 
+// TestRoleThatMayNotUseTheSchemaLearnsThat, and not that migrations are pending: it
+// cannot see which are.
+func TestRoleThatMayNotUseTheSchemaLearnsThat(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 1)
+	config, _ := f.asRole(t)
+	for _, line := range []string{"", "--backfill", "status", "migrate up", "migrate status", "config check"} {
+		r := call(t, nil, append(strings.Fields(line), "--config", config)...)
+		if r.code != exitDatabase || !strings.Contains(r.stdout+r.stderr, "not own it") || strings.Contains(r.stdout+r.stderr, "pending") {
+			t.Errorf("%q: exit code %d:\n%s%s", line, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
 // TestBackfillMindsRowLevelSecurityThatBindsTheOwner, a role that was given the schema
 // and may do nothing else: Postgres refuses to COPY into such tables, and takes the
 // same rows in an INSERT.

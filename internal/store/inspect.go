@@ -27,7 +27,7 @@ type Inspection struct {
 	SchemaExists bool
 	MayCreate    bool              // the role may create schema polar
 	MayMigrate   bool              // the role may create objects in schema polar and owns the existing ones
-	Pending      int               `db:"-"` // migrations not applied yet
+	Pending      int               `db:"-"` // migrations not applied yet, if the role may apply them
 	Limits       []ConnectionLimit `db:"-"`
 }
 
@@ -105,12 +105,11 @@ SELECT
 		return nil, err
 	}
 	in := list[0]
-	if in.SchemaExists && in.MayMigrate {
-		if err := s.checkCompatible(ctx); err != nil {
-			return nil, err
-		}
+	in.Limits, err = collect(ctx, s.pool, "inspect limits of connections", pgx.RowToStructByPos[ConnectionLimit], limitsSQL)
+	if err != nil || in.SchemaExists && !in.MayMigrate {
+		return in, err
 	}
-	if in.Limits, err = collect(ctx, s.pool, "inspect limits of connections", pgx.RowToStructByPos[ConnectionLimit], limitsSQL); err != nil {
+	if err := s.checkCompatible(ctx); err != nil {
 		return nil, err
 	}
 	in.Pending, err = s.pending(ctx)

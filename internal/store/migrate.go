@@ -84,7 +84,7 @@ SELECT
 	list, err := collect(ctx, s.pool, "list migrations", pgx.RowToStructByPos[Migration], sql, pgx.QueryExecModeExec,
 		column(known, func(m Migration) int64 { return m.Version }), column(known, func(m Migration) string { return m.Name }))
 	switch sqlState(err) {
-	case pgerrcode.UndefinedTable, pgerrcode.InvalidSchemaName, pgerrcode.InsufficientPrivilege:
+	case pgerrcode.UndefinedTable, pgerrcode.InvalidSchemaName:
 		return known, nil
 	}
 	return list, err
