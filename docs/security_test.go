@@ -3,6 +3,7 @@ package docs
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -202,6 +203,22 @@ func TestErasedPersonLeavesNoTrace(t *testing.T) {
 	w.look(w.clock)
 	if got := w.traces(told...); len(got) != 0 {
 		t.Errorf("traces came back to %v", got)
+	}
+}
+
+func TestRemovedOrganizationLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	w := newEnv(t)
+	w.look(w.clock)
+	w.person()
+	removed, other := w.sim.Organizations()[0].ID.String(), w.sim.Organizations()[1].ID.String()
+	before := w.traces(other)
+	w.erase("Removing an organization", w.sim.Organizations()[0].ID)
+	if got := w.traces(removed); len(got) != 0 {
+		t.Errorf("traces in %v", got)
+	}
+	if got := w.traces(other); len(got) == 0 || !slices.Equal(got, before) {
+		t.Errorf("another organization was in %v and is in %v", before, got)
 	}
 }
 
