@@ -205,7 +205,7 @@ func (d *doctor) tellToken(o config.Organization, rows int, err error) {
 	refused := proxy != nil && proxy.Refused()
 	switch {
 	case errors.Is(err, fetch.ErrNoAnswer) && !refused, errors.Is(err, fetch.ErrRateLimited), status != nil && status.Status >= 500:
-		d.bad(exitFailed, "organization %s: Polar gave no usable answer: check polar.base_url and the network, or try again later (%v)", o.Name, err)
+		d.bad(exitFailed, "organization %s: Polar gave no usable answer: %v", o.Name, err)
 	case err != nil:
 		d.bad(exitUsage, "organization %s: %v", o.Name, err)
 	case rows == 0 && o.ID == uuid.Nil:

@@ -125,7 +125,7 @@ func TestCheckNamesTheCureForEachToken(t *testing.T) {
 		"✗ organization initech: its token cannot see organization "+f.orgs[2].ID.String()+" but sees "+f.orgs[0].ID.String(),
 	)
 	check(exitFailed, strings.Replace(f.yaml(nil), f.url, "http://127.0.0.1:1", 1),
-		"✗ organization acme: Polar gave no usable answer: check polar.base_url", "http://127.0.0.1:1")
+		"✗ organization acme: Polar gave no usable answer: ", "http://127.0.0.1:1", "check polar.base_url and the network")
 	limited := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "6") // longer than the doctor tries
 		w.WriteHeader(http.StatusTooManyRequests)

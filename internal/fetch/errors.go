@@ -150,19 +150,22 @@ type RequestError struct {
 	Err          error
 }
 
-// Error is one line.
+// Error says on one line what happened, then what to do.
 func (e *RequestError) Error() string {
-	after := ""
+	text := fmt.Sprintf("organization %s: GET %s%s: %v", e.Organization, e.BaseURL, e.Path, e.Err)
 	if e.Attempts > 1 {
-		after = fmt.Sprintf(", after %d attempts", e.Attempts)
+		text += fmt.Sprintf(", after %d attempts", e.Attempts)
 	}
-	return fmt.Sprintf("organization %s: GET %s%s: %v%s", e.Organization, e.BaseURL, e.Path, e.Err, after)
+	if _, proxy := errors.AsType[*ProxyError](e.Err); !proxy && e.Is(ErrNoAnswer) { // the others name their own
+		text += "; check polar.base_url and the network, or try again later"
+	}
+	return text
 }
 
 // Is reports whether target is ErrNoAnswer; a redirect is an answer.
 func (e *RequestError) Is(target error) bool {
-	var redirect *RedirectError
-	return target == ErrNoAnswer && !errors.As(e.Err, &redirect)
+	_, redirect := errors.AsType[*RedirectError](e.Err)
+	return target == ErrNoAnswer && !redirect
 }
 
 // Unwrap returns the cause.

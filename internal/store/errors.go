@@ -111,7 +111,8 @@ func Cause(err error) string {
 // cures are the remedies for states of the server that do not end by themselves.
 // syncd itself cancels no statement: a context that ends closes the connection.
 var cures = map[string]string{
-	pgerrcode.DiskFull: "free space on the disk that holds the database",
+	pgerrcode.UndefinedTable: "if schema polar was dropped, restart syncd, which makes it again and reads everything",
+	pgerrcode.DiskFull:       "free space on the disk that holds the database",
 	pgerrcode.QueryCanceled: "syncd sets statement_timeout to 0, so a proxy, the provider or another program canceled the statement: " +
 		"lift the limit for this role there (a proxy's query_timeout, or the statement_timeout that it sets)",
 }
