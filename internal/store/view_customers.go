@@ -199,8 +199,10 @@ type HistoryRow struct {
 }
 
 // Changes returns what changed on some customer meters before a moment (zero:
-// now), the newest first, at most limit. States that differ in nothing shown here, and
-// those carried over from a month that was dropped, are no changes.
+// now), the newest first: limit changes, and after them as many as there are customer
+// meters, since each may have changed at the moment of the last. States that differ in
+// nothing shown here, and those carried over from a month that was dropped, are no
+// changes.
 func (v *View) Changes(ctx context.Context, customerMeters []uuid.UUID, before time.Time, limit int) ([]HistoryRow, error) {
 	const sql = `
 SELECT
@@ -234,9 +236,9 @@ SELECT
          AND (c.consumed_units, c.credited_units, c.balance, c.deleted)
              IS DISTINCT FROM ((p.state).consumed_units, (p.state).credited_units, (p.state).balance, (p.state).deleted)
        ORDER BY c.observed_at DESC
-       LIMIT $3
+       LIMIT $3 + 1
   ) h
  ORDER BY (h.state).observed_at DESC, (h.state).customer_meter_id
- LIMIT $3`
+ LIMIT $3 + cardinality($1)`
 	return collect(ctx, v.tx, "read changes", pgx.RowToStructByPos[HistoryRow], sql, column(customerMeters, id), timestamp(before), limit)
 }

@@ -49,7 +49,7 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 		for _, m := range customer.Meters {
 			ids = append(ids, m.ID)
 		}
-		if body.Changes, err = v.Changes(ctx, ids, before, limit+1); err != nil {
+		if body.Changes, err = v.Changes(ctx, ids, before, limit); err != nil {
 			return nil, err
 		}
 		const charts, moments = 12, 91
@@ -82,12 +82,12 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 	return &reply{view: "customer", Title: label(body.Person), Place: "customers", Body: body}, nil
 }
 
-// fitting is how many of the changes a page of at most limit shows. What was seen at
-// one moment stays together, since the next page begins before a moment.
+// fitting is how many of the changes a page of limit shows, or of more: what was seen
+// at one moment stays together, since the next page begins before a moment.
 func fitting(changes []store.HistoryRow, limit int) int {
 	n := min(len(changes), limit)
-	for n > 1 && n < len(changes) && changes[n-1].ObservedAt.Equal(changes[n].ObservedAt) {
-		n--
+	for n > 0 && n < len(changes) && changes[n-1].ObservedAt.Equal(changes[n].ObservedAt) {
+		n++
 	}
 	return n
 }

@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -278,6 +279,23 @@ SELECT format('%s|%s|%s|%s|%s|%s', to_char(h.observed_at AT TIME ZONE 'UTC', 'YY
  ORDER BY h.observed_at DESC, h.customer_meter_id`, busiest)
 	if diff := cmp.Diff(all, changes); diff != "" || len(all) < 51 {
 		t.Errorf("%d changes (-SQL +page):\n%s", len(all), diff)
+	}
+}
+
+func TestCustomerPageShowsAllThatWasSeenAtOneMoment(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 120, Meters: 60, EveryMeter: true})
+	e.backfill()
+	e.exec(`UPDATE polar.customer_meter_history SET observed_at = date_trunc('second', now())`) // of blocks that were written side by side
+	customer := e.value(`SELECT customer_id::text FROM polar.customer_meters LIMIT 1`)
+	server, shown := e.page(), 0
+	for path := "/customers/" + customer; path != ""; {
+		d := ok(t, server, path)
+		shown += len(rows(d.one(class("changes"))))
+		path, _, _ = strings.Cut(link(d, "next"), "#")
+	}
+	if want := e.value(`SELECT count(*)::text FROM polar.customer_meters WHERE customer_id = $1`, customer); want != strconv.Itoa(shown) || shown < 51 {
+		t.Errorf("%d changes are shown, want %s", shown, want)
 	}
 }
 
