@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -15,8 +16,13 @@ import (
 type balanceCard struct {
 	store.CustomerMeter
 	Negative bool
-	Chart    *chart // nil if nothing was seen in these days
+	Chart    *chart // nil if there is none
+	None     string // why
 }
+
+// maxCharts is how many meters of a customer have a chart: each costs a look at the
+// history for every point.
+const maxCharts = 12
 
 // customer shows one customer.
 func (p *Page) customer(r *http.Request) (*reply, error) {
@@ -52,16 +58,19 @@ func (p *Page) customer(r *http.Request) (*reply, error) {
 		if body.Changes, err = v.Changes(ctx, ids, before, limit); err != nil {
 			return nil, err
 		}
-		const charts, moments = 12, 91
-		return v.Balances(ctx, ids[:min(len(ids), charts)], midnight(now).AddDate(0, 0, 1-days), now, moments)
+		const moments = 91
+		return v.Balances(ctx, ids[:min(len(ids), maxCharts)], midnight(now).AddDate(0, 0, 1-days), now, moments)
 	})
 	if err != nil {
 		return nil, err
 	}
 	body.Periods, body.Names = periods, map[uuid.UUID]string{}
-	for _, m := range body.Meters {
+	for i, m := range body.Meters {
 		body.Names[m.ID] = m.MeterName
-		card := balanceCard{CustomerMeter: m, Negative: approximate(m.Balance) < 0}
+		card := balanceCard{CustomerMeter: m, Negative: approximate(m.Balance) < 0, None: "No history in these days."}
+		if i >= maxCharts {
+			card.None = fmt.Sprintf("Only the first %d meters have charts here.", maxCharts)
+		}
 		var points []point
 		for _, b := range balances {
 			if b.CustomerMeterID == m.ID {

@@ -289,6 +289,9 @@ func TestCustomerPageShowsAllThatWasSeenAtOneMoment(t *testing.T) {
 	e.exec(`UPDATE polar.customer_meter_history SET observed_at = date_trunc('second', now())`) // of blocks that were written side by side
 	customer := e.value(`SELECT customer_id::text FROM polar.customer_meters LIMIT 1`)
 	server, shown := e.page(), 0
+	if body := text(ok(t, server, "/customers/"+customer).root); strings.Contains(body, "No history") {
+		t.Error("meters without a chart are said to have no history")
+	}
 	for path := "/customers/" + customer; path != ""; {
 		d := ok(t, server, path)
 		shown += len(rows(d.one(class("changes"))))
