@@ -103,14 +103,16 @@ func (p *Pulse) round(ctx context.Context) error {
 }
 
 // due reports whether all have succeeded since the last beat. A clock that was
-// ahead dates runs later than those that follow; their numbers grow all the same.
+// ahead dates runs later than those that follow; their numbers grow all the same,
+// but for those of a database that a backup was put back into.
 func (p *Pulse) due(list []store.OrgStatus) bool {
+	due := len(list) > 0
 	for _, s := range list {
-		if s.Failing() || s.LastSuccessID() <= p.last[s.Organization] {
-			return false
-		}
+		last := min(p.last[s.Organization], s.LastSuccessID())
+		p.last[s.Organization] = last
+		due = due && !s.Failing() && s.LastSuccessID() > last
 	}
-	return len(list) > 0
+	return due
 }
 
 // Send calls the address once. An error does not name it.

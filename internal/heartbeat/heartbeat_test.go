@@ -152,6 +152,29 @@ func TestOneBeatAfterEachRoundInWhichAllSucceeded(t *testing.T) {
 	})
 }
 
+func TestRunsOfARestoredDatabaseCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, p := newEnv(t, "acme")
+		for range 1000 {
+			w.ends(false, "acme")
+		}
+		running(t, p)
+		w.mu.Lock()
+		w.state["acme"] = store.OrgStatus{Organization: "acme", LastIncremental: store.LastRun{ID: 7}} // as of the backup
+		w.mu.Unlock()
+		time.Sleep(time.Minute)
+		if w.calls() != 0 {
+			t.Error("a beat, though no run has succeeded since the start")
+		}
+		w.ends(false, "acme")
+		time.Sleep(time.Minute)
+		if w.calls() != 1 {
+			t.Errorf("%d beats after a run on the restored database, want 1", w.calls())
+		}
+	})
+}
+
 func TestManyRunsThatEndTogetherCostFewLooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
