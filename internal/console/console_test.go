@@ -185,3 +185,17 @@ func TestCloseEndsBarsThatAreStillOpen(t *testing.T) {
 		}
 	}
 }
+
+func TestWalkThatGoesOnAfterCloseHidesNoLine(t *testing.T) {
+	t.Parallel()
+	out := &screenBuffer{}
+	screen := NewScreen(out)
+	screen.ShowBars(true)
+	screen.Walking("acme", mirror.Position{Remaining: 10, Total: 10})
+	screen.Close()
+	screen.Walking("acme", mirror.Position{Remaining: 9, Total: 10}) // by work that did not stop in time
+	fmt.Fprintln(screen, "the end")
+	if text := out.String(); !strings.HasSuffix(text, "\nthe end\n") {
+		t.Errorf("ends with %q", text[max(0, len(text)-100):])
+	}
+}

@@ -138,10 +138,11 @@ func (s *Screen) Walks() []Walk {
 	return walks
 }
 
-// Close ends all bars and leaves the terminal to others.
+// Close ends all bars and leaves the terminal to others, also if walks go on.
 func (s *Screen) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.visible = false
 	for _, w := range s.walks {
 		s.end(w, w.Position, "stopped")
 	}
