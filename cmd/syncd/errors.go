@@ -64,14 +64,29 @@ func errorLines(err error) []string {
 		for _, p := range e.Problems {
 			lines = append(lines, oneLine(p.String()))
 		}
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
+	default:
+		joined := joinedErrors(err)
+		for _, one := range joined {
 			lines = append(lines, errorLines(one)...)
 		}
-	default:
-		lines = append(lines, oneLine(err.Error()))
+		if joined == nil {
+			lines = append(lines, oneLine(err.Error()))
+		}
 	}
 	return lines
+}
+
+// joinedErrors are the errors that errors.Join made one of. An error that wraps several
+// in a sentence of its own, which may hold the cure, is none of those.
+func joinedErrors(err error) []error {
+	several, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	if joined := errors.Join(several.Unwrap()...); joined == nil || joined.Error() != err.Error() {
+		return nil
+	}
+	return several.Unwrap()
 }
 
 // oneLine makes one line of what is to be told, fit for a terminal. Further times
@@ -86,9 +101,9 @@ func oneLine(text string) string {
 
 // besidesStops leaves out of an error what only says that work was stopped.
 func besidesStops(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	if joined := joinedErrors(err); joined != nil {
 		var rest []error
-		for _, e := range joined.Unwrap() {
+		for _, e := range joined {
 			rest = append(rest, besidesStops(e))
 		}
 		return errors.Join(rest...)
