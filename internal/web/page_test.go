@@ -302,6 +302,18 @@ func TestCustomerPageShowsAllThatWasSeenAtOneMoment(t *testing.T) {
 	}
 }
 
+func TestOrganizationPageLeadsToEveryMeter(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 30, Meters: 30, EveryMeter: true})
+	e.backfill()
+	d := complete(t, e.page(), "/organizations/acme")
+	for _, id := range e.values(`SELECT id::text FROM polar.meters`) {
+		if find(d.root, with("href", "/meters/"+id)) == nil {
+			t.Errorf("no link to meter %s", id)
+		}
+	}
+}
+
 // values runs a query that returns one column of texts.
 func (e *env) values(sql string, args ...any) []string {
 	e.Helper()

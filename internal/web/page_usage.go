@@ -130,7 +130,7 @@ type usageSection struct {
 	Others       []choice // the organizations to choose from, this one too; empty if it is alone
 	Periods      []choice
 	Meters       []meterPanel
-	More         int64 // meters that are left out here
+	Rest         []store.Meter // those with a page of their own alone
 	Note         string
 }
 
@@ -147,7 +147,7 @@ func (p *Page) listMeters(ctx context.Context) ([]store.Meter, error) {
 	return p.meters.get(ctx, mirrored)
 }
 
-// usageOf shows at most limit meters of an organization.
+// usageOf shows the meters of an organization, those beyond limit as links.
 func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSection {
 	days, periods := period(r, "usage")
 	section := &usageSection{Organization: o.Organization, Periods: periods}
@@ -161,7 +161,7 @@ func (p *Page) usageOf(r *http.Request, o *organizationRow, limit int) *usageSec
 		case len(section.Meters) < limit:
 			section.Meters = append(section.Meters, p.panel(ctx, m, days, 5))
 		default:
-			section.More++
+			section.Rest = append(section.Rest, m)
 		}
 	}
 	return section
