@@ -38,7 +38,7 @@ func (p *program) backfillUntilStopped(ctx context.Context) error {
 	}
 	// The heartbeat is of all organizations. Nothing fails for want of it.
 	if failed == nil && !e.cfg.HeartbeatURL.IsZero() && len(p.flags.organizations) == 0 {
-		if err := newPulse(e.cfg, e.db, func(bool) {}, p.log).Send(ctx); err != nil {
+		if err := p.newPulse(e.cfg, e.db, func(bool) {}).Send(ctx); err != nil {
 			p.log.Warn("no heartbeat", zap.Error(err))
 		}
 	}

@@ -29,6 +29,7 @@ func (p *program) loadConfig() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.all = configured(cfg)
 	return cfg.Only(p.flags.organizations...)
 }
 

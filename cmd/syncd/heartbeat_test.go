@@ -67,3 +67,19 @@ func TestHeartbeatOfABackfillOfAllOrganizations(t *testing.T) {
 	f.sim.SetToken(polarsim.Token{Secret: f.orgs[1].Token, NoScope: true})
 	expect(1, exitFailed)
 }
+
+func TestHeartbeatOfAServiceOfOneOrganizationIsOfAll(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, 30, 40)
+	url, beats := watchdog(t)
+	path := f.write(t, f.yaml(nil, `schedule: {incremental: "@every 1s"}`, `heartbeat_url: "`+url+`"`))
+	s := serve(t, "--organization", "acme", "--config", path)
+	eventually(t, "rounds of one organization", func() bool { return strings.Count(s.stderr.String(), `"msg":"run finished"`) >= 5 })
+	if got := beats.Load(); got != 0 {
+		t.Errorf("%d heartbeats, though nobody mirrors the other organization", got)
+	}
+	if r := call(t, nil, "--backfill", "--organization", "globex", "--config", path); r.code != exitDone {
+		t.Fatal(r.stderr)
+	}
+	eventually(t, "a heartbeat", func() bool { return beats.Load() > 0 })
+}

@@ -14,6 +14,7 @@ import (
 
 	"polarmirror/internal/console"
 	"polarmirror/internal/mirror"
+	"polarmirror/internal/store"
 )
 
 const (
@@ -35,7 +36,8 @@ type program struct {
 	screen    *console.Screen // stderr
 	terminal  bool            // stderr is one that can show bars
 	log       *zap.Logger
-	started   bool // the command line was understood
+	started   bool                 // the command line was understood
+	all       []store.Organization // configured, whatever --organization says
 	closers   []func(context.Context) error
 }
 

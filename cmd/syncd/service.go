@@ -96,7 +96,7 @@ func (p *program) serveUntilStopped(ctx context.Context) error {
 		group.Go(func() error { return e.mirror.Serve(ctx, schedules) })
 		group.Go(func() error { return inbox.Serve(ctx) })
 		if !cfg.HeartbeatURL.IsZero() {
-			pulse := newPulse(cfg, e.db, observed.Beat, p.log)
+			pulse := p.newPulse(cfg, e.db, observed.Beat)
 			group.Go(func() error { return pulse.Run(ctx) })
 		}
 		return group.Wait()
@@ -173,15 +173,17 @@ func configured(cfg *config.Config) []store.Organization {
 	return list
 }
 
-func newPulse(cfg *config.Config, db *store.Store, sent func(ok bool), log *zap.Logger) *heartbeat.Pulse {
+// newPulse makes the heartbeat, which is of all organizations: those that are left out
+// here may be another process's.
+func (p *program) newPulse(cfg *config.Config, db *store.Store, sent func(ok bool)) *heartbeat.Pulse {
 	return heartbeat.New(heartbeat.Options{
 		URL:       cfg.HeartbeatURL,
 		UserAgent: userAgent(),
 		Status: func(ctx context.Context) ([]store.OrgStatus, error) {
-			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: configured(cfg)})
+			return db.OrgStatus(ctx, store.OrgStatusQuery{Organizations: p.all})
 		},
 		Sent: sent,
-		Log:  log,
+		Log:  p.log,
 	})
 }
 
