@@ -41,11 +41,12 @@ func (p *program) status(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	report := statusReport(cfg, list, time.Now())
+	now := time.Now()
+	report := statusReport(cfg, list, now)
 	if p.flags.json {
 		return p.printJSON(report)
 	}
-	text := statusText(report)
+	text := statusText(report, now)
 	if !slices.ContainsFunc(list, func(s store.OrgStatus) bool { return s.OrganizationID != uuid.Nil }) {
 		text += fmt.Sprintf("Nothing has been mirrored yet: run %[1]s, or %[1]s --backfill.\n", p.service())
 	}
@@ -154,9 +155,15 @@ func nextRun(s config.Schedule, now time.Time) (at time.Time, kind string) {
 	return full, string(store.Full)
 }
 
-func statusText(report []organizationStatus) string {
+func statusText(report []organizationStatus, now time.Time) string {
 	table := console.Table{Columns: []string{"organization", "rows", "last success", "lag", "proof", "last error", "next run"}}
-	const day, hour = "2006-01-02 15:04:05Z", "15:04:05Z"
+	const day = "2006-01-02 15:04:05Z"
+	clock := func(t time.Time) string { // with the date where it is not clear from the hour
+		if t.Sub(now).Abs() < 24*time.Hour {
+			return t.Format("15:04:05Z")
+		}
+		return t.Format(day)
+	}
 	for _, o := range report {
 		success, lag, proof, failure, next := "never", any(""), "none", "none", "never"
 		switch {
@@ -181,13 +188,13 @@ func statusText(report []organizationStatus) string {
 			failure = *o.LastError
 		}
 		if o.LastErrorAt != nil {
-			failure = o.LastErrorAt.Format(hour) + " " + failure
+			failure = clock(*o.LastErrorAt) + " " + failure
 		}
 		switch {
 		case !o.Configured:
 			next = "not configured"
 		case o.NextRun != nil:
-			next = fmt.Sprintf("%s (%s)", o.NextRun.Format(hour), *o.NextRunKind)
+			next = fmt.Sprintf("%s (%s)", clock(*o.NextRun), *o.NextRunKind)
 		}
 		table.Add(o.Organization, o.Rows, success, lag, proof, failure, next)
 	}

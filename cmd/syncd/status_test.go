@@ -135,10 +135,21 @@ func TestNextRunIsTheEarlierSchedule(t *testing.T) {
 	}
 }
 
+func TestStatusTextDatesWhatIsMoreThanADayAway(t *testing.T) {
+	t.Parallel()
+	now, reason, kind := time.Date(2026, 8, 1, 10, 16, 30, 0, time.UTC), "no answer", "full"
+	at := func(failed, next time.Duration) string {
+		failedAt, nextAt := now.Add(failed), now.Add(next)
+		return statusText([]organizationStatus{{Configured: true, LastError: &reason, LastErrorAt: &failedAt, NextRun: &nextAt, NextRunKind: &kind}}, now)
+	}
+	assertContains(t, at(-time.Hour, time.Minute), "│ 09:16:30Z no answer", "│ 10:17:30Z (full)")
+	assertContains(t, at(-72*time.Hour, 120*time.Hour), "│ 2026-07-29 10:16:30Z no answer", "│ 2026-08-06 10:16:30Z (full)")
+}
+
 func TestStatusTextCannotSteerTheTerminal(t *testing.T) {
 	t.Parallel()
 	text := "broken\x1b[2J\nand more"
-	if got := statusText([]organizationStatus{{Organization: "acme", LastError: &text}}); strings.Contains(got, "\x1b") {
+	if got := statusText([]organizationStatus{{Organization: "acme", LastError: &text}}, time.Now()); strings.Contains(got, "\x1b") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -149,5 +160,5 @@ func TestStatusOfARunDatedLaterThanNowIsUnknown(t *testing.T) {
 	if one.LagSeconds != nil || !one.Undated {
 		t.Errorf("lag %v, undated %v", one.LagSeconds, one.Undated)
 	}
-	assertContains(t, statusText([]organizationStatus{one}), "dated later than now", "unknown")
+	assertContains(t, statusText([]organizationStatus{one}, time.Now()), "dated later than now", "unknown")
 }
