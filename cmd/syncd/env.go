@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -87,8 +86,7 @@ func (p *program) openDatabase(ctx context.Context, cfg *config.Config) (st *sto
 // embeddedMissing reports whether the database is the embedded one and has
 // never been started: looking at it would make it.
 func embeddedMissing(cfg *config.Config) bool {
-	_, err := os.Stat(cfg.Database.DataDir)
-	return cfg.Database.Embedded() && os.IsNotExist(err)
+	return cfg.Database.Embedded() && localpg.Missing(cfg.Database.DataDir)
 }
 
 // prepare brings the schema up to date, and removes personal data that is excluded.

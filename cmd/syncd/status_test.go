@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -53,6 +54,19 @@ func TestStatusDoesNotMakeTheEmbeddedDatabase(t *testing.T) {
 	assertContains(t, r.stdout, "Nothing has been mirrored yet")
 	if found, err := filepath.Glob(dir + "*"); err != nil || len(found) > 0 {
 		t.Errorf("found %v, %v", found, err)
+	}
+
+	// Its folder is there since the demo ran.
+	if err := os.MkdirAll(filepath.Join(dir, "demo"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "demo", "start.lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = call(t, nil, "status", "--config", path)
+	assertContains(t, r.stdout, "Nothing has been mirrored yet")
+	if found, err := filepath.Glob(dir + "/*"); err != nil || len(found) != 1 {
+		t.Errorf("beside the demo's folder: found %v, %v", found, err)
 	}
 }
 

@@ -50,12 +50,10 @@ func openHome(dataDir string) (home, error) {
 	if uid, _ := owner(info); uid != os.Geteuid() {
 		return home{}, fmt.Errorf("database.data_dir %s belongs to user id %d, not to you (%d): run as that user, or set database.data_dir to a folder of yours", dir, uid, os.Geteuid())
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := h.entries()
 	if err != nil {
 		return home{}, fmt.Errorf("database.data_dir: %w", err)
 	}
-	// A demonstration's folder may lie in that of the real thing.
-	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return isHome(h.path(e.Name())) })
 	// Looked for last: a process that started at the same moment may just have
 	// written the first files.
 	if len(entries) > 0 && !isHome(dir) {
@@ -67,6 +65,19 @@ func openHome(dataDir string) (home, error) {
 		}
 	}
 	return h, nil
+}
+
+// Missing reports whether a data folder is not there yet, or has nothing in it.
+func Missing(dataDir string) bool {
+	entries, err := home{dataDir}.entries()
+	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0
+}
+
+// entries are what is in the folder, without other folders like it: that of a
+// demonstration may lie in that of the real thing.
+func (h home) entries() ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(h.dir)
+	return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return isHome(h.path(e.Name())) }), err
 }
 
 // isHome reports whether a folder bears our mark: the start lock, which Start
