@@ -483,3 +483,23 @@ func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
 		t.Errorf("found %v in %d rows, want %v", got, report.Rows, want)
 	}
 }
+
+// TestVerifyTakesNoRowThatIsGoneForOneThatIsMissing: the mirror has as many rows as
+// Polar, one that is gone and none of a customer whom it does not know.
+func TestVerifyTakesNoRowThatIsGoneForOneThatIsMissing(t *testing.T) {
+	t.Parallel()
+	w := swept(t, 400)
+	gone := must1(w.sim.DeleteCustomerMeter(w.sim.Listed(w.orgs[0].ID)[3].ID)).ID
+	missing := must1(w.sim.AddOldCustomer(w.orgs[0].ID, time.Now().UTC().Add(-365*24*time.Hour), 1))[0].ID
+	reports, err := w.mirror(sweeping).Verify(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := map[uuid.UUID]FindingKind{gone: Extra, missing: Missing}, map[uuid.UUID]FindingKind{}
+	for _, f := range reports[0].Findings {
+		got[f.ID] = f.Kind
+	}
+	if !maps.Equal(got, want) || !reports[0].Exact {
+		t.Errorf("found %v, want %v: %+v", got, want, reports[0])
+	}
+}

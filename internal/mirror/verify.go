@@ -84,6 +84,8 @@ type audit struct {
 	at         Position
 	listed     []uuid.UUID // the last rows that Polar listed, a few
 	candidates []uuid.UUID
+	cutoff     polar.Key // of a sweep
+	unlisted   bool      // rows below it are in the mirror, and Polar does not list them
 }
 
 func (w *worker) verify(ctx context.Context, repair bool) (*Report, error) {
@@ -130,7 +132,8 @@ func (a *audit) read(ctx context.Context) error {
 	if w.mirror.opts.sweeps(w.org, a.at.Total, first.ServerTime) {
 		a.report.Method = store.Sweep
 		err := w.mirror.opts.Store.WithWriter(ctx, w.org.ID, func(stored *store.Writer) error {
-			return a.sweep(ctx, stored, cutoffOf(first.ServerTime))
+			a.cutoff = cutoffOf(first.ServerTime)
+			return a.sweep(ctx, stored)
 		})
 		if a.report.Exact = err == nil; !errors.Is(err, ErrNotProven) {
 			return err
@@ -145,23 +148,25 @@ func (a *audit) read(ctx context.Context) error {
 }
 
 // sweep compares the customers that the mirror knows and the rows that are new. It
-// returns ErrNotProven unless ranks prove that there are no others.
-func (a *audit) sweep(ctx context.Context, stored *store.Writer, cutoff polar.Key) error {
+// returns ErrNotProven unless ranks prove that there are no others, as they cannot if
+// the mirror has rows that Polar does not list: each would stand for one that the mirror
+// lacks.
+func (a *audit) sweep(ctx context.Context, stored *store.Writer) error {
 	asKnown := func(store.CustomerRows) int { return 1 }
 	if err := a.compare(ctx, a.reader.sets(ctx, uuid.Nil, stored.ListedCustomers, asKnown)); err != nil {
 		return err
 	}
 	rows := a.report.Rows
 	p := newProof(a.reader.pageSize())
-	p.to = cutoff
+	p.to = a.cutoff
 	if err := a.compare(ctx, a.reader.provenPages(ctx, Filter{}, &p, nil)); err != nil {
 		return err
 	}
 	a.report.Rows = rows // those that are new were counted with their customers, but for a few
-	if a.report.Rejected > 0 {
+	if a.report.Rejected > 0 || a.unlisted {
 		return ErrNotProven
 	}
-	ranks := ranks{reader: &a.reader, stored: stored, cutoff: cutoff}
+	ranks := ranks{reader: &a.reader, stored: stored, cutoff: a.cutoff}
 	meters, err := ranks.meters(ctx, a.at.Total)
 	for _, ranks.meter = range meters {
 		if _, fits, err := ranks.check(ctx); err != nil || !fits {
@@ -204,6 +209,7 @@ func (a *audit) compare(ctx context.Context, pages iter.Seq2[listedPage, error])
 		for id, row := range mirrored {
 			if row.Meter.ArchivedAt.IsZero() {
 				a.suspect(id)
+				a.unlisted = a.unlisted || row.Key().Compare(a.cutoff) < 0
 			}
 		}
 		a.progress(page)
