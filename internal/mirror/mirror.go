@@ -51,7 +51,8 @@ type Options struct {
 	AcceptDeletions   bool    // lifts that limit
 
 	// Exclude are members of customers that webhooks are decoded and kept without,
-	// as the clients do it with what they read.
+	// as the clients do it with what they read. A walk begun without others is not
+	// resumed.
 	Exclude []string
 }
 

@@ -280,7 +280,7 @@ func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 // cursor that belongs to another one is not resumed.
 func (w *worker) fingerprint() string {
 	opts := w.mirror.opts
-	text, _ := json.Marshal([]any{opts.Source, w.org.Filter, opts.Walk, polar.DecoderVersion}) // of strings and uuids: cannot fail
+	text, _ := json.Marshal([]any{opts.Source, w.org.Filter, opts.Walk, polar.DecoderVersion, opts.Exclude}) // of strings and uuids: cannot fail
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
 }

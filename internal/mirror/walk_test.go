@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"polarmirror/internal/fetch"
 	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
 )
 
 func TestBackfillEqualsTheSourceInEveryDigit(t *testing.T) {
@@ -127,4 +130,33 @@ func TestBackfillResumedWithWalkWalksWhatWasSwept(t *testing.T) {
 	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs`); got != "2" {
 		t.Errorf("%s runs, want 2: what was walked already is left out", got)
 	}
+}
+
+// TestFullRunIsNotResumedOnceOtherFieldsAreExcluded: customers that it has read would
+// stay without a field that is taken off the list.
+func TestFullRunIsNotResumedOnceOtherFieldsAreExcluded(t *testing.T) {
+	t.Parallel()
+	w := small(t, 900)
+	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
+	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+		if n >= 6 {
+			return polarsim.NotJSON
+		}
+		return polarsim.NoFault
+	})
+	err := w.full(blocks, func(o *Options) {
+		o.Exclude = []string{"name"}
+		o.Organizations[0].Client = must1(fetch.New(fetch.Options{
+			BaseURL: "https://polar.test", Token: fetch.StaticToken(secret.New(w.orgs[0].Token)), Exclude: o.Exclude, Transport: w.sim.Transport(),
+			Retry: fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: time.Millisecond},
+		}))
+	})
+	if err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
+		t.Fatalf("the first run ended with %v and left no cursor", err)
+	}
+	w.sim.FailWhen(nil)
+	if err := w.full(blocks); err != nil {
+		t.Fatal(err)
+	}
+	w.same()
 }
