@@ -28,6 +28,7 @@ CREATE TABLE polar.sync_runs (
     kind            text        NOT NULL,
     status          text        NOT NULL,
     method          text,
+    fingerprint     text,
     error           text,
     CONSTRAINT sync_runs_pkey PRIMARY KEY (id),
     CONSTRAINT sync_runs_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES polar.organizations (id),
@@ -67,6 +68,7 @@ COMMENT ON COLUMN polar.sync_runs.exact IS 'Whether the run proved that it saw e
 COMMENT ON COLUMN polar.sync_runs.kind IS 'full: every page; incremental: what changed; repair: rows that verify found different; refresh: customers that somebody asked for.';
 COMMENT ON COLUMN polar.sync_runs.status IS 'running, succeeded, failed, or abandoned: its process was stopped, or ended without finishing it.';
 COMMENT ON COLUMN polar.sync_runs.method IS 'How an exact run proved its claim: walk: by overlapping pages; sweep: by rank; null for runs that are not exact.';
+COMMENT ON COLUMN polar.sync_runs.fingerprint IS 'What a run of every page was asked to read (server, filter, versions, excluded fields), and whether it had to walk; null until it ends, and for other runs.';
 COMMENT ON COLUMN polar.sync_runs.error IS 'Why the run failed; null if it did not.';
 COMMENT ON INDEX polar.sync_runs_last_idx IS 'The last run of each kind and status.';
 COMMENT ON INDEX polar.sync_runs_exact_idx IS 'Runs that proved that they saw everything, newest first.';
@@ -104,7 +106,7 @@ COMMENT ON COLUMN polar.cursors.rows_rejected IS 'Rows rejected so far; more tha
 COMMENT ON COLUMN polar.cursors.meter_id IS 'Meter that is walked before the customers are swept; null for a walk of everything.';
 COMMENT ON COLUMN polar.cursors.customer_id IS 'Last customer swept; null before the first.';
 COMMENT ON COLUMN polar.cursors.method IS 'How the run reads: walk or sweep.';
-COMMENT ON COLUMN polar.cursors.fingerprint IS 'What the walk was asked to read (server, filter, versions); another one begins anew.';
+COMMENT ON COLUMN polar.cursors.fingerprint IS 'What the run was asked to read, as in sync_runs; another one begins anew.';
 
 CREATE TABLE polar.suspects (
     organization_id   uuid NOT NULL,
@@ -173,7 +175,7 @@ CREATE TABLE polar.backfills (
     CONSTRAINT backfills_pkey PRIMARY KEY (id)
 );
 
-COMMENT ON TABLE polar.backfills IS 'Calls of syncd --backfill. One that was cut short is gone on with by the next call, within 24 hours.';
+COMMENT ON TABLE polar.backfills IS 'Calls of syncd --backfill. One that was cut short is gone on with by the next call, within 24 hours; organizations of which something else is to be read by then begin anew.';
 COMMENT ON COLUMN polar.backfills.id IS 'Number of the backfill.';
 COMMENT ON COLUMN polar.backfills.started_at IS 'When it began, calls that were cut short included.';
 COMMENT ON COLUMN polar.backfills.finished_at IS 'When it came to its end, whether it succeeded or not; null if it was cut short.';

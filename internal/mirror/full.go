@@ -64,7 +64,7 @@ func (w *worker) full(ctx context.Context, session *store.Session, opts fullOpti
 	exact := outcome.Err == nil && f.cursor.RowsRejected == 0
 	outcome.Exact, outcome.Method = &exact, f.cursor.Method
 	outcome.DropCursor = outcome.Err == nil || mustRestart(outcome.Err)
-	outcome.Floor = f.cursor.PolarBeganAt
+	outcome.Floor, outcome.Fingerprint = f.cursor.PolarBeganAt, f.cursor.Fingerprint
 	err = run.finish(ctx, outcome)
 	w.mirror.opts.Progress.Walked(w.org.Name, f.position(), err)
 	return f.resumed, err

@@ -82,7 +82,8 @@ func New(opts Options) *Mirror {
 // joins all of them, each naming its organization.
 //
 // It resumes a backfill that was interrupted: organizations it had finished
-// are left out, the others resume below their last saved block.
+// are left out, the others resume below their last saved block. Those of which
+// something else is to be read now, such as under another filter, begin anew.
 func (m *Mirror) Backfill(ctx context.Context) error {
 	backfill, err := m.opts.Store.StartBackfill(ctx)
 	if err != nil {
@@ -124,7 +125,7 @@ const repeats = 5
 func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			done, err := session.Backfilled(ctx, backfill, w.mirror.opts.Walk)
+			done, err := session.Backfilled(ctx, backfill, w.fingerprint())
 			if err != nil {
 				return err
 			}

@@ -277,7 +277,8 @@ func (r *Run) saveSingles(ctx context.Context, singles []*fetch.Single, rewrite 
 }
 
 // fingerprint is what a full run was asked to read, and whether it has to walk. A
-// cursor that belongs to another one is not resumed.
+// cursor that belongs to another one is not resumed, nor does such a run count for a
+// backfill.
 func (w *worker) fingerprint() string {
 	opts := w.mirror.opts
 	text, _ := json.Marshal([]any{opts.Source, w.org.Filter, opts.Walk, polar.DecoderVersion, opts.Exclude}) // of strings and uuids: cannot fail

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/polarsim"
@@ -130,6 +131,17 @@ func TestBackfillResumedWithWalkWalksWhatWasSwept(t *testing.T) {
 	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs`); got != "2" {
 		t.Errorf("%s runs, want 2: what was walked already is left out", got)
 	}
+}
+
+// TestBackfillResumedWithAnotherFilterReadsWhatItLetsIn: of an organization that it
+// finished under the old filter, too.
+func TestBackfillResumedWithAnotherFilterReadsWhatItLetsIn(t *testing.T) {
+	t.Parallel()
+	w := small(t, 250)
+	w.backfill(func(o *Options) { o.Organizations[0].Filter.MeterIDs = []uuid.UUID{w.sim.Meters(w.orgs[0].ID)[0].ID} })
+	w.exec(`UPDATE polar.backfills SET finished_at = NULL`)
+	w.backfill()
+	w.same()
 }
 
 // TestFullRunIsNotResumedOnceOtherFieldsAreExcluded: customers that it has read would

@@ -52,9 +52,8 @@ UPDATE polar.backfills
 }
 
 // Backfilled reports whether b has read all of the session's organization: since it
-// began, a full run without a slot has begun and succeeded, and with walked one that
-// walked the whole list.
-func (s *Session) Backfilled(ctx context.Context, b Backfill, walked bool) (bool, error) {
+// began, a full run without a slot and with this fingerprint has begun and succeeded.
+func (s *Session) Backfilled(ctx context.Context, b Backfill, fingerprint string) (bool, error) {
 	const sql = `
 SELECT EXISTS (
     SELECT
@@ -63,10 +62,10 @@ SELECT EXISTS (
        AND kind = 'full'
        AND status = 'succeeded'
        AND slot IS NULL
-       AND (NOT $3::boolean OR method = 'walk')
+       AND fingerprint = $3
        AND started_at >= $2
        AND started_at <= now())`
-	return value[bool](ctx, s.conn, "find a finished walk", sql, s.organization, b.StartedAt, walked)
+	return value[bool](ctx, s.conn, "find a finished walk", sql, s.organization, b.StartedAt, fingerprint)
 }
 
 // A FullRun is how one organization's full run went.

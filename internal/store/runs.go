@@ -270,9 +270,10 @@ type Outcome struct {
 	Floor   time.Time // when the run began by Polar's clock; zero if unknown
 	// NullRows is the number of rows without modified_at that a tick found; nil if
 	// it did not count them.
-	NullRows   *int
-	DropCursor bool // the full run is finished: its cursor and suspects are dropped
-	Method     Method
+	NullRows    *int
+	DropCursor  bool // the full run is finished: its cursor and suspects are dropped
+	Method      Method
+	Fingerprint string // of a run of every page, as its cursor has it
 	// FoundChange is when, by Polar's clock, the newest change was made that the run
 	// found and a webhook should have brought; zero if it found none.
 	FoundChange time.Time
@@ -325,7 +326,7 @@ func (o *Outcome) queue(batch *pgx.Batch, id int64) {
 	}
 	batch.Queue(waitForDiskSQL)
 	queueCounts(batch, id, o.Counts)
-	batch.Queue(finishRunSQL, id, status, o.Exact, unlessEmpty(text), o.Method)
+	batch.Queue(finishRunSQL, id, status, o.Exact, unlessEmpty(text), o.Method, unlessEmpty(o.Fingerprint))
 }
 
 // RecordRun records a run that took so long, and returns its number. It is for runs
@@ -357,6 +358,7 @@ UPDATE polar.sync_runs
    SET status = $2,
        exact = $3,
        method = CASE WHEN $3 THEN nullif($5, '') END,
+       fingerprint = $6,
        error = $4,
        finished_at = clock_timestamp()
  WHERE id = $1
