@@ -31,19 +31,14 @@ WITH included AS (
      WHERE EXISTS (SELECT FROM added)
        AND raw ?| $1
 ), rejected AS (
-    UPDATE polar.rejected_rows
-       SET raw = ''
+    DELETE FROM polar.rejected_rows
      WHERE EXISTS (SELECT FROM added)
-       AND raw <> ''
 ), deliveries AS (
     UPDATE polar.webhook_events
        SET payload = NULL,
            next_attempt_at = NULL,
-           status = CASE WHEN status = 'pending' THEN 'failed' ELSE status END,
-           error = CASE WHEN status = 'pending'
-                        THEN 'privacy.exclude was switched on before it was applied; the next incremental run brings what it told'
-                        ELSE error
-                   END
+           status = 'failed',
+           error = 'privacy.exclude was switched on before it was applied; the next full run brings what it told'
      WHERE EXISTS (SELECT FROM added)
        AND payload IS NOT NULL
 ), errors AS (
