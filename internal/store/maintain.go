@@ -26,9 +26,6 @@ SELECT partdefid <> 0
 		if err := s.ensurePartitions(ctx, time.Time{}, time.Time{}); err != nil {
 			return fmt.Errorf("make history partitions: %w", err)
 		}
-		if err := s.dropExpired(ctx); err != nil {
-			return fmt.Errorf("drop history older than history.keep: %w", err)
-		}
 	}
 	// The comments on the tables say how long each of their rows is kept.
 	const runs = `
@@ -59,6 +56,12 @@ DELETE FROM polar.webhook_events
 		if err := exec(ctx, s.pool, "remove old rows", sql); err != nil {
 			return err
 		}
+	}
+	if replicated {
+		return nil
+	}
+	if err := s.dropExpired(ctx); err != nil {
+		return fmt.Errorf("drop history older than history.keep: %w", err)
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"context"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,6 +63,35 @@ func TestExpiredMonthsGoAndTheirLastStatesStay(t *testing.T) {
 		if want := "1:2 3:9"; got != want {
 			t.Errorf("balances now: %s, want %s", got, want)
 		}
+	}
+}
+
+// TestReaderOfAnExpiredMonthHoldsNothingUp: a transaction that was left open has read
+// the history.
+func TestReaderOfAnExpiredMonthHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	_, db := pgtest.NewStore(t)
+	exec(t, db, `CREATE TABLE polar.customer_meter_history_2024_01 PARTITION OF polar.customer_meter_history FOR VALUES FROM ('2024-01-01 00:00:00+00') TO ('2024-02-01 00:00:00+00')`)
+	reader := must1(db.Pool.Begin(t.Context()))
+	must1(reader.Exec(t.Context(), `SELECT count(*) FROM polar.customer_meter_history`))
+	keeping := must1(store.Open(t.Context(), store.Options{URL: secret.New(db.URL), HistoryKeep: 24 * time.Hour * 365}))
+	defer keeping.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := keeping.Migrate(ctx); err != nil {
+		t.Errorf("a start: %v", err)
+	}
+	if err := keeping.Maintain(ctx); err == nil || !strings.Contains(err.Error(), "a transaction that has read it goes on") {
+		t.Errorf("maintenance: %v, want an error that says what it waits for", err)
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := keeping.Maintain(ctx); err != nil {
+		t.Error(err)
+	}
+	if got := lookup(t, db, `SELECT to_regclass('polar.customer_meter_history_2024_01')::text`); got != "null" {
+		t.Errorf("%s is left", got)
 	}
 }
 

@@ -46,7 +46,10 @@ func (s *Store) Migrate(ctx context.Context) (applied int, err error) {
 		}
 		return applied, &SchemaError{Problem: fmt.Sprintf("migration stopped; what it did not finish was rolled back, so mend the cause and start again: %v", cured(err))}
 	}
-	return applied, s.Maintain(ctx)
+	if err := s.Maintain(ctx); !errors.Is(err, errStillRead) {
+		return applied, err
+	}
+	return applied, nil
 }
 
 func (s *Store) applyMigrations(ctx context.Context) (applied int, err error) {

@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -56,6 +59,9 @@ SELECT month
 // so that balances_at still has it for rows that have not changed since. Each
 // step can be repeated, and the oldest month goes first, so that what a crash
 // leaves still ends with the last states.
+//
+// A month that an open transaction has read can't go, and is tried again by the next
+// maintenance.
 func (s *Store) dropExpired(ctx context.Context) error {
 	if s.keep <= 0 {
 		return nil
@@ -65,7 +71,8 @@ func (s *Store) dropExpired(ctx context.Context) error {
 		return err
 	}
 	defer cut(conn) // which releases the lock
-	locked, err := value[bool](ctx, conn, "try lock", `SELECT pg_try_advisory_lock($1)`, dropLock)
+	const lock = `SELECT set_config('lock_timeout', '3s', false) IS NOT NULL AND pg_try_advisory_lock($1)`
+	locked, err := value[bool](ctx, conn, "try lock", lock, dropLock)
 	if err != nil || !locked {
 		return err // another replica is doing it
 	}
@@ -102,16 +109,23 @@ SELECT
 	}
 	for _, m := range expired {
 		if m.Detach != "" { // without blocking readers, which no transaction may do
-			if err := exec(ctx, conn, "detach "+m.Table, `ALTER TABLE polar.customer_meter_history DETACH PARTITION `+m.Table+` `+m.Detach); err != nil {
-				return err
-			}
+			err = exec(ctx, conn, "detach "+m.Table, `ALTER TABLE polar.customer_meter_history DETACH PARTITION `+m.Table+` `+m.Detach)
 		}
-		if err := exec(ctx, conn, "drop "+m.Table, `DROP TABLE `+m.Table); err != nil {
+		if err == nil {
+			err = exec(ctx, conn, "drop "+m.Table, `DROP TABLE `+m.Table)
+		}
+		if sqlState(err) == pgerrcode.LockNotAvailable {
+			return fmt.Errorf("%w: %w", errStillRead, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// errStillRead means that expired history could not be dropped yet.
+var errStillRead = errors.New("a transaction that has read it goes on; it is tried again")
 
 const carrySQL = `
 INSERT INTO polar.customer_meter_history (
