@@ -160,6 +160,9 @@ func TestWebhooksAboutTheCustomerItself(t *testing.T) {
 	must1(w.sim.DeleteCustomer(row.CustomerID))
 	w.deliver(inbox, row.CustomerID, polarsim.CustomerDeleted)
 	w.becomes("true", `SELECT (deleted_at = modified_at)::text FROM polar.customers WHERE id = $1`, row.CustomerID)
+	early := w.sim.Listed(w.orgs[0].ID)[9].CustomerID
+	w.deliver(inbox, early, polarsim.CustomerDeleted) // whose field does not say so yet
+	w.becomes("true", `SELECT (deleted_at IS NOT NULL)::text FROM polar.customers WHERE id = $1`, early)
 	added := must1(w.sim.AddCustomerMeter(w.orgs[0].ID, polarsim.NewCustomerMeter{}))
 	w.deliver(inbox, added.CustomerID, polarsim.CustomerCreated)
 	w.becomes("1", `SELECT count(*)::text FROM polar.customers WHERE id = $1`, added.CustomerID)

@@ -30,7 +30,8 @@ func (w *Writer) queueNested(batch *pgx.Batch, sql string, rows []nested, reques
 // saveCustomersSQL writes customers in the order of the arrays, which is that of
 // their ids: all writers lock rows in one order. A forced answer replaces a newer
 // state only if that was written before the request began; a time later than now
-// was given by a clock that was ahead, and counts as before.
+// was given by a clock that was ahead, and counts as before. An event can say that a
+// customer was deleted whose JSON does not.
 const saveCustomersSQL = `
 INSERT INTO polar.customers AS c (
     organization_id,
@@ -77,7 +78,7 @@ ON CONFLICT (id) DO UPDATE SET
     metadata = excluded.metadata,
     raw = excluded.raw,
     last_changed_at = clock_timestamp()
-WHERE ($4::boolean OR c.digest <> excluded.digest)
+WHERE ($4::boolean OR c.digest <> excluded.digest OR c.deleted_at IS NULL AND excluded.deleted_at IS NOT NULL)
   AND (($3::boolean AND (c.last_changed_at < $2::timestamptz OR c.last_changed_at > clock_timestamp()))
        OR coalesce(excluded.modified_at, excluded.created_at) >= coalesce(c.modified_at, c.created_at))`
 
