@@ -211,3 +211,34 @@ func TestWebhookIsReceivedBeforeAnyRun(t *testing.T) {
 	w.becomes("0", unprocessed)
 	w.same()
 }
+
+// TestWebhookOutlivesALackOfPartitions: the fault is not the delivery's.
+func TestWebhookOutlivesALackOfPartitions(t *testing.T) {
+	t.Parallel()
+	w := small(t, 50)
+	w.backfill()
+	row := w.sim.Listed(w.orgs[0].ID)[3]
+	w.exec(`
+DO $$
+DECLARE
+    month regclass;
+BEGIN
+    FOR month IN SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = 'polar.customer_meter_history'::regclass LOOP
+        EXECUTE format('DROP TABLE %s', month);
+    END LOOP;
+END $$`)
+	must1(w.sim.Consume(row.ID, "1"))
+	inbox, reports := w.inbox()
+	w.deliver(inbox, row.CustomerID, polarsim.CustomerStateChanged)
+	worker := inbox.workers[w.orgs[0].Name]
+	if err := worker.applyDue(t.Context()); err == nil || len(reports.first(w, 0)) > 0 {
+		t.Errorf("without partitions: %v, %+v", err, reports.first(w, 0))
+	}
+	if err := w.store.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.applyDue(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.same()
+}

@@ -149,8 +149,13 @@ func refusesValue(err error) bool {
 }
 
 // Refused reports whether Postgres refused what it was given: the same again
-// would be refused again.
+// would be refused again. A history that lacks the month's partition refuses
+// everything; that is a check without a constraint.
 func Refused(err error) bool {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == pgerrcode.CheckViolation && pgErr.ConstraintName == "" {
+		return false
+	}
 	return refusesValue(err) || pgerrcode.IsIntegrityConstraintViolation(sqlState(err))
 }
 
