@@ -95,7 +95,7 @@ CREATE TABLE polar.cursors (
 
 COMMENT ON TABLE polar.cursors IS 'Where an unfinished full run goes on. A walk: everything from the key (low_created_at, low_customer_id, low_meter_id) upward is mirrored. A sweep: first the same of one meter, then all customers up to customer_id.';
 COMMENT ON COLUMN polar.cursors.organization_id IS 'Organization.';
-COMMENT ON COLUMN polar.cursors.polar_began_at IS 'When the run began, pauses included, by Polar''s clock; null if its first answer carried no date.';
+COMMENT ON COLUMN polar.cursors.polar_began_at IS 'When the run began, pauses included, by Polar''s clock, or by ours if its answers carry no date.';
 COMMENT ON COLUMN polar.cursors.saved_at IS 'When the last block was saved; a cursor older than 24 hours is not used.';
 COMMENT ON COLUMN polar.cursors.low_created_at IS 'Lowest key proven so far: creation time.';
 COMMENT ON COLUMN polar.cursors.low_customer_id IS 'Lowest key proven so far: customer.';

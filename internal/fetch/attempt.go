@@ -60,7 +60,10 @@ func (c *Client) attempt(ctx context.Context, call *call, token secret.Secret) (
 	err = readBody(buffer, response)
 	body := buffer.Bytes()
 	x.Elapsed = time.Since(x.Began)
-	x.ServerTime, _ = http.ParseTime(response.Header.Get("Date"))
+	x.ServerTime = x.Began.UTC().Truncate(time.Second)
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+		x.ServerTime = date
+	}
 	if err != nil && !errors.Is(err, errTooLarge) {
 		return x, c.noAnswer(ctx, call, token, fmt.Errorf("status %d, but the body was cut: %w", response.StatusCode, err))
 	}
@@ -207,8 +210,8 @@ func statusClass(status int) class {
 	return fatal
 }
 
-// retryAfter reads the header, seconds or a date. A date is counted from the
-// server's own clock if the answer shows it.
+// retryAfter reads the header, seconds or a date. now is the server's own time, if
+// the answer shows it.
 func retryAfter(header string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
@@ -216,9 +219,6 @@ func retryAfter(header string, now time.Time) time.Duration {
 	at, err := http.ParseTime(header)
 	if err != nil {
 		return 0
-	}
-	if now.IsZero() {
-		now = time.Now()
 	}
 	return max(0, at.Sub(now))
 }

@@ -30,7 +30,7 @@ type ListParams struct {
 
 // A Timing says when an answer came.
 type Timing struct {
-	ServerTime time.Time     // Polar's Date header, to the second; zero if there was none
+	ServerTime time.Time     // Polar's Date header, to the second; without one, Began
 	Began      time.Time     // by our clock, when the request that was answered was sent
 	Elapsed    time.Duration // from then to the end of the body
 	Took       time.Duration // of all attempts and the waits between them, less the waits for the limiter

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -8,7 +9,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"polarmirror/internal/fetch"
 	"polarmirror/internal/polarsim"
+	"polarmirror/internal/secret"
 	"polarmirror/internal/store"
 )
 
@@ -237,4 +240,41 @@ func TestSlotsPlannedByAClockThatWasAheadAreTakenBack(t *testing.T) {
 			t.Errorf("slots at %v and %v, want %v and %v", s.incremental.next, s.full.next, c.wantTick, c.wantFull)
 		}
 	}
+}
+
+// TestAnswersWithoutADate: as behind a proxy that removes the header. Full runs sweep,
+// incremental runs bring what changed, and verify compares.
+func TestAnswersWithoutADate(t *testing.T) {
+	t.Parallel()
+	w := newEnv(t, polarsim.Options{Seed: 13, Epoch: time.Now().UTC().Add(-24 * time.Hour),
+		Organizations: []polarsim.Organization{{Name: "acme", CustomerMeters: 400, Meters: 4, EveryMeter: true}}})
+	m := w.mirror(sweeping, func(o *Options) {
+		o.Organizations[0].Client = must1(fetch.New(fetch.Options{BaseURL: "https://polar.test", Token: fetch.StaticToken(secret.New(w.orgs[0].Token)), Transport: dateless{w.sim}}))
+	})
+	if err := m.Backfill(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.lastRun(); got != "full succeeded t sweep" {
+		t.Errorf("run %q", got)
+	}
+	must1(w.sim.Consume(w.sim.Listed(w.orgs[0].ID)[3].ID, "1"))
+	wk := m.worker(m.opts.Organizations[0])
+	if err := wk.withSession(t.Context(), false, func(s *store.Session) error { return wk.tick(t.Context(), s, time.Time{}, false) }); err != nil {
+		t.Fatal(err)
+	}
+	w.same()
+	if reports, err := m.Verify(t.Context(), false); err != nil || !reports[0].Equal() {
+		t.Errorf("verify: %+v, %v", reports, err)
+	}
+}
+
+// dateless is a Polar whose answers carry no date.
+type dateless struct{ *polarsim.Server }
+
+func (d dateless) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := d.Server.RoundTrip(request)
+	if err == nil {
+		response.Header.Del("Date")
+	}
+	return response, err
 }

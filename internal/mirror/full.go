@@ -140,16 +140,15 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 		}
 	}
 	f.cursor.Method = store.Walk
-	if opts.sweeps(r.org, f.cursor.TotalCount, f.cursor.PolarBeganAt) {
+	if opts.sweeps(r.org, f.cursor.TotalCount) {
 		f.cursor.Method = store.Sweep
 	}
 	return &first, f.checkArchived(ctx, f.opts.archivedChecks)
 }
 
-// sweeps reports whether an organization that lists total rows is swept. The answer
-// that said so was dated polarTime.
-func (o *Options) sweeps(org Organization, total int, polarTime time.Time) bool {
-	return !o.Walk && org.Filter.Empty() && total > o.WalkedRows && !polarTime.IsZero()
+// sweeps reports whether an organization that lists total rows is swept.
+func (o *Options) sweeps(org Organization, total int) bool {
+	return !o.Walk && org.Filter.Empty() && total > o.WalkedRows
 }
 
 // walk saves the proven pages of the list under filter; see provenPages.

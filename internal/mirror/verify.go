@@ -129,7 +129,7 @@ func (a *audit) read(ctx context.Context) error {
 		return err
 	}
 	a.at.Total = first.Page.TotalCount
-	if w.mirror.opts.sweeps(w.org, a.at.Total, first.ServerTime) {
+	if w.mirror.opts.sweeps(w.org, a.at.Total) {
 		a.report.Method = store.Sweep
 		err := w.mirror.opts.Store.WithWriter(ctx, w.org.ID, func(stored *store.Writer) error {
 			a.cutoff = cutoffOf(first.ServerTime)

@@ -18,7 +18,7 @@ const cursorLifetime = 24 * time.Hour
 // from Low upward that existed throughout the walk is mirrored. A sweep: the same
 // of the rows of MeterID; after that, all rows of the customers up to CustomerID.
 type Cursor struct {
-	PolarBeganAt time.Time // by Polar's clock; zero if unknown
+	PolarBeganAt time.Time // by Polar's clock
 	Low          polar.Key
 	Offset       int   // of a walk, where in the list Low was last seen, counted from 0; of a sweep, the rows read in sets
 	TotalCount   int   // rows of the list: by Polar's last answer in a walk, by its first in a sweep
@@ -166,7 +166,7 @@ func loadFloor(ctx context.Context, db querier, organization uuid.UUID) (Floor, 
 // Since is the zero time.
 func (f Floor) Since(now time.Time) time.Time {
 	switch {
-	case now.IsZero() || !f.At.After(now):
+	case !f.At.After(now):
 		return f.At
 	case f.Age == nil:
 		return time.Time{}
