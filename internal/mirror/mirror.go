@@ -82,8 +82,9 @@ func New(opts Options) *Mirror {
 // joins all of them, each naming its organization.
 //
 // It resumes a backfill that was interrupted: organizations it had finished
-// are left out, the others resume below their last saved block. Those of which
-// something else is to be read now, such as under another filter, begin anew.
+// are left out, the others resume below their last saved block, and what changed
+// since is read of both. Those of which something else is to be read now, such as
+// under another filter, begin anew.
 func (m *Mirror) Backfill(ctx context.Context) error {
 	backfill, err := m.opts.Store.StartBackfill(ctx)
 	if err != nil {
@@ -125,15 +126,19 @@ const repeats = 5
 func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			done, err := session.Backfilled(ctx, backfill, w.fingerprint())
-			if err != nil {
+			resumed, err := session.Backfilled(ctx, backfill, w.fingerprint())
+			switch {
+			case err != nil:
 				return err
-			}
-			if done {
+			case resumed:
 				w.log.Info("done already by the backfill that was cut short")
-				return nil
+			default:
+				resumed, err = w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: allArchivedChecks})
 			}
-			return w.backfillRun(ctx, session)
+			if err == nil && resumed { // what was read then may have changed since
+				err = w.tick(ctx, session, time.Time{}, true)
+			}
+			return err
 		})
 		again := lostDatabase(err) || errors.Is(err, ErrNotProven)
 		if !again || attempt > repeats || ctx.Err() != nil {
@@ -148,16 +153,6 @@ func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 			return ErrStopped
 		}
 	}
-}
-
-// backfillRun makes a full run and, if it went on from where an earlier one ended,
-// reads what changed since that one began.
-func (w *worker) backfillRun(ctx context.Context, session *store.Session) error {
-	resumed, err := w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: allArchivedChecks})
-	if err == nil && resumed {
-		err = w.tick(ctx, session, time.Time{}, true)
-	}
-	return err
 }
 
 // lostDatabase reports whether err is about the connection to Postgres, and not

@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -128,8 +130,8 @@ func TestBackfillResumedWithWalkWalksWhatWasSwept(t *testing.T) {
 	}
 	w.exec(`UPDATE polar.backfills SET finished_at = NULL`)
 	w.backfill(sweeping, func(o *Options) { o.Walk = true })
-	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs`); got != "2" {
-		t.Errorf("%s runs, want 2: what was walked already is left out", got)
+	if got := w.value(`SELECT count(*)::text FROM polar.sync_runs WHERE kind = 'full'`); got != "2" {
+		t.Errorf("%s full runs, want 2: what was walked already is left out", got)
 	}
 }
 
@@ -170,5 +172,24 @@ func TestFullRunIsNotResumedOnceOtherFieldsAreExcluded(t *testing.T) {
 	if err := w.full(blocks); err != nil {
 		t.Fatal(err)
 	}
+	w.same()
+}
+
+// TestBackfillResumedReadsWhatChangedSince: of organizations that it has read already,
+// and should it be stopped before that, when it is resumed again.
+func TestBackfillResumedReadsWhatChangedSince(t *testing.T) {
+	t.Parallel()
+	w := small(t, 250)
+	w.backfill()
+	w.exec(`UPDATE polar.backfills SET finished_at = NULL`)
+	must1(w.sim.Consume(w.sim.Listed(w.orgs[0].ID)[3].ID, "1"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w.sim.Before(func(int, *http.Request) { cancel() })
+	if err := w.mirror().Backfill(ctx); !errors.Is(err, ErrStopped) {
+		t.Errorf("stopped: %v", err)
+	}
+	w.sim.Before(nil)
+	w.backfill()
 	w.same()
 }
