@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"time"
@@ -63,12 +64,28 @@ func (s *Store) applyMigrations(ctx context.Context) (applied int, err error) {
 	}
 	db := stdlib.OpenDBFromPool(s.pool.Pool)
 	defer db.Close()
-	provider, err := goose.NewProvider("", db, migrations.FS, goose.WithStore(versions), goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider("", db, migrations.FS, goose.WithStore(versions), goose.WithSessionLocker(boundedLocker{locker}))
 	if err != nil {
 		return 0, err
 	}
 	results, err := provider.Up(ctx)
 	return len(results), err
+}
+
+// A boundedLocker also bounds how long the migrations, which goose runs on the
+// connection that it locks, wait for a lock: others would queue up behind them.
+type boundedLocker struct{ lock.SessionLocker }
+
+func (l boundedLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	if _, err := conn.ExecContext(ctx, `SET lock_timeout = '5s'`); err != nil {
+		return err
+	}
+	return l.SessionLocker.SessionLock(ctx, conn)
+}
+
+func (l boundedLocker) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, `SET lock_timeout = 0`)
+	return errors.Join(err, l.SessionLocker.SessionUnlock(ctx, conn))
 }
 
 // Migrations lists every migration this binary knows, oldest first. It reads goose's
