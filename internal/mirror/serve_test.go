@@ -129,6 +129,32 @@ SELECT count(*)::text
 	w.same()
 }
 
+// TestResumedFullRunReadsWhatChangedSince: its data counts as from when it was resumed,
+// and the next incremental run may be far away.
+func TestResumedFullRunReadsWhatChangedSince(t *testing.T) {
+	t.Parallel()
+	w := small(t, 900)
+	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
+	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+		if n >= 6 {
+			return polarsim.NotJSON
+		}
+		return polarsim.NoFault
+	})
+	if err := w.full(blocks); err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
+		t.Fatalf("the first run ended with %v and left no cursor", err)
+	}
+	w.sim.FailWhen(nil)
+	rows := w.sim.Listed(w.orgs[0].ID)
+	must1(w.sim.Consume(rows[len(rows)-1].ID, "1")) // the newest, which was read first
+	s := w.scheduler(Schedules{Incremental: every(24 * time.Hour)}, blocks)
+	err := s.worker.withSession(t.Context(), false, func(session *store.Session) error { return s.fullWithTicks(t.Context(), session, 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.same()
+}
+
 func TestStoppedWalkSavesItsBlockAndTheNextGoesOn(t *testing.T) {
 	t.Parallel()
 	large(t)
