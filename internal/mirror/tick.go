@@ -91,8 +91,8 @@ func (t *tick) readUntil(ctx context.Context, page listedPage, order []string, o
 		if err := t.take(ctx, page); err != nil {
 			return err
 		}
-		rows := page.Page.CustomerMeters
-		if page.Page.Size() < page.limit || len(rows) > 0 && old(&rows[len(rows)-1]) {
+		rows := inOrder(page.Page)
+		if len(rows) < page.limit || old(rows[len(rows)-1]) {
 			return nil
 		}
 		var err error
@@ -129,11 +129,31 @@ func (t *tick) changed(ctx context.Context, guess int) error {
 
 // undated counts the rows without modified_at at the beginning of a page.
 func undated(page listedPage) int {
-	rows := page.Page.CustomerMeters
-	if n := slices.IndexFunc(rows, func(m polar.CustomerMeter) bool { return !m.ModifiedAt.IsZero() }); n >= 0 {
+	rows := inOrder(page.Page)
+	if n := slices.IndexFunc(rows, func(m *polar.CustomerMeter) bool { return !m.ModifiedAt.IsZero() }); n >= 0 {
 		return n
 	}
-	return page.Page.Size()
+	return len(rows)
+}
+
+// inOrder returns the rows of a page in their order. Of rejected ones it knows only the
+// times, and what is unknown of these is later than everything.
+func inOrder(page *polar.Page) []*polar.CustomerMeter {
+	rows := make([]*polar.CustomerMeter, 0, page.Size())
+	for i := range page.CustomerMeters {
+		rows = append(rows, &page.CustomerMeters[i])
+	}
+	for _, r := range page.Rejected {
+		m := &polar.CustomerMeter{CreatedAt: endOfList.CreatedAt, ModifiedAt: endOfList.CreatedAt}
+		if r.HasKey {
+			m.CreatedAt = r.Key.CreatedAt
+		}
+		if r.ModifiedAt != nil {
+			m.ModifiedAt = *r.ModifiedAt
+		}
+		rows = slices.Insert(rows, r.Index, m)
+	}
+	return rows
 }
 
 // take adds the rows of a page that may have changed. Those from before the floor

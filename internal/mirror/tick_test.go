@@ -153,3 +153,31 @@ func TestTickThatEndsWhileABlockIsBeingWrittenIsFinished(t *testing.T) {
 		t.Errorf("the tick is recorded as %s", got)
 	}
 }
+
+// TestTickReadsPastRowsThatCannotBeUsed, and no farther than past usable ones: it stops
+// at the first page that ends with an old row, and tells rows without modified_at.
+func TestTickReadsPastRowsThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	for name, unusable := range map[string]func(polarsim.Row) bool{
+		"all rows":            func(polarsim.Row) bool { return true },
+		"those never changed": func(r polarsim.Row) bool { return r.ModifiedAt.IsZero() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := quiet(t, 600, 0.4)
+			w.backfill()
+			for _, row := range w.sim.Listed(w.orgs[0].ID) {
+				if unusable(row) {
+					must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, `"balance":`, `"balance":null,"other":`, 1)))
+				}
+			}
+			w.sim.ForgetRequests()
+			if err := w.tick(); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.sim.RequestCount(); got > 3 {
+				t.Errorf("%d requests", got)
+			}
+		})
+	}
+}

@@ -25,6 +25,7 @@ func reject(index int, item jsontext.Value, reason error) RejectedRow {
 	var look struct {
 		ID         guess[uuid.UUID] `json:"id"`
 		CreatedAt  guess[time.Time] `json:"created_at"`
+		ModifiedAt guess[time.Time] `json:"modified_at"`
 		CustomerID guess[uuid.UUID] `json:"customer_id"`
 		MeterID    guess[uuid.UUID] `json:"meter_id"`
 	}
@@ -35,6 +36,9 @@ func reject(index int, item jsontext.Value, reason error) RejectedRow {
 	key := Key{CreatedAt: look.CreatedAt.value(), CustomerID: look.CustomerID.value(), MeterID: look.MeterID.value()}
 	if !key.CreatedAt.IsZero() && key.CustomerID != uuid.Nil && key.MeterID != uuid.Nil {
 		r.Key, r.HasKey = key, true
+	}
+	if !look.ModifiedAt.doubtful {
+		r.ModifiedAt = &look.ModifiedAt.got
 	}
 	return r
 }

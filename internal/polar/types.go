@@ -122,10 +122,11 @@ func (p *Page) Size() int { return len(p.CustomerMeters) + len(p.Rejected) }
 
 // A RejectedRow is an item of a page that can't be mirrored.
 type RejectedRow struct {
-	Index  int       // place within the page, from 0
-	ID     uuid.UUID // zero if the item has no usable id
-	Key    Key       // valid if HasKey
-	HasKey bool
-	Raw    []byte // the item as sent, less what is excluded; may be no valid UTF-8; nil if it can't be kept
-	Reason string // one line of ASCII or nearly so, says which field and why; no personal data
+	Index      int       // place within the page, from 0
+	ID         uuid.UUID // zero if the item has no usable id
+	Key        Key       // valid if HasKey
+	HasKey     bool
+	ModifiedAt *time.Time // zero for null; nil if it is not usable
+	Raw        []byte     // the item as sent, less what is excluded; may be no valid UTF-8; nil if it can't be kept
+	Reason     string     // one line of ASCII or nearly so, says which field and why; no personal data
 }
