@@ -134,8 +134,8 @@ func (f *fullRun) open(ctx context.Context) (*listedPage, error) {
 		return nil, err
 	}
 	f.cursor.PolarBeganAt, f.cursor.TotalCount = first.ServerTime, first.Page.TotalCount
-	if first.Page.Size() == 0 && r.org.Filter.Empty() {
-		if err := checkVisible(ctx, r.reader.client, r.org.ID); err != nil {
+	if first.Page.Size() == 0 {
+		if err := r.org.checkVisible(ctx, r.reader.client); err != nil {
 			return nil, err
 		}
 	}

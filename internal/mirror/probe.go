@@ -40,7 +40,7 @@ func (o *Organization) Probe(ctx context.Context) (Probe, error) {
 	}
 	p := Probe{Rows: listing.Page.TotalCount, Start: listing.Elapsed, PerRow: UsualPerRow}
 	if p.Rows == 0 && o.ID != uuid.Nil {
-		return p, checkVisible(ctx, o.Client, o.ID)
+		return p, o.checkVisible(ctx, o.Client)
 	}
 	if p.Rows >= manyRows {
 		params.Page, params.Sorting = p.Rows, []string{"created_at"} // the last one in the order of a walk
@@ -52,20 +52,25 @@ func (o *Organization) Probe(ctx context.Context) (Probe, error) {
 	return p, nil
 }
 
-// checkVisible tells an organization without customer meters from one that the
-// token cannot see: Polar answers both with an empty list.
-func checkVisible(ctx context.Context, client *fetch.Client, organization uuid.UUID) error {
+// checkVisible tells an organization without customer meters, or without any that its
+// filter lets in, from one that the token cannot see: Polar answers all with an empty list.
+func (o *Organization) checkVisible(ctx context.Context, client *fetch.Client) error {
+	if !o.Filter.Empty() { // a token that sees several organizations may see this one too
+		if seen, err := visible(ctx, client, o.ID); err != nil || seen != uuid.Nil {
+			return err
+		}
+	}
 	seen, err := visible(ctx, client)
-	if seen != uuid.Nil && seen != organization {
-		return fmt.Errorf("its token cannot see organization %s but sees %s: correct the organization's id, or use a token of that organization", organization, seen)
+	if seen != uuid.Nil && seen != o.ID {
+		return fmt.Errorf("its token cannot see organization %s but sees %s: correct the organization's id, or use a token of that organization", o.ID, seen)
 	}
 	return err
 }
 
-// visible is the organization that a token sees, whatever is configured; zero if it
-// sees no customer meters.
-func visible(ctx context.Context, client *fetch.Client) (uuid.UUID, error) {
-	listing, err := client.List(ctx, fetch.ListParams{Page: 1, Limit: 1})
+// visible is the organization, of these or of all, that a token sees, whatever is
+// configured; zero if it sees no customer meters.
+func visible(ctx context.Context, client *fetch.Client, organizations ...uuid.UUID) (uuid.UUID, error) {
+	listing, err := client.List(ctx, fetch.ListParams{OrganizationID: organizations, Page: 1, Limit: 1})
 	if err != nil || len(listing.Page.CustomerMeters) == 0 {
 		return uuid.Nil, err
 	}

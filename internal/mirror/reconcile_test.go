@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"polarmirror/internal/fetch"
 	"polarmirror/internal/polarsim"
 )
@@ -272,10 +274,23 @@ func TestOlderStateWinsIfPolarInsists(t *testing.T) {
 
 func TestWrongOrganizationIsToldFromAnEmptyOne(t *testing.T) {
 	t.Parallel()
-	w := small(t, 10)
-	m := w.mirror(func(o *Options) { o.Organizations[0].ID = mustID("11111111-1111-4111-8111-111111111111") })
-	if err := m.Backfill(t.Context()); err == nil || !strings.Contains(err.Error(), "its token cannot see organization 11111111") {
-		t.Errorf("a token of another organization: %v", err)
+	w := two(t, 10)
+	nobody := Filter{CustomerIDs: []uuid.UUID{uuid.New()}}
+	for _, filter := range []Filter{{}, nobody} {
+		wrong := func(o *Options) {
+			o.Organizations = o.Organizations[:1]
+			o.Organizations[0].ID, o.Organizations[0].Filter = mustID("11111111-1111-4111-8111-111111111111"), filter
+		}
+		if err := w.mirror(wrong).Backfill(t.Context()); err == nil || !strings.Contains(err.Error(), "its token cannot see organization 11111111") {
+			t.Errorf("a token of another organization, filter %v: %v", filter, err)
+		}
+	}
+	w.sim.SetToken(polarsim.Token{Secret: w.orgs[0].Token, Organizations: []uuid.UUID{w.orgs[1].ID, w.orgs[0].ID}})
+	for i := range w.orgs {
+		w.backfill(func(o *Options) {
+			o.Organizations = o.Organizations[i : i+1]
+			o.Organizations[0].Client, o.Organizations[0].Filter = w.clientWith(w.orgs[0].Token), nobody
+		})
 	}
 }
 

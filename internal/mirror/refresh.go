@@ -153,8 +153,8 @@ func (r *refresh) read(ctx context.Context, asked []string) error {
 			return err
 		}
 	}
-	if r.listed == 0 && len(known) > 0 && r.run.org.Filter.Empty() {
-		return checkVisible(ctx, r.run.reader.client, r.run.org.ID)
+	if r.listed == 0 && len(known) > 0 {
+		return r.run.org.checkVisible(ctx, r.run.reader.client)
 	}
 	return nil
 }
