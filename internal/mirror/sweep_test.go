@@ -503,3 +503,22 @@ func TestVerifyTakesNoRowThatIsGoneForOneThatIsMissing(t *testing.T) {
 		t.Errorf("found %v, want %v: %+v", got, want, reports[0])
 	}
 }
+
+// TestSweepCountsARowWhoseIDIsNotUsable: Polar lists it and shows it to a get, and the
+// mirror has it under the id that it had.
+func TestSweepCountsARowWhoseIDIsNotUsable(t *testing.T) {
+	t.Parallel()
+	w := small(t, 400)
+	w.backfill(sweeping)
+	w.agedRows()
+	row := w.sim.Listed(w.orgs[0].ID)[200]
+	must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, `"id":"`+row.ID.String()+`"`, `"id":null`, 1)))
+	for range 2 {
+		if err := w.full(sweeping); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.lastRun(); got != "full succeeded f" {
+			t.Errorf("run %q", got)
+		}
+	}
+}

@@ -180,15 +180,10 @@ func (w *Writer) ListedCustomers(ctx context.Context, after uuid.UUID, limit int
 	return collect(ctx, w.conn, "list customers", pgx.RowToStructByPos[CustomerRows], sql, w.organization, after, limit)
 }
 
-// listedBelowSQL finds the listed rows with keys below $2 to $4, of the meter $5 or,
-// if that is null, of all.
-const listedBelowSQL = `
-  FROM polar.customer_meters m
- WHERE m.organization_id = $1
-   AND (m.created_at, m.customer_id, m.meter_id) < ($2::timestamptz, $3::uuid, $4::uuid)
-   AND m.deleted_at IS NULL
+// listedSQL is whether the row m of the organization $1 is listed.
+const listedSQL = `
+       m.deleted_at IS NULL
    AND m.out_of_scope_at IS NULL
-   AND ($5::uuid IS NULL OR m.meter_id = $5::uuid)
    AND m.meter_id <> ALL (ARRAY(
        SELECT t.id
          FROM polar.meters t
@@ -198,6 +193,15 @@ const listedBelowSQL = `
           FROM polar.suspects w
          WHERE w.organization_id = $1
            AND w.customer_meter_id = m.id) IS NULL`
+
+// listedBelowSQL finds the listed rows with keys below $2 to $4, of the meter $5 or,
+// if that is null, of all.
+const listedBelowSQL = `
+  FROM polar.customer_meters m
+ WHERE m.organization_id = $1
+   AND (m.created_at, m.customer_id, m.meter_id) < ($2::timestamptz, $3::uuid, $4::uuid)
+   AND ($5::uuid IS NULL OR m.meter_id = $5::uuid)
+   AND ` + listedSQL
 
 // CountListed counts the listed rows with keys from low up to, and not including,
 // high, of one meter or, if that is zero, of all. Of rejected it counts those that no
@@ -210,12 +214,9 @@ SELECT count(*) + (
      WHERE NOT EXISTS (
            SELECT
              FROM polar.customer_meters m
-             JOIN polar.meters t ON t.id = m.meter_id
             WHERE m.customer_id = k.customer_id
               AND m.meter_id = k.meter_id
-              AND m.deleted_at IS NULL
-              AND m.out_of_scope_at IS NULL
-              AND t.archived_at IS NULL))` + listedBelowSQL + `
+              AND ` + listedSQL + `))` + listedBelowSQL + `
    AND (m.created_at, m.customer_id, m.meter_id) >= ($6::timestamptz, $7::uuid, $8::uuid)`
 	return value[int](ctx, w.conn, "count listed rows", sql, w.organization,
 		high.CreatedAt, high.CustomerID, high.MeterID, id(meter), low.CreatedAt, low.CustomerID, low.MeterID,
