@@ -200,7 +200,12 @@ func (w *worker) reader(counters *fetch.Counters) reader {
 // for another syncd to give the lock back; without it returns [store.ErrBusy].
 func (w *worker) withSession(ctx context.Context, wait bool, use func(*store.Session) error) error {
 	return w.with(ctx, use, func() (*store.Session, error) {
-		return w.mirror.opts.Store.Acquire(ctx, w.org.ID, wait)
+		session, err := w.mirror.opts.Store.Acquire(ctx, w.org.ID, false)
+		if wait && errors.Is(err, store.ErrBusy) {
+			w.log.Info("waiting for another syncd", zap.String("reason", store.ErrBusy.Error()))
+			session, err = w.mirror.opts.Store.Acquire(ctx, w.org.ID, true)
+		}
+		return session, err
 	})
 }
 

@@ -231,3 +231,25 @@ func TestFailureDatedInTheFutureKeepsNoRetryWaiting(t *testing.T) {
 	}
 	w.same()
 }
+
+// TestBackfillSaysForWhomItWaits: another process may work on the organization for hours.
+func TestBackfillSaysForWhomItWaits(t *testing.T) {
+	t.Parallel()
+	w := small(t, 10)
+	w.backfill()
+	held, err := w.store.Acquire(t.Context(), w.orgs[0].ID, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Release()
+	core, logs := observer.New(zap.InfoLevel)
+	done := make(chan error, 1)
+	go func() {
+		done <- w.mirror(func(o *Options) { o.Log = zap.New(core) }).Backfill(t.Context())
+	}()
+	w.eventually("a line", func() bool { return logs.FilterMessage("waiting for another syncd").Len() == 1 })
+	held.Release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
