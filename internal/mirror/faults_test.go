@@ -271,3 +271,21 @@ func TestRowsOfAnyBytesAreMirroredOrRejectedAndNoneFailsTheRun(t *testing.T) {
 			w.value(`SELECT string_agg(left(reason, 100), E'\n') FROM polar.rejected_rows`))
 	}
 }
+
+func TestPageWithoutAnyKeyIsNamed(t *testing.T) {
+	t.Parallel()
+	w := small(t, 300)
+	for _, row := range w.sim.Listed(w.orgs[0].ID) {
+		must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, `"customer_id":"`, `"customer_id":"cus_`, 1)))
+	}
+	for _, change := range []func(*Options){sweeping, func(*Options) {}} {
+		w.sim.ForgetRequests()
+		err := w.full(change)
+		if !errors.Is(err, ErrNotProven) || !strings.Contains(err.Error(), "rows at offset 0 has a usable place in the list (customer_id: ") {
+			t.Errorf("a list of such rows: %v", err)
+		}
+		if got := w.sim.RequestCount(); got > 3 {
+			t.Errorf("%d requests", got)
+		}
+	}
+}

@@ -195,6 +195,9 @@ func (p *proof) take(s span, page *polar.Page) (*store.Region, error) {
 	case !ok && s.offset == 0 && short:
 		p.done, region.FromStart = true, true
 		return region, nil
+	case !ok && page.Size() == p.size: // no page is long enough to show both sides of them
+		return nil, fmt.Errorf("%w: none of the %d rows at offset %d has a usable place in the list (%s)",
+			ErrNotProven, p.size, s.offset, page.Rejected[0].Reason)
 	case !ok:
 		return nil, p.noKeys(s)
 	case atTop || (p.known && highest.Key.Compare(p.low) >= 0):
@@ -210,18 +213,15 @@ func (p *proof) take(s span, page *polar.Page) (*store.Region, error) {
 
 // noKeys steps back after a page without a key: the list has become shorter.
 func (p *proof) noKeys(s span) error {
-	switch {
-	case p.newest && s.offset == 0: // full, and not one key can be read: try the other end
-		p.newest, p.offset, p.back = false, max(p.total, p.size), 0
-	case p.newest:
+	if p.newest {
 		p.back = max(2*p.back, p.size)
-	default:
-		// Where the list ends now Polar says itself, and should that be wrong, the
-		// next page is at least lower.
-		p.offset, p.back = min(s.offset, max(p.total, 0)), 0
-		if p.offset < p.under {
-			p.under = 0
-		}
+		return p.countMiss()
+	}
+	// Where the list ends now Polar says itself, and should that be wrong, the next page
+	// is at least lower.
+	p.offset, p.back = min(s.offset, max(p.total, 0)), 0
+	if p.offset < p.under {
+		p.under = 0
 	}
 	return p.countMiss()
 }
