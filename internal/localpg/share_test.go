@@ -2,17 +2,22 @@ package localpg_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	"golang.org/x/sync/errgroup"
 
 	"polarmirror/internal/localpg"
@@ -130,6 +135,43 @@ func TestServerThatDiesInUseComesBack(t *testing.T) {
 	eventually(t, "the address answers again", func() bool {
 		got, err := tryQuery(t.Context(), s.URL(), `SELECT what FROM kept`)
 		return err == nil && got == "row" && postmasterPID(t, dir) != pid
+	})
+}
+
+func TestServerThatCameBackOnAnotherPortIsSaid(t *testing.T) {
+	t.Parallel()
+	dir := madeDir(t)
+	core, logs := observer.New(zapcore.ErrorLevel)
+	o := options(dir)
+	o.Log = zap.New(core)
+	s := start(t, o)
+	at, err := url.Parse(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Another program takes the port before the server is started again, and another
+	// process of ours starts it before this one does.
+	moved := func() bool {
+		pid := postmasterPID(t, dir)
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		var taken net.Listener
+		eventually(t, "the port is free", func() bool {
+			taken, err = net.Listen("tcp", at.Host)
+			return err == nil || postmasterPID(t, dir) != pid
+		})
+		if taken != nil {
+			defer taken.Close()
+		}
+		return start(t, options(dir)).URL() != s.URL()
+	}
+	for !moved() {
+	}
+	eventually(t, "it is said", func() bool {
+		return slices.ContainsFunc(logs.All(), func(e observer.LoggedEntry) bool {
+			return strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "restart syncd")
+		})
 	})
 }
 

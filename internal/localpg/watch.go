@@ -17,13 +17,14 @@ const (
 )
 
 // watch keeps the server's log short and restarts the server if it died (out of
-// memory, say), until ctx ends.
+// memory, say), until ctx ends. It says so if another process did that, on a port that
+// this one's pools know nothing of.
 func (s *Server) watch(ctx context.Context) {
 	for pause(ctx, watchEvery) == nil {
 		if err := s.trimServerLog(); err != nil {
 			s.log.Warn("server log not trimmed", zap.Error(err))
 		}
-		if _, _, alive := s.running(); alive {
+		if _, port, alive := s.running(); alive && port == s.port {
 			continue
 		}
 		if err := s.revive(ctx); err != nil && ctx.Err() == nil {
