@@ -30,7 +30,7 @@ func (p *Page) filter(r *http.Request) (f organizationFilter, id uuid.UUID, err 
 			f.Names = append(f.Names, s.Organization)
 		}
 		if s.Organization == f.Organization {
-			id = s.OrganizationID
+			id = cmp.Or(s.OrganizationID, uuid.Max) // which nothing is listed of
 		}
 	}
 	if f.Organization != "" && id == uuid.Nil {

@@ -302,6 +302,20 @@ func TestCustomerPageShowsAllThatWasSeenAtOneMoment(t *testing.T) {
 	}
 }
 
+func TestListsOfAnOrganizationThatIsNotMirroredYetAreEmpty(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 5})
+	server := e.page()
+	if d := ok(t, server, "/organizations/acme"); find(d.root, with("href", "/runs?organization=acme")) == nil {
+		t.Error("no link to its runs")
+	}
+	for path, want := range map[string]string{"/runs?organization=acme": "No runs yet.", "/customers?organization=acme": "No customers here."} {
+		if d := ok(t, server, path); !strings.Contains(text(d.root), want) {
+			t.Errorf("%s does not say %q", path, want)
+		}
+	}
+}
+
 func TestOrganizationPageLeadsToEveryMeter(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t, polarsim.Organization{Name: "acme", CustomerMeters: 30, Meters: 30, EveryMeter: true})
