@@ -228,7 +228,7 @@ func (d *doctor) estimate(seen []seenOrganization) {
 }
 
 // backfillEstimate is how many rows there are, and how many requests and how long a
-// backfill takes if pages take what the two that were asked for took. A token paces
+// backfill takes if pages take what the one that was asked for took. A token paces
 // all requests with it, and organizations wait for each other beyond so many at a time.
 func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) (rows, requests int, duration time.Duration) {
 	perToken := map[[32]byte]time.Duration{}
@@ -238,7 +238,6 @@ func backfillEstimate(seen []seenOrganization, polar config.Polar, atATime int) 
 			InFlight: polar.Concurrency,
 			Interval: fetch.NewLimiters(polar.RequestsPerMinute).Interval(),
 			Start:    o.Start,
-			PerRow:   o.PerRow,
 		}
 		rows += o.Rows
 		requests += estimate.Requests(o.Rows)

@@ -277,12 +277,11 @@ func TestCheckWithoutEmbeddedDatabaseLooksForPostgres(t *testing.T) {
 
 func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 	t.Parallel()
-	org := func(token string, rows int, start, perRow time.Duration) seenOrganization {
-		return seenOrganization{mirror.Probe{Rows: rows, Start: start, PerRow: perRow}, secret.New(token).Sum()}
+	org := func(token string, rows int, start time.Duration) seenOrganization {
+		return seenOrganization{mirror.Probe{Rows: rows, Start: start}, secret.New(token).Sum()}
 	}
 	quota := config.Polar{RequestsPerMinute: 100, Concurrency: 10} // 99 are used
 	none := config.Polar{Concurrency: 10}
-	const us = time.Microsecond
 	tests := []struct {
 		name     string
 		seen     []seenOrganization
@@ -291,15 +290,15 @@ func TestBackfillEstimateFollowsWhatIsScarce(t *testing.T) {
 		requests int
 		took     time.Duration
 	}{
-		{"the quota", []seenOrganization{org("a", 10_000, 0, 0)}, quota, 4, 134, 82 * time.Second},
-		{"tokens of their own", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 4, 268, 82 * time.Second},
-		{"a shared token", []seenOrganization{org("a", 10_000, 0, 0), org("a", 10_000, 0, 0)}, quota, 4, 268, 164 * time.Second},
-		{"one at a time", []seenOrganization{org("a", 10_000, 0, 0), org("b", 10_000, 0, 0)}, quota, 1, 268, 164 * time.Second},
-		{"slow answers", []seenOrganization{org("a", 10_000, 12*time.Second, 0)}, quota, 4, 134, 162 * time.Second},
-		{"no quota", []seenOrganization{org("a", 10_000, time.Second, 0)}, none, 4, 134, 14 * time.Second},
-		{"deep pages", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, none, 4, 13_377, 178 * time.Second},
-		{"deep pages and the quota", []seenOrganization{org("a", 1_000_000, 0, 10*us)}, quota, 4, 13_377, 8107 * time.Second},
-		{"hardly anything", []seenOrganization{org("a", 3, 0, 7*us)}, quota, 4, 1, time.Second},
+		{"the quota", []seenOrganization{org("a", 10_000, 0)}, quota, 4, 134, 82 * time.Second},
+		{"tokens of their own", []seenOrganization{org("a", 10_000, 0), org("b", 10_000, 0)}, quota, 4, 268, 82 * time.Second},
+		{"a shared token", []seenOrganization{org("a", 10_000, 0), org("a", 10_000, 0)}, quota, 4, 268, 164 * time.Second},
+		{"one at a time", []seenOrganization{org("a", 10_000, 0), org("b", 10_000, 0)}, quota, 1, 268, 164 * time.Second},
+		{"slow answers", []seenOrganization{org("a", 10_000, 12*time.Second)}, quota, 4, 134, 162 * time.Second},
+		{"no quota", []seenOrganization{org("a", 10_000, time.Second)}, none, 4, 134, 14 * time.Second},
+		{"deep pages", []seenOrganization{org("a", 1_000_000, 0)}, none, 4, 13_377, 125 * time.Second},
+		{"deep pages and the quota", []seenOrganization{org("a", 1_000_000, 0)}, quota, 4, 13_377, 8107 * time.Second},
+		{"hardly anything", []seenOrganization{org("a", 3, 0)}, quota, 4, 1, time.Second},
 	}
 	for _, tt := range tests {
 		_, requests, took := backfillEstimate(tt.seen, tt.polar, tt.atATime)

@@ -12,17 +12,12 @@ import (
 
 // A Probe is what an organization's token sees, and how fast.
 type Probe struct {
-	Rows   int           // customer meters, within the filter
-	Start  time.Duration // what a page at the start of their list takes
-	PerRow time.Duration // what one takes more for each row before it
+	Rows  int           // customer meters, within the filter
+	Start time.Duration // what a page at the start of their list takes
 }
 
-// manyRows is from how many rows on it matters how much slower deep pages are,
-// so that it is worth a request to measure it.
-const manyRows = 10_000
-
-// Probe asks for one row of the organization, and for one deep in a long list. A
-// token that sees another organization is an error.
+// Probe asks for one row of the organization. A token that sees another organization is
+// an error.
 func (o *Organization) Probe(ctx context.Context) (Probe, error) {
 	params := fetch.ListParams{
 		CustomerID:         o.Filter.CustomerIDs,
@@ -38,16 +33,9 @@ func (o *Organization) Probe(ctx context.Context) (Probe, error) {
 	if err != nil {
 		return Probe{}, err
 	}
-	p := Probe{Rows: listing.Page.TotalCount, Start: listing.Elapsed, PerRow: UsualPerRow}
+	p := Probe{Rows: listing.Page.TotalCount, Start: listing.Elapsed}
 	if p.Rows == 0 && o.ID != uuid.Nil {
 		return p, o.checkVisible(ctx, o.Client)
-	}
-	if p.Rows >= manyRows {
-		params.Page, params.Sorting = p.Rows, []string{"created_at"} // the last one in the order of a walk
-		if deep, err := o.Client.List(ctx, params); err == nil {
-			p.Start = min(p.Start, deep.Elapsed) // the first request also made the connection
-			p.PerRow = (deep.Elapsed - p.Start) / time.Duration(p.Rows)
-		}
 	}
 	return p, nil
 }
