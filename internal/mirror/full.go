@@ -52,22 +52,37 @@ type fullOptions struct {
 	between func(saved func(context.Context) error)
 }
 
-// full runs a full run. It reports whether that went on where an unfinished one ended.
-func (w *worker) full(ctx context.Context, session *store.Session, opts fullOptions) (resumed bool, err error) {
+// full runs a full run.
+func (w *worker) full(ctx context.Context, session *store.Session, opts fullOptions) error {
 	run, err := w.start(ctx, session, opts.kind, opts.slot)
 	if err != nil {
-		return false, err
+		return err
 	}
 	f := &fullRun{run: run, opts: opts, cursor: store.Cursor{Fingerprint: w.fingerprint()}}
 	f.saver = saver{run: run, cursor: f.moveCursor, onSave: f.saved}
 	outcome := store.Outcome{Err: f.read(ctx)}
+	if outcome.Err == nil && f.resumed {
+		outcome.Err = f.readChanges(ctx)
+	}
 	exact := outcome.Err == nil && f.cursor.RowsRejected == 0
 	outcome.Exact, outcome.Method = &exact, f.cursor.Method
 	outcome.DropCursor = outcome.Err == nil || mustRestart(outcome.Err)
 	outcome.Floor, outcome.Fingerprint = f.cursor.PolarBeganAt, f.cursor.Fingerprint
 	err = run.finish(ctx, outcome)
 	w.mirror.opts.Progress.Walked(w.org.Name, f.position(), err)
-	return f.resumed, err
+	return err
+}
+
+// readChanges reads what changed since a run that resumed first began: its data is to be
+// no older than its record, which begins with the resumption.
+func (f *fullRun) readChanges(ctx context.Context) error {
+	floor, err := f.run.session.LoadFloor(ctx)
+	if err != nil {
+		return err
+	}
+	floor.At = f.cursor.PolarBeganAt
+	t := &tick{run: f.run, saver: saver{run: f.run}}
+	return t.readAndSave(ctx, floor)
 }
 
 // checkpoint lets the caller of full use the time between two blocks.
@@ -82,7 +97,7 @@ func (f *fullRun) checkpoint() {
 func mustRestart(err error) bool {
 	var order *polar.OrderError
 	var deletion *DeletionError
-	return errors.Is(err, ErrNotProven) || errors.As(err, &order) || errors.As(err, &deletion)
+	return errors.Is(err, ErrNotProven) || errors.Is(err, errNoBorder) || errors.As(err, &order) || errors.As(err, &deletion)
 }
 
 // read reads everything, and reconciles what it did not find.

@@ -126,19 +126,15 @@ const repeats = 5
 func (w *worker) backfill(ctx context.Context, backfill store.Backfill) error {
 	for attempt := 1; ; attempt++ {
 		err := w.withSession(ctx, true, func(session *store.Session) error {
-			resumed, err := session.Backfilled(ctx, backfill, w.fingerprint())
+			done, err := session.Backfilled(ctx, backfill, w.fingerprint())
 			switch {
 			case err != nil:
 				return err
-			case resumed:
+			case done:
 				w.log.Info("done already by the backfill that was cut short")
-			default:
-				resumed, err = w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: allArchivedChecks})
+				return w.tick(ctx, session, time.Time{}, true) // what was read then may have changed since
 			}
-			if err == nil && resumed { // what was read then may have changed since
-				err = w.tick(ctx, session, time.Time{}, true)
-			}
-			return err
+			return w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: allArchivedChecks})
 		})
 		again := lostDatabase(err) || errors.Is(err, ErrNotProven)
 		if !again || attempt > repeats || ctx.Err() != nil {

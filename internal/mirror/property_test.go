@@ -288,7 +288,7 @@ func (s *scene) run() error {
 					_ = w.tick(ctx, session, time.Time{}, true) // its failure is its own
 				}
 			}
-			_, err := w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks, between: tick})
+			err := w.full(ctx, session, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks, between: tick})
 			return err
 		})
 		crashed := errors.Is(context.Cause(ctx), errCrash) || store.Broken(err)

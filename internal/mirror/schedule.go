@@ -211,15 +211,10 @@ func (s *scheduler) fullWithTicks(ctx context.Context, session *store.Session, f
 			_ = s.tickOn(ctx, session, true) // the next block meets its error too
 		}
 	}
-	resumed, err := s.worker.full(ctx, session, fullOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks, between: tick})
+	err := s.worker.full(ctx, session, fullOptions{kind: store.Full, slot: s.fullSlot, archivedChecks: fewArchivedChecks, between: tick})
 	switch {
 	case err == nil || errors.Is(err, store.ErrSlotTaken):
 		s.fullDue = false
-		if resumed { // what was read before may have changed since
-			if err := s.worker.tick(ctx, session, time.Time{}, true); lostDatabase(err) {
-				return err
-			}
-		}
 	case ctx.Err() != nil || lostDatabase(err):
 		return err
 	default: // the run has logged it

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -130,7 +131,7 @@ SELECT count(*)::text
 }
 
 // TestResumedFullRunReadsWhatChangedSince: its data counts as from when it was resumed,
-// and the next incremental run may be far away.
+// and the next incremental run may be far away. It has not succeeded before.
 func TestResumedFullRunReadsWhatChangedSince(t *testing.T) {
 	t.Parallel()
 	w := small(t, 900)
@@ -147,11 +148,23 @@ func TestResumedFullRunReadsWhatChangedSince(t *testing.T) {
 	w.sim.FailWhen(nil)
 	rows := w.sim.Listed(w.orgs[0].ID)
 	must1(w.sim.Consume(rows[len(rows)-1].ID, "1")) // the newest, which was read first
-	s := w.scheduler(Schedules{Incremental: every(24 * time.Hour)}, blocks)
-	err := s.worker.withSession(t.Context(), false, func(session *store.Session) error { return s.fullWithTicks(t.Context(), session, 0) })
-	if err != nil {
-		t.Fatal(err)
+	resume := func(ctx context.Context) {
+		s := w.scheduler(Schedules{Incremental: every(24 * time.Hour)}, blocks)
+		s.fullDue = true
+		s.runDue(ctx)
 	}
+	ctx, stop := context.WithCancel(t.Context())
+	w.sim.Before(func(_ int, r *http.Request) {
+		if slices.Equal(r.URL.Query()["sorting"], addedOrder()) { // the last step
+			stop()
+		}
+	})
+	resume(ctx)
+	if got := w.runs(); ctx.Err() == nil || slices.Contains(got, "full succeeded true") {
+		t.Errorf("stopped before it read what changed: %v", got)
+	}
+	w.sim.Before(nil)
+	resume(t.Context())
 	w.same()
 }
 

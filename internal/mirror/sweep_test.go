@@ -30,8 +30,7 @@ func (w *env) full(changes ...func(*Options)) error {
 	m := w.mirror(changes...)
 	wk := m.worker(m.opts.Organizations[0])
 	return wk.withSession(w.Context(), false, func(s *store.Session) error {
-		_, err := wk.full(w.Context(), s, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks})
-		return err
+		return wk.full(w.Context(), s, fullOptions{kind: store.Full, archivedChecks: fewArchivedChecks})
 	})
 }
 
@@ -365,8 +364,7 @@ func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 			m := w.mirror(small)
 			wk := m.worker(m.opts.Organizations[0])
 			err := wk.withSession(ctx, true, func(s *store.Session) error {
-				_, err := wk.full(ctx, s, fullOptions{kind: store.Full})
-				return err
+				return wk.full(ctx, s, fullOptions{kind: store.Full})
 			})
 			requests += w.sim.RequestCount()
 			if done = err == nil; !done {

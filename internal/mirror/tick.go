@@ -47,18 +47,24 @@ func (w *worker) tick(ctx context.Context, session *store.Session, slot time.Tim
 		return errNoFloor
 	}
 	if floor.OnePage && !betweenBlocks {
-		_, err := w.full(ctx, session, fullOptions{kind: store.Incremental, slot: slot})
-		return err
+		return w.full(ctx, session, fullOptions{kind: store.Incremental, slot: slot})
 	}
 	run, err := w.start(ctx, session, store.Incremental, slot)
 	if err != nil {
 		return err
 	}
 	t := &tick{run: run, saver: saver{run: run}}
-	if err := t.read(ctx, floor); err != nil {
-		t.ended.Err = errors.Join(err, t.saver.wait(ctx)) // or the end of the run would share the connection with a block
-	}
+	t.ended.Err = t.readAndSave(ctx, floor)
 	return run.finish(ctx, t.ended)
+}
+
+// readAndSave is read that leaves no block being saved: the end of the run would share
+// the connection with it.
+func (t *tick) readAndSave(ctx context.Context, floor store.Floor) error {
+	if err := t.read(ctx, floor); err != nil {
+		return errors.Join(err, t.saver.wait(ctx))
+	}
+	return nil
 }
 
 // read reads what was added and what changed.
