@@ -82,7 +82,10 @@ func (f *fullRun) readChanges(ctx context.Context) error {
 	}
 	floor.At = f.cursor.PolarBeganAt
 	t := &tick{run: f.run, saver: saver{run: f.run}}
-	return t.readAndSave(ctx, floor)
+	before := f.run.counts.total.RowsRejected
+	err = t.readAndSave(ctx, floor)
+	f.cursor.RowsRejected += f.run.counts.total.RowsRejected - before
+	return err
 }
 
 // checkpoint lets the caller of full use the time between two blocks.

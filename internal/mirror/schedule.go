@@ -143,8 +143,7 @@ func (s *scheduler) advance(now time.Time) {
 	if comes := s.full.comesAt(); comes.IsZero() || comes.After(now) {
 		return
 	}
-	s.fullDue, s.fullSlot = true, s.full.next
-	s.full.next = s.full.schedule.Next(now)
+	s.fullDue, s.fullSlot = true, s.full.pass(now)
 	s.retryAt = time.Time{}
 }
 
