@@ -262,7 +262,7 @@ SELECT
     c.meter_id,
     c.day,
     sum(c.consumed) AS consumed_units,
-    sum(c.credited)::bigint AS credited_units,
+    sum(c.credited) AS credited_units,
     count(*) FILTER (WHERE c.reset) AS resets,
     (array_agg(c.balance ORDER BY c.observed_at DESC))[1] AS closing_balance
 FROM (

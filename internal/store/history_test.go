@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -61,6 +62,21 @@ SELECT string_agg(concat_ws('/', to_char(day, 'DD'), consumed_units, credited_un
 		if got := lookup(t, db, `SELECT (SELECT balance::text FROM polar.balances_at($1))`, at); got != want {
 			t.Errorf("balance at %v is %s, want %s", at, got, want)
 		}
+	}
+}
+
+// TestUsageDailyCountsCreditsBeyondABigint: as many credits are given and taken back as
+// the column of a customer meter can hold, and usage can still be read.
+func TestUsageDailyCountsCreditsBeyondABigint(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	for n, credits := range []int64{math.MaxInt64, math.MinInt64, math.MaxInt64, math.MinInt64} {
+		credited := func(m *polar.CustomerMeter) { m.CreditedUnits = credits }
+		save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, credited, modified(time.Duration(n)*time.Hour)), sample(t, 2))})
+	}
+	if got := lookup(t, db, `SELECT concat_ws(' ', count(DISTINCT customer_meter_id), sum(credited_units)) FROM polar.usage_daily`); got != "2 -18446744073709551615" {
+		t.Errorf("rows with usage, and credits: %s, want 2 -18446744073709551615", got)
 	}
 }
 
