@@ -331,7 +331,7 @@ SELECT
     round(r.units_per_day, 6) AS units_per_day,
     CASE
         WHEN r.balance > 0 AND r.units_per_day > 0 AND r.balance / r.units_per_day < 36500
-            THEN now() + (r.balance / r.units_per_day)::double precision * interval '1 day'
+            THEN now() + round(r.balance / r.units_per_day, 12)::double precision * interval '1 day'
     END AS zero_at
 FROM (
     SELECT

@@ -95,3 +95,18 @@ func TestBurnRateCountsTheLastSevenDays(t *testing.T) {
 		t.Errorf("units a day and days left: %s, want 10 7", got)
 	}
 }
+
+// TestBurnRateOfNextToNothing: the balance is so small, or the units are so many, that no
+// float holds the days left. One such row must not keep the others from being read.
+func TestBurnRateOfNextToNothing(t *testing.T) {
+	t.Parallel()
+	s, db := open(t)
+	run := start(t, s, store.Full)
+	for _, units := range []string{"10", "1e350"} {
+		small := func(m *polar.CustomerMeter) { m.Balance = decimal(t, "1e-330") }
+		save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, consumed(t, units), small), sample(t, 2, consumed(t, units)), sample(t, 3))})
+	}
+	if got := lookup(t, db, `SELECT string_agg(concat_ws(':', right(customer_meter_id::text, 1), zero_at - now()), ' ' ORDER BY customer_meter_id) FROM polar.burn_rate`); got != "1:00:00:00 2:00:00:00 3" {
+		t.Errorf("time left by row: %s, want none, none, and no end", got)
+	}
+}
