@@ -342,8 +342,8 @@ FROM (
         m.balance,
         coalesce(u.units, 0)
             / CASE
-                WHEN least(m.first_seen_at, u.since) > now() THEN 7
-                ELSE greatest(least(extract(epoch FROM now() - least(m.first_seen_at, u.since)) / 86400, 7), 1.0 / 24)
+                WHEN u.since > now() THEN 7
+                ELSE greatest(least(extract(epoch FROM now() - u.since) / 86400, 7), 1.0 / 24)
             END AS units_per_day
     FROM polar.customer_meters m
     LEFT JOIN LATERAL (

@@ -80,19 +80,23 @@ func TestUsageDailyCountsCreditsBeyondABigint(t *testing.T) {
 	}
 }
 
+// TestBurnRateCountsTheLastSevenDays: or fewer, if history.keep has left but a state that
+// was carried two days ago.
 func TestBurnRateCountsTheLastSevenDays(t *testing.T) {
 	t.Parallel()
-	s, db := open(t)
-	run := start(t, s, store.Full)
-	balance := func(m *polar.CustomerMeter) { m.Balance = decimal(t, "70") }
-	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, consumed(t, "10"), balance))})
-	if _, err := db.Pool.Exec(t.Context(), `UPDATE polar.customer_meters SET first_seen_at = now() - interval '30 days'`); err != nil {
-		t.Fatal(err)
-	}
-	save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, consumed(t, "80"), balance, modified(time.Hour)))})
-	got := lookup(t, db, `SELECT concat_ws(' ', trim_scale(units_per_day), round(extract(epoch FROM zero_at - now()) / 86400)) FROM polar.burn_rate`)
-	if got != "10 7" {
-		t.Errorf("units a day and days left: %s, want 10 7", got)
+	for since, want := range map[string]string{"30 days": "10 7", "2 days": "35 2"} {
+		s, db := open(t)
+		run := start(t, s, store.Full)
+		balance := func(m *polar.CustomerMeter) { m.Balance = decimal(t, "70") }
+		save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, consumed(t, "10"), balance))})
+		exec(t, db, `CREATE TABLE polar.h_old PARTITION OF polar.customer_meter_history FOR VALUES FROM ('2000-01-01') TO ('`+monthStart(time.Now()).Format(time.DateOnly)+`')`)
+		exec(t, db, `UPDATE polar.customer_meters SET first_seen_at = now() - interval '30 days'`)
+		exec(t, db, `UPDATE polar.customer_meter_history SET observed_at = now() - $1::text::interval`, since)
+		save(t, s, run, &store.Block{CustomerMeters: rows(sample(t, 1, consumed(t, "80"), balance, modified(time.Hour)))})
+		got := lookup(t, db, `SELECT concat_ws(' ', trim_scale(round(units_per_day, 2)), round(extract(epoch FROM zero_at - now()) / 86400)) FROM polar.burn_rate`)
+		if got != want {
+			t.Errorf("units a day and days left, from a history of %s: %s, want %s", since, got, want)
+		}
 	}
 }
 
