@@ -40,6 +40,10 @@ func TestBusinessDashboardShowsRowsInEveryPanel(t *testing.T) {
 	if len(answers) < 7 {
 		t.Errorf("%d panels, want 7 or more", len(answers))
 	}
+	mustExec(t, w.db.Pool, `INSERT INTO polar.organizations (id, name) VALUES (gen_random_uuid(), 'new')`)
+	if age := askPanels(t, conn)["Age of the data"]; !strings.Contains(age, "Infinity") {
+		t.Errorf("an organization was never mirrored, and the data is called fresh:\n%s", age)
+	}
 }
 
 // askPanels returns the answer to each panel's query, by title.
