@@ -115,7 +115,7 @@ COMMENT ON COLUMN polar.customer_meters.credited_units IS 'Units credited.';
 COMMENT ON COLUMN polar.customer_meters.created_at IS 'When Polar created the customer meter.';
 COMMENT ON COLUMN polar.customer_meters.modified_at IS 'When the units last moved at Polar; null if never.';
 COMMENT ON COLUMN polar.customer_meters.first_seen_at IS 'When syncd first saw the row.';
-COMMENT ON COLUMN polar.customer_meters.last_changed_at IS 'When syncd last saw the row change; equals observed_at of its newest row in the history.';
+COMMENT ON COLUMN polar.customer_meters.last_changed_at IS 'When syncd last saw the row change; equals observed_at of its newest row in the history that is not carried.';
 COMMENT ON COLUMN polar.customer_meters.deleted_at IS 'When Polar said that it no longer has the row; null while it has. Never guessed.';
 COMMENT ON COLUMN polar.customer_meters.out_of_scope_at IS 'When the row left the configured filter and stopped being kept current; null inside it.';
 COMMENT ON COLUMN polar.customer_meters.consumed_units IS 'Units consumed; can go down when a billing period begins.';

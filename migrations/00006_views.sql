@@ -148,7 +148,7 @@ COMMENT ON COLUMN polar.sync_status.last_incremental_finished_at IS 'End of the 
 COMMENT ON COLUMN polar.sync_status.lag IS 'Age of the data: time since the start of the last successful run; null if there was none, or if it is dated later than now.';
 COMMENT ON COLUMN polar.sync_status.running IS 'Kind of the run under way; null if there is none.';
 COMMENT ON COLUMN polar.sync_status.running_since IS 'Since when it runs.';
-COMMENT ON COLUMN polar.sync_status.last_error IS 'Why the last run that failed did so; null once a run of its kind, or a full one, has succeeded since.';
+COMMENT ON COLUMN polar.sync_status.last_error IS 'Why the last run that failed did so; null once a run of its kind, or a full one, that began later has succeeded.';
 COMMENT ON COLUMN polar.sync_status.last_error_at IS 'When it failed.';
 COMMENT ON COLUMN polar.sync_status.last_error_kind IS 'Kind of the run that failed so.';
 COMMENT ON COLUMN polar.sync_status.last_full_id IS 'Number of the last successful full run; null if there was none.';
