@@ -48,7 +48,7 @@ CREATE INDEX sync_runs_last_idx ON polar.sync_runs (organization_id, kind, statu
 CREATE INDEX sync_runs_exact_idx ON polar.sync_runs (organization_id, (-id)) WHERE exact AND status = 'succeeded';
 CREATE INDEX sync_runs_running_idx ON polar.sync_runs (organization_id) WHERE status = 'running';
 
-COMMENT ON TABLE polar.sync_runs IS 'One row per organization and run. Incremental runs that found nothing are kept for 7 days, others for 400.';
+COMMENT ON TABLE polar.sync_runs IS 'One row per organization and run. Incremental runs that found nothing are kept for 7 days, the last one until the next, others for 400 days.';
 COMMENT ON COLUMN polar.sync_runs.id IS 'Number of the run.';
 COMMENT ON COLUMN polar.sync_runs.organization_id IS 'Organization the run worked on.';
 COMMENT ON COLUMN polar.sync_runs.started_at IS 'When the run began.';

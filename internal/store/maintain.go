@@ -29,14 +29,15 @@ SELECT partdefid <> 0
 	}
 	// The comments on the tables say how long each of their rows is kept.
 	const runs = `
-DELETE FROM polar.sync_runs
+DELETE FROM polar.sync_runs r
  WHERE status <> 'running'
    AND (started_at < now() - interval '400 days'
         OR (started_at > now() AND id < (SELECT max(l.id) FROM polar.sync_runs l WHERE l.started_at < now() - interval '400 days'))
         OR (kind = 'incremental'
             AND status = 'succeeded'
             AND rows_inserted + rows_updated + rows_deleted + rows_rejected = 0
-            AND started_at < now() - interval '7 days'))`
+            AND started_at < now() - interval '7 days'
+            AND EXISTS (SELECT FROM polar.sync_runs l WHERE l.organization_id = r.organization_id AND l.kind = r.kind AND l.status = r.status AND -l.id < -r.id)))`
 	// Rows dated by a clock that was ahead are kept as long as if they were new.
 	const redateRejected = `
 UPDATE polar.rejected_rows

@@ -66,6 +66,36 @@ func TestExpiredMonthsGoAndTheirLastStatesStay(t *testing.T) {
 	}
 }
 
+// TestLastTickStaysHoweverLongAgo: nothing has run for longer than ticks that found
+// nothing are kept. The age of the data and the slots that were left out count from it.
+func TestLastTickStaysHoweverLongAgo(t *testing.T) {
+	t.Parallel()
+	st, db := pgtest.NewStore(t)
+	s := openOn(t, st)
+	const day = 24 * time.Hour
+	var slot time.Time
+	for _, days := range []time.Duration{30, 29, 28} {
+		slot = time.Now().Add(-days * day).Truncate(time.Second)
+		run := must1(s.StartRun(t.Context(), store.Incremental, slot))
+		if err := s.FinishRun(t.Context(), run, store.Outcome{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(t, db, `UPDATE polar.sync_runs SET started_at = slot, finished_at = slot`)
+	if err := st.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if last := must1(s.LastSlot(t.Context(), store.Incremental)); !last.Equal(slot) {
+		t.Errorf("last slot %v, want %v", last, slot)
+	}
+	if age := status(t, st).Age; age == nil || age.Round(day) != 28*day {
+		t.Errorf("age %v, want 28 days", age)
+	}
+	if left := lookup(t, db, `SELECT count(*) FROM polar.sync_runs`); left != "1" {
+		t.Errorf("%s ticks are left, want the last", left)
+	}
+}
+
 // TestReaderOfAnExpiredMonthHoldsNothingUp: a transaction that was left open has read
 // the history.
 func TestReaderOfAnExpiredMonthHoldsNothingUp(t *testing.T) {
