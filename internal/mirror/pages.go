@@ -165,7 +165,7 @@ func (r *reader) rejectForeign(page *polar.Page) {
 			own = append(own, m)
 		} else {
 			rejected = append(rejected, polar.RejectedRow{
-				Index: place, ID: m.ID, Key: m.Key(), HasKey: true, ModifiedAt: &m.ModifiedAt,
+				Index: place, ID: m.ID, Key: m.Key(), HasKey: true, CreatedAt: m.CreatedAt, ModifiedAt: &m.ModifiedAt,
 				Raw:    fmt.Appendf(nil, `{"id":%q,"customer":%s,"meter":%s}`, m.ID, m.Customer.Raw, m.Meter.Raw),
 				Reason: fmt.Sprintf("belongs to organization %s, not to %s", m.Meter.OrganizationID, r.worker.org.ID),
 			})

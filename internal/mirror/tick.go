@@ -151,8 +151,8 @@ func inOrder(page *polar.Page) []*polar.CustomerMeter {
 	}
 	for _, r := range page.Rejected {
 		m := &polar.CustomerMeter{CreatedAt: endOfList.CreatedAt, ModifiedAt: endOfList.CreatedAt}
-		if r.HasKey {
-			m.CreatedAt = r.Key.CreatedAt
+		if !r.CreatedAt.IsZero() {
+			m.CreatedAt = r.CreatedAt
 		}
 		if r.ModifiedAt != nil {
 			m.ModifiedAt = *r.ModifiedAt

@@ -158,17 +158,21 @@ func TestTickThatEndsWhileABlockIsBeingWrittenIsFinished(t *testing.T) {
 // at the first page that ends with an old row, and tells rows without modified_at.
 func TestTickReadsPastRowsThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	for name, unusable := range map[string]func(polarsim.Row) bool{
-		"all rows":            func(polarsim.Row) bool { return true },
-		"those never changed": func(r polarsim.Row) bool { return r.ModifiedAt.IsZero() },
+	for name, unusable := range map[string]struct {
+		member string
+		of     func(polarsim.Row) bool
+	}{
+		"all rows":               {"balance", func(polarsim.Row) bool { return true }},
+		"those never changed":    {"balance", func(r polarsim.Row) bool { return r.ModifiedAt.IsZero() }},
+		"all rows have no place": {"customer_id", func(polarsim.Row) bool { return true }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := quiet(t, 600, 0.4)
 			w.backfill()
 			for _, row := range w.sim.Listed(w.orgs[0].ID) {
-				if unusable(row) {
-					must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, `"balance":`, `"balance":null,"other":`, 1)))
+				if member := `"` + unusable.member + `":`; unusable.of(row) {
+					must1(w.sim.SetRaw(row.ID, strings.Replace(row.JSON, member, member+`null,"other":`, 1)))
 				}
 			}
 			w.sim.ForgetRequests()

@@ -32,8 +32,8 @@ func reject(index int, item jsontext.Value, reason error) RejectedRow {
 	if json.Unmarshal(item, &look, lenient) != nil {
 		return r
 	}
-	r.ID = look.ID.value()
-	key := Key{CreatedAt: look.CreatedAt.value(), CustomerID: look.CustomerID.value(), MeterID: look.MeterID.value()}
+	r.ID, r.CreatedAt = look.ID.value(), look.CreatedAt.value()
+	key := Key{CreatedAt: r.CreatedAt, CustomerID: look.CustomerID.value(), MeterID: look.MeterID.value()}
 	if !key.CreatedAt.IsZero() && key.CustomerID != uuid.Nil && key.MeterID != uuid.Nil {
 		r.Key, r.HasKey = key, true
 	}

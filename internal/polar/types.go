@@ -126,6 +126,7 @@ type RejectedRow struct {
 	ID         uuid.UUID // zero if the item has no usable id
 	Key        Key       // valid if HasKey
 	HasKey     bool
+	CreatedAt  time.Time  // zero if it is not usable
 	ModifiedAt *time.Time // zero for null; nil if it is not usable
 	Raw        []byte     // the item as sent, less what is excluded; may be no valid UTF-8; nil if it can't be kept
 	Reason     string     // one line of ASCII or nearly so, says which field and why; no personal data
