@@ -266,3 +266,33 @@ func TestBackfillSaysForWhomItWaits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestResumedFirstLoadLooksForChangesWhereTheyAre: no tick has counted the rows that never
+// changed, which come before them, but the mirror has them.
+func TestResumedFirstLoadLooksForChangesWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 3000, 0.6)
+	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
+	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+		if n >= 6 {
+			return polarsim.NotJSON
+		}
+		return polarsim.NoFault
+	})
+	if err := w.full(blocks); err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
+		t.Fatalf("the first run ended with %v and left no cursor", err)
+	}
+	w.sim.FailWhen(nil)
+	requests := 0
+	w.sim.Before(func(_ int, r *http.Request) {
+		if slices.Equal(r.URL.Query()["sorting"], changedOrder()) {
+			requests++
+		}
+	})
+	if err := w.full(blocks); err != nil {
+		t.Fatal(err)
+	}
+	if requests != 1 {
+		t.Errorf("%d pages in the order of change, want 1", requests)
+	}
+}

@@ -112,7 +112,7 @@ func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
 
 // A Floor is the time from which the next tick has to look for changes.
 type Floor struct {
-	At       time.Time      // by Polar's clock: when the last successful run began
+	At       time.Time      // by Polar's clock: when the last successful run began; zero before the first
 	Age      *time.Duration // by the database's clock: since that run began; nil if unknown
 	NullRows int            // rows without modified_at, as the last tick found or as the mirror counts them
 	OnePage  bool           // the mirror has fewer live rows than fit on one page
@@ -138,22 +138,22 @@ SELECT
                 AND deleted_at IS NULL
                 AND out_of_scope_at IS NULL
               LIMIT $2) live) < $2
-  FROM polar.tick_floors f
- WHERE f.organization_id = $1`
+  FROM (SELECT) one
+  LEFT JOIN polar.tick_floors f ON f.organization_id = $1`
 
 // LoadFloor is [Store.Floor] on the session's connection.
 func (s *Session) LoadFloor(ctx context.Context) (Floor, error) {
 	return loadFloor(ctx, s.conn, s.organization)
 }
 
-// Floor returns the organization's floor; zero before the first successful run.
+// Floor returns where the next tick of the organization has to begin.
 func (s *Store) Floor(ctx context.Context, organization uuid.UUID) (Floor, error) {
 	return loadFloor(ctx, s.pool, organization)
 }
 
 func loadFloor(ctx context.Context, db querier, organization uuid.UUID) (Floor, error) {
 	list, err := collect(ctx, db, "load floor", pgx.RowToStructByPos[Floor], floorSQL, organization, polar.MaxPageSize)
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return Floor{}, err
 	}
 	return list[0], nil
