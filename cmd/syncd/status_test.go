@@ -70,6 +70,23 @@ func TestStatusDoesNotMakeTheEmbeddedDatabase(t *testing.T) {
 	}
 }
 
+// TestCheckOfAnEmptyFolderOfAnotherUser says what a start would say, and so does status.
+func TestCheckOfAnEmptyFolderOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	path := writeFile(t, "config.yaml", minimal+"polar: {base_url: http://127.0.0.1:1}\ndatabase: {data_dir: "+dir+"}\n")
+	r := call(t, nil, "config", "check", "--config", path)
+	assertContains(t, r.stdout, "belongs to user id 65534")
+	r = call(t, nil, "status", "--config", path)
+	assertContains(t, r.stderr, "belongs to user id 65534")
+}
+
 // TestStatusAfterBackfills of which one organization's failed, and one was of another
 // organization under the same label.
 func TestStatusAfterBackfills(t *testing.T) {

@@ -67,10 +67,16 @@ func openHome(dataDir string) (home, error) {
 	return h, nil
 }
 
-// Missing reports whether a data folder is not there yet, or has nothing in it.
+// Missing reports whether a data folder is not there yet, or is ours and has nothing
+// in it.
 func Missing(dataDir string) bool {
+	info, err := os.Stat(dataDir)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	uid, _ := owner(info)
 	entries, err := home{dataDir}.entries()
-	return errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0
+	return err == nil && len(entries) == 0 && uid == os.Geteuid()
 }
 
 // entries are what is in the folder, without other folders like it: that of a
