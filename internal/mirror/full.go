@@ -73,14 +73,14 @@ func (w *worker) full(ctx context.Context, session *store.Session, opts fullOpti
 	return err
 }
 
-// readChanges reads what changed since a run that resumed first began: its data is to be
-// no older than its record, which begins with the resumption.
+// readChanges reads what changed since a run that resumed first began, less what ticks
+// have read since: the age of its data is counted from the resumption.
 func (f *fullRun) readChanges(ctx context.Context) error {
 	floor, err := f.run.session.LoadFloor(ctx)
 	if err != nil {
 		return err
 	}
-	floor.At = f.cursor.PolarBeganAt
+	floor.At = later(floor.At, f.cursor.PolarBeganAt)
 	t := &tick{run: f.run, saver: saver{run: f.run}}
 	before := f.run.counts.total.RowsRejected
 	err = t.readAndSave(ctx, floor)

@@ -296,3 +296,41 @@ func TestResumedFirstLoadLooksForChangesWhereTheyAre(t *testing.T) {
 		t.Errorf("%d pages in the order of change, want 1", requests)
 	}
 }
+
+// TestResumedFullRunDoesNotReadAgainWhatTicksHaveRead: there may be hours of it.
+func TestResumedFullRunDoesNotReadAgainWhatTicksHaveRead(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 3000, 0.4)
+	for i, row := range w.sim.Listed(w.orgs[0].ID)[:1000] {
+		must1(w.sim.ConsumeLate(row.ID, "1", time.Now().Add(-10*time.Hour+time.Duration(i)*time.Second)))
+	}
+	w.backfill()
+	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
+	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
+		if n >= 6 {
+			return polarsim.NotJSON
+		}
+		return polarsim.NoFault
+	})
+	w.sim.ForgetRequests()
+	if err := w.full(blocks); err == nil {
+		t.Fatal("the first run succeeded")
+	}
+	w.exec(`UPDATE polar.cursors SET polar_began_at = polar_began_at - interval '20 hours'`)
+	w.sim.FailWhen(nil)
+	if err := w.tick(); err != nil {
+		t.Fatal(err)
+	}
+	requests := 0
+	w.sim.Before(func(_ int, r *http.Request) {
+		if slices.Equal(r.URL.Query()["sorting"], changedOrder()) {
+			requests++
+		}
+	})
+	if err := w.full(blocks); err != nil {
+		t.Fatal(err)
+	}
+	if requests != 1 {
+		t.Errorf("%d pages in the order of change, want 1", requests)
+	}
+}
