@@ -85,6 +85,7 @@ func (f *fullRun) readChanges(ctx context.Context) error {
 	before := f.run.counts.total.RowsRejected
 	err = t.readAndSave(ctx, floor)
 	f.cursor.RowsRejected += f.run.counts.total.RowsRejected - before
+	f.cursor.PolarBeganAt = t.ended.Floor
 	return err
 }
 

@@ -268,7 +268,8 @@ func TestBackfillSaysForWhomItWaits(t *testing.T) {
 }
 
 // TestResumedFirstLoadLooksForChangesWhereTheyAre: no tick has counted the rows that never
-// changed, which come before them, but the mirror has them.
+// changed, which come before them, but the mirror has them. The next tick need not look
+// for the same changes.
 func TestResumedFirstLoadLooksForChangesWhereTheyAre(t *testing.T) {
 	t.Parallel()
 	w := quiet(t, 3000, 0.6)
@@ -282,6 +283,7 @@ func TestResumedFirstLoadLooksForChangesWhereTheyAre(t *testing.T) {
 	if err := w.full(blocks); err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
 		t.Fatalf("the first run ended with %v and left no cursor", err)
 	}
+	w.exec(`UPDATE polar.cursors SET polar_began_at = polar_began_at - interval '20 hours'`)
 	w.sim.FailWhen(nil)
 	requests := 0
 	w.sim.Before(func(_ int, r *http.Request) {
@@ -294,6 +296,9 @@ func TestResumedFirstLoadLooksForChangesWhereTheyAre(t *testing.T) {
 	}
 	if requests != 1 {
 		t.Errorf("%d pages in the order of change, want 1", requests)
+	}
+	if got := w.value(`SELECT (floor_at > now() - interval '1 hour')::text FROM polar.tick_floors`); got != "true" {
+		t.Error("the next tick looks for the same changes again")
 	}
 }
 
