@@ -175,7 +175,7 @@ CREATE TABLE polar.backfills (
     CONSTRAINT backfills_pkey PRIMARY KEY (id)
 );
 
-COMMENT ON TABLE polar.backfills IS 'Calls of syncd --backfill. One that was cut short is gone on with by the next call, within 24 hours; organizations of which something else is to be read by then begin anew.';
+COMMENT ON TABLE polar.backfills IS 'Calls of syncd --backfill. One that was cut short is resumed by the next call within 24 hours, except for organizations of which the configuration asks for something else by then.';
 COMMENT ON COLUMN polar.backfills.id IS 'Number of the backfill.';
 COMMENT ON COLUMN polar.backfills.started_at IS 'When it began, calls that were cut short included.';
 COMMENT ON COLUMN polar.backfills.finished_at IS 'When it came to its end, whether it succeeded or not; null if it was cut short.';

@@ -173,8 +173,8 @@ func configured(cfg *config.Config) []store.Organization {
 	return list
 }
 
-// newPulse makes the heartbeat, which is of all organizations: those that are left out
-// here may be another process's.
+// newPulse makes the heartbeat, which is about all organizations: another process may be
+// mirroring those that are left out here.
 func (p *program) newPulse(cfg *config.Config, db *store.Store, sent func(ok bool)) *heartbeat.Pulse {
 	return heartbeat.New(heartbeat.Options{
 		URL:       cfg.HeartbeatURL,

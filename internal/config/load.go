@@ -44,7 +44,7 @@ func (s source) load() (*Config, error) {
 	case err == nil:
 		return s.fromFile(text)
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, problemOf(s.path, "read the configuration: %v; with --config, name a file that syncd may read", fileReason(err))
+		return nil, problemOf(s.path, "read the configuration: %v; use --config to name a file that syncd can read", fileReason(err))
 	case asked:
 		return nil, problemOf(s.path, "there is no such file; copy config.example.yaml there, or leave --config out")
 	}

@@ -138,7 +138,7 @@ func (s *Screen) Walks() []Walk {
 	return walks
 }
 
-// Close ends all bars and leaves the terminal to others, also if walks go on.
+// Close ends all bars and leaves the terminal to others, even if walks go on.
 func (s *Screen) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

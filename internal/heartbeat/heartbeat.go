@@ -104,7 +104,7 @@ func (p *Pulse) round(ctx context.Context) error {
 
 // due reports whether all have succeeded since the last beat. A clock that was
 // ahead dates runs later than those that follow; their numbers grow all the same,
-// but for those of a database that a backup was put back into.
+// unless a backup of the database was restored.
 func (p *Pulse) due(list []store.OrgStatus) bool {
 	due := len(list) > 0
 	for _, s := range list {

@@ -53,8 +53,8 @@ func explain(err error) error {
 		{"is not a database cluster directory", damaged},
 		{"is not a valid data directory", damaged},
 		{"no space left on device", "free some space, or set database.data_dir to a folder on another disk"},
-		{"read-only file system", "run syncd in a folder you may write, or set database.data_dir to one"},
-		{"permission denied", "run syncd in a folder you may write, or set database.data_dir to one"},
+		{"read-only file system", "run syncd in a folder you can write to, or set database.data_dir to one"},
+		{"permission denied", "run syncd in a folder you can write to, or set database.data_dir to one"},
 		{"could not look up effective user", "run as a user that /etc/passwd knows, or set database.url"},
 		{"could not create shared memory", "give the machine or container more shared memory, or set database.url"},
 	} {

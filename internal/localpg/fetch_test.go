@@ -230,7 +230,7 @@ func TestErrorsSayWhatPostgresSaidLast(t *testing.T) {
 	t.Parallel()
 	for output, want := range map[string]string{
 		"LOG:  starting\nFATAL:  could not write lock file \"postmaster.pid\": No space left on device\n": "free some space",
-		"initdb: error: could not access directory \"x\": Permission denied\n":                            "folder you may write",
+		"initdb: error: could not access directory \"x\": Permission denied\n":                            "folder you can write to",
 		"FATAL:  out of luck\nLOG:  database system is shut down\n":                                       ": FATAL:  out of luck",
 		"LOG:  could not bind IPv4 address \"127.0.0.1\": Address already in use\n":                       errPortTaken.Error(),
 		"FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use\n":                        errOrphans.Error(),

@@ -39,7 +39,7 @@ func openHome(dataDir string) (home, error) {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	if err != nil {
-		return home{}, fmt.Errorf("make the folder of the embedded database: %w; run syncd in a folder you may write, or set database.data_dir to one", err)
+		return home{}, fmt.Errorf("make the folder of the embedded database: %w; run syncd in a folder you can write to, or set database.data_dir to one", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {

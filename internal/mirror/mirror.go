@@ -51,8 +51,8 @@ type Options struct {
 	AcceptDeletions   bool    // lifts that limit
 
 	// Exclude are members of customers that webhooks are decoded and kept without,
-	// as the clients do it with what they read. A walk begun without others is not
-	// resumed.
+	// as the clients do it with what they read. A full run begun with
+	// another list is not resumed.
 	Exclude []string
 }
 
@@ -82,9 +82,9 @@ func New(opts Options) *Mirror {
 // joins all of them, each naming its organization.
 //
 // It resumes a backfill that was interrupted: organizations it had finished
-// are left out, the others resume below their last saved block, and what changed
-// since is read of both. Those of which something else is to be read now, such as
-// under another filter, begin anew.
+// are left out, the others resume below their last saved block, and for both, what
+// changed since is read as well. If the configuration asks for something else now, such
+// as another filter, the organization begins anew.
 func (m *Mirror) Backfill(ctx context.Context) error {
 	backfill, err := m.opts.Store.StartBackfill(ctx)
 	if err != nil {

@@ -58,8 +58,8 @@ func (w *worker) tick(ctx context.Context, session *store.Session, slot time.Tim
 	return run.finish(ctx, t.ended)
 }
 
-// readAndSave is read that leaves no block being saved: the end of the run would share
-// the connection with it.
+// readAndSave is read, and after an error waits for the block that is being saved: the
+// end of the run would share the connection with it.
 func (t *tick) readAndSave(ctx context.Context, floor store.Floor) error {
 	if err := t.read(ctx, floor); err != nil {
 		return errors.Join(err, t.saver.wait(ctx))

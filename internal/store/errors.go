@@ -150,7 +150,7 @@ func refusesValue(err error) bool {
 
 // Refused reports whether Postgres refused what it was given: the same again
 // would be refused again. A history that lacks the month's partition refuses
-// everything; that is a check without a constraint.
+// everything, as a violated check that has no name.
 func Refused(err error) bool {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == pgerrcode.CheckViolation && pgErr.ConstraintName == "" {

@@ -38,7 +38,7 @@ WITH included AS (
        SET payload = NULL,
            next_attempt_at = NULL,
            status = 'failed',
-           error = 'privacy.exclude was switched on before it was applied; the next full run brings what it told'
+           error = 'privacy.exclude was switched on before it was applied; the next full run brings what it reported'
      WHERE EXISTS (SELECT FROM added)
        AND payload IS NOT NULL
 ), errors AS (

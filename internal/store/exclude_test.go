@@ -57,7 +57,7 @@ SELECT concat_ws(' ', c.digest::text, c.email, c.name, c.raw, c.external_id, (SE
 	if got := exclude(); got != whole {
 		t.Errorf("nothing excluded: %s\nwant %s", got, whole)
 	}
-	const given = `failed privacy.exclude was switched on before it was applied; the next full run brings what it told `
+	const given = `failed privacy.exclude was switched on before it was applied; the next full run brings what it reported `
 	const gone = given + given + `status 500`
 	if got, want := exclude("email", "tax_id"), `\x Ada {"name": "Ada", "locale": "fr"} e `+gone; got != want {
 		t.Errorf("excluded: %s\nwant %s", got, want)

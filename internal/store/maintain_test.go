@@ -111,7 +111,7 @@ func TestReaderOfAnExpiredMonthHoldsNothingUp(t *testing.T) {
 	if _, err := keeping.Migrate(ctx); err != nil {
 		t.Errorf("a start: %v", err)
 	}
-	if err := keeping.Maintain(ctx); err == nil || !strings.Contains(err.Error(), "a transaction that has read it goes on") {
+	if err := keeping.Maintain(ctx); err == nil || !strings.Contains(err.Error(), "an open transaction has read it") {
 		t.Errorf("maintenance: %v, want an error that says what it waits for", err)
 	}
 	if err := reader.Rollback(t.Context()); err != nil {

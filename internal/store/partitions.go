@@ -60,8 +60,8 @@ SELECT month
 // step can be repeated, and the oldest month goes first, so that what a crash
 // leaves still ends with the last states.
 //
-// A month that an open transaction has read can't go, and is tried again by the next
-// maintenance.
+// A month that an open transaction has read cannot be dropped; the next maintenance tries
+// again.
 func (s *Store) dropExpired(ctx context.Context) error {
 	if s.keep <= 0 {
 		return nil
@@ -125,7 +125,7 @@ SELECT
 }
 
 // errStillRead means that expired history could not be dropped yet.
-var errStillRead = errors.New("a transaction that has read it goes on; it is tried again")
+var errStillRead = errors.New("an open transaction has read it; this is tried again later")
 
 const carrySQL = `
 INSERT INTO polar.customer_meter_history (

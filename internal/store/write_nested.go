@@ -31,7 +31,7 @@ func (w *Writer) queueNested(batch *pgx.Batch, sql string, rows []nested, reques
 // their ids: all writers lock rows in one order. A forced answer replaces a newer
 // state only if that was written before the request began; a time later than now
 // was given by a clock that was ahead, and counts as before. An event can say that a
-// customer was deleted whose JSON does not.
+// customer was deleted although its JSON does not.
 const saveCustomersSQL = `
 INSERT INTO polar.customers AS c (
     organization_id,

@@ -130,7 +130,7 @@ type usageSection struct {
 	Others       []choice // the organizations to choose from, this one too; empty if it is alone
 	Periods      []choice
 	Meters       []meterPanel
-	Rest         []store.Meter // those with a page of their own alone
+	Rest         []store.Meter // those that are links only
 	Note         string
 }
 
