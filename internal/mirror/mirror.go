@@ -51,8 +51,8 @@ type Options struct {
 	AcceptDeletions   bool    // lifts that limit
 
 	// Exclude are members of customers that webhooks are decoded and kept without,
-	// as the clients do it with what they read. A full run begun with
-	// another list is not resumed.
+	// as the clients do it with what they read. A full run begun with another list is
+	// not resumed.
 	Exclude []string
 }
 
