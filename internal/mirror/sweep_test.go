@@ -44,7 +44,7 @@ func (w *env) lastRun() string {
 func (w *env) costs(what string) polarsim.Cost {
 	w.Helper()
 	c := w.sim.Cost()
-	w.sim.ForgetCost()
+	w.sim.ForgetRequests()
 	w.Logf("%s: %d lists, %d gets, %d rows skipped, %v of statements", what, c.Lists, c.Gets, c.SkippedRows, c.Statements)
 	return c
 }
@@ -224,7 +224,6 @@ func TestSweepFindsWhatNoKnownCustomerShows(t *testing.T) {
 			}
 			w := swept(t, rows)
 			w.sim.ForgetRequests()
-			w.sim.ForgetCost()
 			change(w)
 			const versions = `SELECT md5(string_agg(id::text || xmin::text || ctid::text, ' ' ORDER BY id)) FROM polar.customer_meters`
 			before := w.value(versions)
@@ -342,7 +341,6 @@ func TestSweepKilledAgainAndAgainGoesOnWhereItWas(t *testing.T) {
 	small := func(o *Options) { o.WalkedRows, o.BlockRows = 50, 100 }
 	for _, what := range []string{"first load", "full run"} {
 		w.sim.ForgetRequests()
-		w.sim.ForgetCost()
 		if err := w.full(small); what == "full run" && err != nil {
 			t.Fatal(err)
 		}
@@ -430,7 +428,6 @@ func TestSweepOfAGrowingOrganizationIsExact(t *testing.T) {
 	exact := 0
 	for range *growingRuns {
 		w.sim.ForgetRequests()
-		w.sim.ForgetCost()
 		if err := w.full(); err != nil {
 			t.Log(err)
 		}
@@ -461,7 +458,7 @@ func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
 		}
 		return reports[0]
 	}
-	w.sim.ForgetCost()
+	w.sim.ForgetRequests()
 	if got := verify(); !got.Equal() || !got.Exact || got.Rows != 400 {
 		t.Errorf("report %+v, want 400 equal rows", got)
 	}

@@ -22,23 +22,16 @@ type Cost struct {
 	Statements  time.Duration // of list requests, simulated
 }
 
-// Cost returns what requests have cost since the start or the last
-// [Server.ForgetCost].
+// Cost returns what the requests of the log have cost.
 func (s *Server) Cost() Cost {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.cost
-}
-
-// ForgetCost counts from zero again.
-func (s *Server) ForgetCost() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cost = Cost{}
-}
-
-func (c Cost) plus(o Cost) Cost {
-	return Cost{c.Lists + o.Lists, c.Gets + o.Gets, c.SkippedRows + o.SkippedRows, c.Statements + o.Statements}
+	var sum Cost
+	for _, r := range s.Requests() {
+		sum.Lists += r.Cost.Lists
+		sum.Gets += r.Cost.Gets
+		sum.SkippedRows += r.Cost.SkippedRows
+		sum.Statements += r.Cost.Statements
+	}
+	return sum
 }
 
 // scaled is the part of a simulated time that is really waited for.

@@ -26,13 +26,13 @@ func TestCostIsThatOfSkippedAndCountedRows(t *testing.T) {
 		"get of nothing":  {listPath + uuid.NewString(), Cost{Gets: 1}},
 		"wrong request":   {listPath + "?page=0", Cost{}},
 	} {
-		c.server.ForgetCost()
+		c.server.ForgetRequests()
 		c.do(t, step.path)
 		if diff := cmp.Diff(step.want, c.server.Cost()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	c.server.ForgetCost()
+	c.server.ForgetRequests()
 	c.server.FailWhen(always(Unavailable))
 	c.do(t, listPath)
 	if got := c.server.Cost(); got != (Cost{}) {

@@ -12,7 +12,7 @@
 // that (cut bodies, proxies' pages, outages) happen only when [Server.FailWhen]
 // asks for them.
 //
-// [Server.Cost] says what the requests so far would have cost Polar's database.
+// [Server.Cost] says what the requests in the log would have cost Polar's database.
 //
 // [Server.StartWebhooks] sends webhooks about changes, as unkindly as it is told:
 // late, twice, in any order, with forged ones among them.

@@ -26,8 +26,8 @@ func (s *Server) RemoveVersion(version string) {
 	s.versions = slices.DeleteFunc(s.versions, func(v string) bool { return v == version })
 }
 
-// answer routes, admits and serves a request.
-func (s *Server) answer(r *http.Request, f Fault) *answer {
+// answer routes, admits and serves a request, and logs what that cost.
+func (s *Server) answer(line *Request, r *http.Request, f Fault) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	version := cmp.Or(r.Header.Get(versionHeader), currentVersion)
@@ -35,6 +35,7 @@ func (s *Server) answer(r *http.Request, f Fault) *answer {
 		return jsonAnswer(http.StatusNotFound, `{"detail":"Not Found"}`)
 	}
 	a := s.route(r, f)
+	line.Cost = a.cost
 	a.Header.Set(versionHeader, version)
 	return a
 }
@@ -59,7 +60,6 @@ func (s *Server) route(r *http.Request, f Fault) *answer {
 		a = s.get(&seen, id)
 	}
 	a.to = account
-	s.cost = s.cost.plus(a.cost)
 	return a
 }
 

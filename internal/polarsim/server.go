@@ -30,8 +30,7 @@ type Server struct {
 	chance        *rand.Rand
 	ties          *rand.Rand
 	webhooks      *Webhooks // nil while none are sent
-	cost          Cost
-	requests      int // begun
+	requests      int       // begun
 	log           []*Request
 	before        func(n int, r *http.Request)
 	choose        func(n int, r *http.Request) Fault
@@ -108,7 +107,7 @@ func (s *Server) respond(r *http.Request) (*http.Response, error) {
 	line, fault := s.begin(r)
 	a := disturbed(fault)
 	if a == nil && fault != Dropped {
-		a = s.answer(r, fault)
+		a = s.answer(line, r, fault)
 	}
 	if a == nil {
 		return nil, errDropped
@@ -125,7 +124,7 @@ func (s *Server) respond(r *http.Request) (*http.Response, error) {
 	a.Header.Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line.Status, line.Cost = a.StatusCode, a.cost
+	line.Status = a.StatusCode
 	if a.to != nil {
 		a.to.answered = s.options.Now()
 	}

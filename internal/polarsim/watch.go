@@ -60,7 +60,7 @@ type Request struct {
 	Path   string
 	Query  string // as sent
 	Status int    // 0 while it is served, and for those that got no answer
-	Cost   Cost   // likewise
+	Cost   Cost   // of those that were served, also if the reader left meanwhile
 	At     time.Time
 }
 
