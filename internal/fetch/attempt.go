@@ -29,6 +29,7 @@ type call struct {
 	path    string
 	query   url.Values
 	page    int                     // 0 if it is no list call
+	sent    int                     // attempts so far, the one under way included
 	timeout time.Duration           // of one attempt; grows with each that it ends
 	decode  func(body []byte) error // keeps nothing of body; a *polar.ShapeError if it is no answer
 }
@@ -143,6 +144,7 @@ func (c *Client) noAnswer(ctx context.Context, call *call, token secret.Secret, 
 		Organization: c.opts.Organization,
 		BaseURL:      c.base.String(),
 		Path:         call.path,
+		Attempts:     call.sent,
 		Err:          &shownError{text: sanitize(withoutToken(err.Error(), token), maxDetail), err: err},
 	}}
 }
@@ -174,6 +176,7 @@ func (c *Client) badAnswer(call *call, token secret.Secret, response *http.Respo
 		Path:         call.path,
 		Status:       response.StatusCode,
 		ContentType:  response.Header.Get("Content-Type"),
+		Attempts:     call.sent,
 		Err:          err,
 	}
 	if err == nil && response.StatusCode/100 == 2 {

@@ -66,10 +66,9 @@ type failure struct {
 	retryAfter time.Duration // as the answer asked; 0 if it did not
 }
 
-// attempts keeps count of one request's attempts and decides about the next.
+// attempts keeps count of the failures of one request and decides about its next attempt.
 type attempts struct {
 	retry        Retry
-	sent         int
 	failed       int       // failures of whichever class but rateLimited
 	misdirected  int       // of which misdirected
 	failingSince time.Time // end of the first

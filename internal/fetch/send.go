@@ -34,6 +34,7 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 		if err != nil {
 			return Timing{}, fmt.Errorf("organization %s: %w", c.opts.Organization, context.Cause(ctx))
 		}
+		call.sent++
 		x, f := c.attempt(ctx, call, token)
 		// 429 may come from before the token was looked at.
 		limiter.done(first, f == nil || f.status != 0 && f.class != rateLimited && f.class != transient)
@@ -45,7 +46,6 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 		case ctx.Err() != nil:
 			return x, fmt.Errorf("organization %s: %w", c.opts.Organization, context.Cause(ctx))
 		}
-		a.sent++
 		call.widen(f)
 		if f.class == rateLimited {
 			c.counters.RateLimited.Add(1)
@@ -55,14 +55,14 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 			a.refreshed = true
 			newer, err := c.opts.Token.reread()
 			if err != nil {
-				return x, fmt.Errorf("%w (reading the access token again: %w)", withAttempts(f, a.sent), err)
+				return x, fmt.Errorf("%w (reading the access token again: %w)", f.err, err)
 			}
 			token, again = newer, !newer.Equal(token)
 		}
 		if !again {
-			return x, withAttempts(f, a.sent)
+			return x, f.err
 		}
-		c.logRetry(call, f, a.sent, wait)
+		c.logRetry(call, f, wait)
 		if f.class == rateLimited {
 			limiter.Pause(time.Now().Add(wait)) // and wait in line with the others
 			continue
@@ -76,26 +76,13 @@ func (c *Client) send(ctx context.Context, call *call) (Timing, error) {
 }
 
 // logRetry writes the one line of a failure that is not the last.
-func (c *Client) logRetry(call *call, f *failure, attempt int, wait time.Duration) {
+func (c *Client) logRetry(call *call, f *failure, wait time.Duration) {
 	c.opts.Log.Warn("request retried",
 		zap.String("organization", c.opts.Organization),
 		zap.String("path", call.path),
 		zap.Int("page", call.page),
 		zap.Int("status", f.status),
-		zap.Int("attempt", attempt),
+		zap.Int("attempt", call.sent),
 		zap.Duration("wait", wait),
 		zap.Error(f.err))
-}
-
-// withAttempts returns the error of a failure after which no attempt follows.
-func withAttempts(f *failure, sent int) error {
-	var status *StatusError
-	var request *RequestError
-	switch {
-	case errors.As(f.err, &status):
-		status.Attempts = sent
-	case errors.As(f.err, &request):
-		request.Attempts = sent
-	}
-	return f.err
 }
