@@ -54,7 +54,7 @@ var errManyRedirects = errors.New("redirected too often")
 // request that Polar counts, so it is counted here too.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	from := via[0].URL
-	if next.URL.Scheme != from.Scheme || next.URL.Hostname() != from.Hostname() || port(next.URL) != port(from) {
+	if next.URL.Scheme != from.Scheme || next.URL.Host != from.Host {
 		return &RedirectError{From: origin(from), To: origin(next.URL)}
 	}
 	if len(via) > maxRedirects {
@@ -71,13 +71,3 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 type clientKey struct{}
 
 func origin(u *url.URL) string { return sanitize(u.Scheme+"://"+u.Host, 100) }
-
-func port(u *url.URL) string {
-	if p := u.Port(); p != "" {
-		return p
-	}
-	if u.Scheme == "https" {
-		return "443"
-	}
-	return "80"
-}
