@@ -10,12 +10,6 @@ import (
 	"polarmirror/internal/secret"
 )
 
-// validFor is how long after an answer Polar is taken to still know the token.
-// It forgets one after five minutes, and holds a token that it does not know to
-// 60 requests a minute until its first answer (source: Polar's open server,
-// nowhere documented; nothing but speed depends on it).
-const validFor = 4 * time.Minute
-
 // Limiters holds one Limiter for each token.
 type Limiters struct {
 	perMinute int
@@ -48,6 +42,7 @@ func (l *Limiters) For(token secret.Secret) *Limiter {
 	limiter := l.byToken[key]
 	if limiter == nil {
 		limiter = &Limiter{rate: rate.NewLimiter(rate.Inf, 1), probe: make(chan struct{}, 1)}
+		limiter.probe <- struct{}{}
 		if l.perMinute > 0 {
 			perSecond, burst := spread(l.perMinute)
 			limiter.rate = rate.NewLimiter(rate.Limit(perSecond), burst)
@@ -58,14 +53,17 @@ func (l *Limiters) For(token secret.Secret) *Limiter {
 }
 
 // A Limiter paces all requests with one token: evenly, none while paused, and
-// the first one alone.
+// the first one alone until it is answered.
+//
+// Polar holds a token that had no answer for five minutes to 60 requests a minute
+// until its next one (source: Polar's open server, nowhere documented). That is more
+// than are usually in flight until then; if they are more, 429 says how long to wait.
 type Limiter struct {
 	rate  *rate.Limiter
-	probe chan struct{} // holds a token while the first request is under way
+	probe chan struct{} // whoever takes the one value is first; closed by its answer
 
-	mu         sync.Mutex
-	paused     time.Time // until then
-	lastAnswer time.Time
+	mu     sync.Mutex
+	paused time.Time // until then
 }
 
 // spread spaces the requests so that no 60 seconds hold more than perMinute. A
@@ -88,32 +86,16 @@ func (l *Limiter) Pause(until time.Time) {
 
 // wait blocks until a request may be sent. The caller passes first to done.
 func (l *Limiter) wait(ctx context.Context) (first bool, err error) {
-	if first, err = l.enter(ctx); err != nil {
-		return false, err
+	select {
+	case _, first = <-l.probe:
+	case <-ctx.Done():
+		return false, ctx.Err()
 	}
 	if err := l.pace(ctx); err != nil {
 		l.done(first, false)
 		return false, err
 	}
 	return first, nil
-}
-
-// enter lets one request pass while Polar may not know the token, all others
-// once it does.
-func (l *Limiter) enter(ctx context.Context) (first bool, err error) {
-	if l.known() {
-		return false, ctx.Err()
-	}
-	select {
-	case l.probe <- struct{}{}:
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-	if l.known() { // the one before us got its answer
-		<-l.probe
-		return false, ctx.Err()
-	}
-	return true, nil
 }
 
 // pace waits for the end of a pause and for the request's turn.
@@ -137,20 +119,12 @@ func (l *Limiter) pace(ctx context.Context) error {
 
 // done ends a request; answered says that Polar has taken note of the token.
 func (l *Limiter) done(first, answered bool) {
-	if answered {
-		l.mu.Lock()
-		l.lastAnswer = time.Now()
-		l.mu.Unlock()
+	switch {
+	case first && answered:
+		close(l.probe)
+	case first:
+		l.probe <- struct{}{}
 	}
-	if first {
-		<-l.probe
-	}
-}
-
-func (l *Limiter) known() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.lastAnswer.IsZero() && time.Since(l.lastAnswer) < validFor
 }
 
 func (l *Limiter) pausedUntil() time.Time {

@@ -227,19 +227,6 @@ func TestFirstRequestGoesAloneThenAllGo(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-
-		// After a rest Polar has forgotten the token.
-		time.Sleep(5 * time.Minute)
-		most.Store(0)
-		before := len(s.arrivals())
-		for range 8 {
-			wg.Go(func() { mustList(t, c) })
-		}
-		synctest.Wait()
-		if n := len(s.arrivals()) - before; n != 1 {
-			t.Errorf("%d requests at once after a rest, want 1", n)
-		}
-		wg.Wait()
 	})
 }
 
