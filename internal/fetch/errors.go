@@ -32,7 +32,7 @@ type StatusError struct {
 	Path         string // without the query
 	Status       int
 	Code         string // Polar's "error", such as invalid_token; "" if there is none
-	Detail       string // Polar's "detail"; of a 422 each loc and msg
+	Detail       string // Polar's "detail", as JSON if it is no text
 	ContentType  string
 	BodyStart    string // at most 200 bytes of a body that is no error of Polar's
 	Proxy        string // host and port of the proxy that the request was sent to; "" if there is none
@@ -47,8 +47,8 @@ func (e *StatusError) Error() string {
 	if text := http.StatusText(e.Status); text != "" && e.Err == nil {
 		b.WriteString(" " + text)
 	}
-	if said := join(": ", e.Code, e.Detail); said != "" {
-		b.WriteString(" (" + said + ")")
+	if said := slices.DeleteFunc([]string{e.Code, e.Detail}, func(s string) bool { return s == "" }); len(said) > 0 {
+		b.WriteString(" (" + strings.Join(said, ": ") + ")")
 	}
 	if e.Err != nil {
 		b.WriteString(": " + e.Err.Error())
@@ -170,7 +170,3 @@ func (e *RequestError) Is(target error) bool {
 
 // Unwrap returns the cause.
 func (e *RequestError) Unwrap() error { return e.Err }
-
-func join(sep string, parts ...string) string {
-	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), sep)
-}

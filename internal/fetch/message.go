@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"unicode"
 
@@ -14,7 +13,6 @@ const (
 	maxBodyStart = 200
 	maxDetail    = 500
 	maxWord      = 100
-	maxDetails   = 5 // of a 422
 )
 
 // describe fills in what the answer's body says of its error. What the server
@@ -39,35 +37,14 @@ func (e *StatusError) describe(body []byte, token secret.Secret, quote bool) {
 	}
 }
 
-// detailText is Polar's detail in words: a string, or the list of a 422.
+// detailText is Polar's detail: a sentence, or JSON, such as that of a 422, which
+// quotes the request.
 func detailText(raw json.RawMessage, quote bool) string {
 	var text string
-	if json.Unmarshal(raw, &text) == nil {
-		return text
-	}
-	var details []struct {
-		Loc []any  `json:"loc"`
-		Msg string `json:"msg"`
-	}
-	if json.Unmarshal(raw, &details) != nil {
-		if !quote {
-			return ""
-		}
+	if json.Unmarshal(raw, &text) != nil && quote {
 		return string(raw)
 	}
-	var parts []string
-	for i, d := range details {
-		if i == maxDetails {
-			parts = append(parts, fmt.Sprintf("and %d more", len(details)-i))
-			break
-		}
-		var loc []string
-		for _, l := range d.Loc {
-			loc = append(loc, fmt.Sprint(l))
-		}
-		parts = append(parts, join(": ", strings.Join(loc, "."), d.Msg))
-	}
-	return strings.Join(parts, "; ")
+	return text
 }
 
 // withoutToken takes the token out of what a server sent.

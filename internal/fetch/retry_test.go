@@ -122,7 +122,7 @@ func TestHopelessFailuresAreNotRetried(t *testing.T) {
 		{"404 for the row of a list", say(404, `{"error":"ResourceNotFound","detail":"Not found"}`), ErrWrongAddress, []string{"polar.api_version (2026-04)"}},
 		{"404 of somebody else", say(404, `<html>Not Found</html>`), ErrWrongAddress, []string{"polar.api_version (2026-04)", "polar.base_url (https://api.polar.sh)"}},
 		{"422", say(422, `{"error":"RequestValidationError","detail":[{"loc":["query","page"],"msg":"Input should be greater than 0","type":"x"},{"loc":["query","sorting",0],"msg":"bad","type":"y"}]}`),
-			ErrInvalidRequest, []string{"query.page: Input should be greater than 0; query.sorting.0: bad"}},
+			ErrInvalidRequest, []string{`"loc":["query","page"],"msg":"Input should be greater than 0"`, "check the ids in organizations[].id"}},
 		{"no connection, unless asked for", refuse, ErrNoAnswer, []string{"connection refused", "https://api.polar.sh/v1/customer-meters/"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
