@@ -135,21 +135,11 @@ SELECT count(*)::text
 func TestResumedFullRunReadsWhatChangedSince(t *testing.T) {
 	t.Parallel()
 	w := small(t, 900)
-	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
-	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
-		if n >= 6 {
-			return polarsim.NotJSON
-		}
-		return polarsim.NoFault
-	})
-	if err := w.full(blocks); err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
-		t.Fatalf("the first run ended with %v and left no cursor", err)
-	}
-	w.sim.FailWhen(nil)
+	w.cutShort()
 	rows := w.sim.Listed(w.orgs[0].ID)
 	must1(w.sim.Consume(rows[len(rows)-1].ID, "1")) // the newest, which was read first
 	resume := func(ctx context.Context) {
-		s := w.scheduler(Schedules{Incremental: every(24 * time.Hour)}, blocks)
+		s := w.scheduler(Schedules{Incremental: every(24 * time.Hour)}, smallBlocks)
 		s.fullDue = true
 		s.runDue(ctx)
 	}
@@ -273,32 +263,29 @@ func TestBackfillSaysForWhomItWaits(t *testing.T) {
 func TestResumedFirstLoadLooksForChangesWhereTheyAre(t *testing.T) {
 	t.Parallel()
 	w := quiet(t, 3000, 0.6)
-	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
-	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
-		if n >= 6 {
-			return polarsim.NotJSON
-		}
-		return polarsim.NoFault
-	})
-	if err := w.full(blocks); err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
-		t.Fatalf("the first run ended with %v and left no cursor", err)
-	}
+	w.cutShort()
 	w.exec(`UPDATE polar.cursors SET polar_began_at = polar_began_at - interval '20 hours'`)
-	w.sim.FailWhen(nil)
-	requests := 0
-	w.sim.Before(func(_ int, r *http.Request) {
-		if slices.Equal(r.URL.Query()["sorting"], changedOrder()) {
-			requests++
-		}
-	})
-	if err := w.full(blocks); err != nil {
-		t.Fatal(err)
-	}
-	if requests != 1 {
-		t.Errorf("%d pages in the order of change, want 1", requests)
-	}
+	w.resumedReadsOnePageOfChanges()
 	if got := w.value(`SELECT (floor_at > now() - interval '1 hour')::text FROM polar.tick_floors`); got != "true" {
 		t.Error("the next tick looks for the same changes again")
+	}
+}
+
+// resumedReadsOnePageOfChanges makes a full run, which is resumed, and fails the test
+// unless one page shows all that changed since the run first began.
+func (w *env) resumedReadsOnePageOfChanges() {
+	w.Helper()
+	pages := 0
+	w.sim.Before(func(_ int, r *http.Request) {
+		if slices.Equal(r.URL.Query()["sorting"], changedOrder()) {
+			pages++
+		}
+	})
+	if err := w.full(smallBlocks); err != nil {
+		w.Fatal(err)
+	}
+	if pages != 1 {
+		w.Errorf("%d pages in the order of change, want 1", pages)
 	}
 }
 
@@ -310,32 +297,10 @@ func TestResumedFullRunDoesNotReadAgainWhatTicksHaveRead(t *testing.T) {
 		must1(w.sim.ConsumeLate(row.ID, "1", time.Now().Add(-10*time.Hour+time.Duration(i)*time.Second)))
 	}
 	w.backfill()
-	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
-	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
-		if n >= 6 {
-			return polarsim.NotJSON
-		}
-		return polarsim.NoFault
-	})
-	w.sim.ForgetRequests()
-	if err := w.full(blocks); err == nil {
-		t.Fatal("the first run succeeded")
-	}
+	w.cutShort()
 	w.exec(`UPDATE polar.cursors SET polar_began_at = polar_began_at - interval '20 hours'`)
-	w.sim.FailWhen(nil)
 	if err := w.tick(); err != nil {
 		t.Fatal(err)
 	}
-	requests := 0
-	w.sim.Before(func(_ int, r *http.Request) {
-		if slices.Equal(r.URL.Query()["sorting"], changedOrder()) {
-			requests++
-		}
-	})
-	if err := w.full(blocks); err != nil {
-		t.Fatal(err)
-	}
-	if requests != 1 {
-		t.Errorf("%d pages in the order of change, want 1", requests)
-	}
+	w.resumedReadsOnePageOfChanges()
 }

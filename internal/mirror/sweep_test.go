@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -444,59 +443,6 @@ func TestSweepOfAGrowingOrganizationIsExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.same()
-}
-
-func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
-	t.Parallel()
-	large(t)
-	w := swept(t, 400)
-	verify := func() Report {
-		t.Helper()
-		reports, err := w.mirror(sweeping).Verify(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return reports[0]
-	}
-	w.sim.ForgetRequests()
-	if got := verify(); !got.Equal() || !got.Exact || got.Rows != 400 {
-		t.Errorf("report %+v, want 400 equal rows", got)
-	}
-	if cost := w.costs("verify"); cost.SkippedRows > 400 {
-		t.Errorf("%d rows skipped: it walked", cost.SkippedRows)
-	}
-	rows := w.sim.Listed(w.orgs[0].ID)
-	w.exec(`UPDATE polar.customer_meters SET balance = balance + 1 WHERE id = $1`, rows[3].ID)
-	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() - interval '1 minute' WHERE id = $1`, rows[300].ID)
-	want := map[uuid.UUID]FindingKind{rows[3].ID: Different, rows[300].ID: Missing}
-	got := map[uuid.UUID]FindingKind{}
-	report := verify()
-	for _, f := range report.Findings {
-		got[f.ID] = f.Kind
-	}
-	if !maps.Equal(got, want) || !report.Exact || report.Rows != 400 {
-		t.Errorf("found %v in %d rows, want %v", got, report.Rows, want)
-	}
-}
-
-// TestVerifyTakesNoRowThatIsGoneForOneThatIsMissing: the mirror has as many rows as
-// Polar, one that is gone and none of a customer whom it does not know.
-func TestVerifyTakesNoRowThatIsGoneForOneThatIsMissing(t *testing.T) {
-	t.Parallel()
-	w := swept(t, 400)
-	gone := must1(w.sim.DeleteCustomerMeter(w.sim.Listed(w.orgs[0].ID)[3].ID)).ID
-	missing := must1(w.sim.AddOldCustomer(w.orgs[0].ID, time.Now().UTC().Add(-365*24*time.Hour), 1))[0].ID
-	reports, err := w.mirror(sweeping).Verify(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, got := map[uuid.UUID]FindingKind{gone: Extra, missing: Missing}, map[uuid.UUID]FindingKind{}
-	for _, f := range reports[0].Findings {
-		got[f.ID] = f.Kind
-	}
-	if !maps.Equal(got, want) || !reports[0].Exact {
-		t.Errorf("found %v, want %v: %+v", got, want, reports[0])
-	}
 }
 
 // TestSweepCountsARowWhoseIDIsNotUsable: Polar lists it and shows it to a get, and the

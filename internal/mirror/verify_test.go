@@ -2,9 +2,13 @@ package mirror
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 
 	"polarmirror/internal/polarsim"
 )
@@ -17,6 +21,15 @@ func (w *env) verify(repair bool) Report {
 		w.Fatalf("verify: %+v, %v", reports, err)
 	}
 	return reports[0]
+}
+
+// kinds says how the rows of the findings differ.
+func (r *Report) kinds() map[uuid.UUID]FindingKind {
+	kinds := map[uuid.UUID]FindingKind{}
+	for _, f := range r.Findings {
+		kinds[f.ID] = f.Kind
+	}
+	return kinds
 }
 
 func TestVerifySaysEqualAfterAWalk(t *testing.T) {
@@ -163,5 +176,50 @@ func TestVerifyRepairMarksNothingDeletedOnceTheTokenSeesNothing(t *testing.T) {
 	}
 	if got := w.value(`SELECT count(*)::text FROM polar.customer_meters WHERE deleted_at IS NOT NULL`); got != "0" {
 		t.Errorf("%s rows are marked deleted", got)
+	}
+}
+
+func TestVerifySweepsALargeOrganizationAndFindsWhatDiffers(t *testing.T) {
+	t.Parallel()
+	large(t)
+	w := swept(t, 400)
+	verify := func() Report {
+		t.Helper()
+		reports, err := w.mirror(sweeping).Verify(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reports[0]
+	}
+	w.sim.ForgetRequests()
+	if got := verify(); !got.Equal() || !got.Exact || got.Rows != 400 {
+		t.Errorf("report %+v, want 400 equal rows", got)
+	}
+	if cost := w.costs("verify"); cost.SkippedRows > 400 {
+		t.Errorf("%d rows skipped: it walked", cost.SkippedRows)
+	}
+	rows := w.sim.Listed(w.orgs[0].ID)
+	w.exec(`UPDATE polar.customer_meters SET balance = balance + 1 WHERE id = $1`, rows[3].ID)
+	w.exec(`UPDATE polar.customer_meters SET deleted_at = now() - interval '1 minute' WHERE id = $1`, rows[300].ID)
+	want := map[uuid.UUID]FindingKind{rows[3].ID: Different, rows[300].ID: Missing}
+	if report := verify(); !maps.Equal(report.kinds(), want) || !report.Exact || report.Rows != 400 {
+		t.Errorf("%+v, want %v", report, want)
+	}
+}
+
+// TestVerifyTakesNoRowThatIsGoneForOneThatIsMissing: the mirror has as many rows as
+// Polar, one that is gone and none of a customer whom it does not know.
+func TestVerifyTakesNoRowThatIsGoneForOneThatIsMissing(t *testing.T) {
+	t.Parallel()
+	w := swept(t, 400)
+	gone := must1(w.sim.DeleteCustomerMeter(w.sim.Listed(w.orgs[0].ID)[3].ID)).ID
+	missing := must1(w.sim.AddOldCustomer(w.orgs[0].ID, time.Now().UTC().Add(-365*24*time.Hour), 1))[0].ID
+	reports, err := w.mirror(sweeping).Verify(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[uuid.UUID]FindingKind{gone: Extra, missing: Missing}
+	if report := reports[0]; !maps.Equal(report.kinds(), want) || !report.Exact {
+		t.Errorf("%+v, want %v", report, want)
 	}
 }

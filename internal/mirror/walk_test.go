@@ -146,30 +146,39 @@ func TestBackfillResumedWithAnotherFilterReadsWhatItLetsIn(t *testing.T) {
 	w.same()
 }
 
-// TestFullRunIsNotResumedOnceOtherFieldsAreExcluded: customers that it has read would
-// stay without a field that is taken off the list.
-func TestFullRunIsNotResumedOnceOtherFieldsAreExcluded(t *testing.T) {
-	t.Parallel()
-	w := small(t, 900)
-	blocks := func(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
+// smallBlocks makes runs save every page or two.
+func smallBlocks(o *Options) { o.BlockRows, o.PagesInFlight = 100, 1 }
+
+// cutShort makes a full run that fails at its sixth request, and leaves a cursor.
+func (w *env) cutShort(changes ...func(*Options)) {
+	w.Helper()
+	w.sim.ForgetRequests()
 	w.sim.FailWhen(func(n int, _ *http.Request) polarsim.Fault {
 		if n >= 6 {
 			return polarsim.NotJSON
 		}
 		return polarsim.NoFault
 	})
-	err := w.full(blocks, func(o *Options) {
+	err := w.full(append(changes, smallBlocks)...)
+	if err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
+		w.Fatalf("the run ended with %v, or left no cursor", err)
+	}
+	w.sim.FailWhen(nil)
+}
+
+// TestFullRunIsNotResumedOnceOtherFieldsAreExcluded: customers that it has read would
+// stay without a field that is taken off the list.
+func TestFullRunIsNotResumedOnceOtherFieldsAreExcluded(t *testing.T) {
+	t.Parallel()
+	w := small(t, 900)
+	w.cutShort(func(o *Options) {
 		o.Exclude = []string{"name"}
 		o.Organizations[0].Client = must1(fetch.New(fetch.Options{
 			BaseURL: "https://polar.test", Token: fetch.StaticToken(secret.New(w.orgs[0].Token)), Exclude: o.Exclude, Transport: w.sim.Transport(),
 			Retry: fetch.Retry{InitialInterval: time.Millisecond, MaxInterval: time.Millisecond},
 		}))
 	})
-	if err == nil || w.value(`SELECT count(*)::text FROM polar.cursors`) != "1" {
-		t.Fatalf("the first run ended with %v and left no cursor", err)
-	}
-	w.sim.FailWhen(nil)
-	if err := w.full(blocks); err != nil {
+	if err := w.full(smallBlocks); err != nil {
 		t.Fatal(err)
 	}
 	w.same()
