@@ -82,7 +82,7 @@ func fragments(t testing.TB) []string {
 type texts struct {
 	all    []string // every text in the code, those joined with + as one
 	logged []string // messages of log lines at level warn and error
-	errors []string // sentinels: errors.New at the top level; in the configuration every complaint
+	errors []string // sentinels: errors.New at the top level; in the configuration every problem
 }
 
 // programTexts reads the code of the program, without its tests and without

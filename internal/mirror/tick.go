@@ -77,7 +77,7 @@ func (t *tick) read(ctx context.Context, floor store.Floor) error {
 	t.floor = floor.Since(first.ServerTime).Add(-tickOverlap)
 	err = t.readUntil(ctx, first, addedOrder(), func(m *polar.CustomerMeter) bool { return m.CreatedAt.Before(t.floor) })
 	if err == nil && first.Page.Size() == first.limit { // otherwise what changed is on it too
-		err = t.changed(ctx, floor.NullRows)
+		err = t.changed(ctx, floor.UndatedRows)
 	}
 	if err != nil {
 		return err
@@ -127,7 +127,7 @@ func (t *tick) changed(ctx context.Context, guess int) error {
 	if err != nil {
 		return err
 	}
-	t.ended.NullRows = &border
+	t.ended.UndatedRows = &border
 	return t.readUntil(ctx, page, changedOrder(), func(m *polar.CustomerMeter) bool {
 		return !m.ModifiedAt.IsZero() && m.ModifiedAt.Before(t.floor)
 	})

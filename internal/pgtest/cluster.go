@@ -65,9 +65,9 @@ type cluster struct {
 	// versions write each page to the WAL instead, which takes three times as long.
 	strategy string
 
-	spares chan *Database // emptied ones, each left by a test for the next
-	learn  sync.Once
-	shape  string // of the schema, as the migrations made it; empty until the first clone
+	spares    chan *Database // emptied ones, each left by a test for the next
+	shapeOnce sync.Once
+	shape     string // of the schema, as the migrations made it; empty until the first clone
 
 	// template is a database that migrate was applied to; it outlives the run.
 	// migrate must close what it opens: a database with connections can't be

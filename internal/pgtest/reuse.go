@@ -29,7 +29,7 @@ func newDatabase(t testing.TB, c *cluster, template string) *Database {
 		defer cancel()
 		var err error
 		if db, err = c.clone(ctx, template); err == nil && spares != nil {
-			c.learn.Do(func() { err = db.Pool.QueryRow(ctx, shapeSQL).Scan(&c.shape) })
+			c.shapeOnce.Do(func() { err = db.Pool.QueryRow(ctx, shapeSQL).Scan(&c.shape) })
 		}
 		if err != nil {
 			t.Fatalf("make a test database: %v", err)

@@ -112,10 +112,10 @@ func (w *Writer) queueCursor(batch *pgx.Batch, c *Cursor) {
 
 // A Floor is the time from which the next tick has to look for changes.
 type Floor struct {
-	At       time.Time      // by Polar's clock: when the last successful run began; zero before the first
-	Age      *time.Duration // by the database's clock: since that run began; nil if unknown
-	NullRows int            // rows without modified_at, as the last tick found or as the mirror counts them
-	OnePage  bool           // the mirror has fewer live rows than fit on one page
+	At          time.Time      // by Polar's clock: when the last successful run began; zero before the first
+	Age         *time.Duration // by the database's clock: since that run began; nil if unknown
+	UndatedRows int            // rows without modified_at, as the last tick found or as the mirror counts them
+	OnePage     bool           // the mirror has fewer live rows than fit on one page
 }
 
 const floorSQL = `

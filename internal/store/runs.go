@@ -268,9 +268,9 @@ type Outcome struct {
 	// abandoned.
 	Stopped bool
 	Floor   time.Time // when the run began by Polar's clock; zero if unknown
-	// NullRows is the number of rows without modified_at that a tick found; nil if
+	// UndatedRows is the number of rows without modified_at that a tick found; nil if
 	// it did not count them.
-	NullRows    *int
+	UndatedRows *int
 	DropCursor  bool // the full run is finished: its cursor and suspects are dropped
 	Method      Method
 	Fingerprint string // of a run of every page, as its cursor has it
@@ -299,7 +299,7 @@ func (s *Session) FinishRun(ctx context.Context, run *Run, o Outcome) error {
 		batch.Queue(dropCursorSQL, s.organization)
 	}
 	if o.Err == nil && !o.Floor.IsZero() {
-		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, o.NullRows)
+		batch.Queue(moveFloorSQL, s.organization, timestamp(o.Floor), run.Kind == Incremental, o.UndatedRows)
 	}
 	if !o.FoundChange.IsZero() {
 		batch.Queue(foundChangeSQL, s.organization, o.FoundChange)
